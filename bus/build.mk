@@ -1,0 +1,9 @@
+$(LIBCM): $(call objs,bus/err.c bus/mp.c bus/loop.c bus/pkt.c bus/wire.c \
+          bus/gate.c bus/rundir.c bus/nodespec.c bus/config.c bus/stream.c)
+$(LIBBUS): $(call objs,bus/svc.c bus/zloop.c bus/store.c)
+
+helpers += $(LIBEXEC)/busd
+$(LIBEXEC)/busd: LIBS = $(ZMQ_LIBS) $(MP_LIBS)
+$(LIBEXEC)/busd: $(call objs,bus/busd/main.c bus/busd/router.c bus/busd/gate.c) \
+                 $(LIBBUS) $(LIBCM)
+	$(LINK)
