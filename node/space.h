@@ -1,0 +1,85 @@
+/* space.h - between bpnode (network side) and bpinit (pid 1 of the process space)
+ *
+ * A SOCK_SEQPACKET socket (bus/pkt.h) at a path both are told. bpinit listens
+ * and serves one agent at a time; a newer one replaces the older. Peer uid
+ * must be 0. Messages are msgpack arrays [name, map].
+ *
+ * bpinit alone reads and writes the bodies' pipes, into and out of rings in
+ * shared memory; bpnode only moves ring bytes to and from the network. So an
+ * agent that dies in any instant loses no byte: what was read from a pipe is
+ * in a ring that bpinit holds, and positions move only after the bytes did.
+ *
+ * bpinit -> agent
+ *   ["hello", {space: text, boot: text, slots, slot_bytes, seq}] on connect, with three descriptors:
+ *        the arena memfd, an eventfd that bpinit rings (agent waits on it:
+ *        "some ring changed"), an eventfd that the agent rings
+ *   ["spawned", {launch, started: [[rank, npid]...], failed: [[rank, code, text]...]}]
+ *   ["event", {seq, kind: "exit", pid, gen, launch, rank, status, utime_us, stime_us, maxrss_kb}]
+ *        kind "stop" {sig}, "cont"; kept and sent again to a new agent until acknowledged
+ *   ["procs", {id, procs: [...]}]  answer to "list": see doc/wire.md node.N.procs,
+ *        each also with streams: [slot or -1 x 3]; and "rings": [{launch, rank, fd, slot}]
+ *        for every ring not yet released, of ended processes too
+ *
+ * agent -> bpinit
+ *   ["spawn", {launch, path, argv, env, cwd, umask, limits, uid, gid, groups, streams,
+ *        total, owner, procs: [[rank, pid]...]}]   streams as in procspace.launch; a rank
+ *        to whom stdin does not go gets /dev/null
+ *   ["signal", {pid, gen, sig, value?, from_uid?, from_pid?}]
+ *   ["ack", {seq}]          events up to seq are known to the master
+ *   ["list", {id}]
+ *   ["release", {slot}]     a finished ring is not needed any more
+ *   ["hangup", {launch, rank, fd}]  the reader is gone: close the pipe
+ *   ["end", {how: "reboot"|"halt"|"pwroff"|"end"}]  kill everything, then exit
+ *        with status SPACE_EXIT_*
+ */
+#ifndef NODE_SPACE_H
+#define NODE_SPACE_H
+#include <stdatomic.h>
+#include <stdint.h>
+
+#define SPACE_SLOTS 8192            /* rings in the arena */
+#define SPACE_RING_BYTES (512u * 1024) /* data bytes of a ring; a power of two */
+#define SPACE_RING_HEADER 4096u
+#define SPACE_SLOT_BYTES (SPACE_RING_HEADER + SPACE_RING_BYTES)
+
+/* Exit status of bpinit: what the machine (bpvnode, or init) does next. */
+enum { SPACE_EXIT_END = 0, SPACE_EXIT_REBOOT = 10, SPACE_EXIT_HALT = 11, SPACE_EXIT_PWROFF = 12 };
+
+/* One stream's ring. Offsets count bytes from the stream's start and never
+ * wrap; byte k sits at data[k & (SPACE_RING_BYTES - 1)].
+ * fd 1, 2: bpinit writes head, agent writes tail (= acknowledged).
+ * fd 0: agent writes head, bpinit writes tail (= written into the pipe). */
+enum {
+    RING_EOF = 1,  /* writer: nothing follows head */
+    RING_GONE = 2, /* bpinit, fd 0: the body closed its stdin (tail will not move);
+                      agent, fd 1, 2: reader is gone */
+    RING_FULL = 4, /* bpinit, fd 1, 2: wants a ring of the bell when tail moves */
+};
+
+struct ring {
+    _Atomic uint64_t head;
+    char pad0[56];
+    _Atomic uint64_t tail;
+    char pad1[56];
+    _Atomic uint32_t flags;
+    _Atomic uint32_t in_use;
+    uint64_t launch;
+    uint32_t rank, fd;
+    /* Doorbell bookkeeping: who changed a ring sets its dirty flag for the
+     * other side, then rings the eventfd if the flag was clear. */
+    _Atomic uint32_t dirty_for_agent;
+    _Atomic uint32_t dirty_for_init;
+    _Atomic uint32_t bulk_waiter; /* futex word: a bulk thread of the agent waits for head
+                                     (1 = waiting); bpinit sets 0 and FUTEX_WAKEs (not PRIVATE) */
+};
+
+static inline struct ring *space_ring(void *arena, uint32_t slot)
+{
+    return (struct ring *)((char *)arena + (uint64_t)slot * SPACE_SLOT_BYTES);
+}
+static inline char *ring_data(struct ring *r)
+{
+    return (char *)r + SPACE_RING_HEADER;
+}
+
+#endif
