@@ -44,12 +44,12 @@ JSON_LIBS := -ljansson
 LIBCM := $(B)/libcm.a
 LIBBUS := $(B)/libbus.a
 
+# objects: $(call objs,dir/a.c dir/b.c)
+objs = $(patsubst %.c,$(B)/obj/%.o,$(1))
+
 include $(sort $(wildcard */build.mk */*/build.mk))
 
 all: $(bins) $(helpers) $(scripts)
-
-# objects: $(call objs,dir/a.c dir/b.c)
-objs = $(patsubst %.c,$(B)/obj/%.o,$(1))
 
 $(B)/obj/%.o: %.c
 	@mkdir -p $(@D)

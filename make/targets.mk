@@ -1,4 +1,74 @@
-# The targets a person types: deps, check, bench, demo, install, clean
+# The targets a person types: deps, check, bench, demo, install, clean, ...
+# (all is in the Makefile). Nothing here is needed to build one program.
+
+RST2MAN := $(firstword $(shell command -v rst2man rst2man.py 2>/dev/null))
+NPROC := $(shell nproc 2>/dev/null || echo 1)
+# Sub-makes use every processor unless the caller chose a number.
+SUBMAKE = $(MAKE) --no-print-directory $(if $(findstring -j,$(MAKEFLAGS)),,-j$(NPROC))
+
+# Manual pages: man/NAME.S.rst -> share/man/manS/NAME.S
+man_rst := $(sort $(wildcard man/*.rst))
+man_page = $(B)/share/man/man$(subst .,,$(suffix $(basename $(1))))/$(notdir $(basename $(1)))
+ifneq ($(RST2MAN),)
+man_pages := $(foreach r,$(man_rst),$(call man_page,$(r)))
+define man_rule
+$(call man_page,$(1)): $(1)
+	@mkdir -p $$(@D)
+	$(RST2MAN) --strict $$< $$@
+endef
+$(foreach r,$(man_rst),$(eval $(call man_rule,$(r))))
+endif
+man: $(man_pages)
+all: man
+
+deps:
+	@make/deps.sh build run
+check-deps:
+	@make/deps.sh build run check
+bench-deps:
+	@make/deps.sh build run bench
+
+# Tests find the programs through CM_BUILD. T narrows: make check T=tests/t/0300*
+T ?= $(unit) $(sort $(wildcard tests/t/*.t))
+check: check-deps
+	$(SUBMAKE) all units
+	@$(SUBMAKE) -s run-tests
+units: $(unit)
+run-tests:
+	@CM_BUILD=$(B) CM_SAN=$(SAN) prove --timer -e '' $(T)
+
+# gcc's analyzer over everything; slow, and it links nothing
+analyze:
+	$(SUBMAKE) B=$(B)-analyze CC=gcc EXTRA_CFLAGS='-fanalyzer -O1' all units
+
+bench: bench-deps
+	$(SUBMAKE) all units
+	CM_BUILD=$(B) bench/run
+
+# Exactly what a newcomer does, and the cluster is left running.
+demo: deps
+	$(SUBMAKE) all
+	@CM_BUILD=$(B) doc/demo.sh
+
+completions := $(wildcard etc/completions/bash/*)
+units_systemd := $(wildcard etc/systemd/*.service etc/systemd/*.target)
+SHARE = $(DESTDIR)$(PREFIX)/share
+
+install: all
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/libexec/clustermatic
+	install $(bins) $(DESTDIR)$(PREFIX)/bin
+	install $(helpers) $(DESTDIR)$(PREFIX)/libexec/clustermatic
+	for page in $(man_pages); do \
+	    install -D -m 644 $$page $(DESTDIR)$(PREFIX)/$${page#$(B)/} || exit; done
+	for file in $(completions); do \
+	    install -D -m 644 $$file \
+	        $(SHARE)/bash-completion/completions/$${file##*/} || exit; done
+	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
+	for unit in $(units_systemd); do \
+	    sed 's|/usr/libexec|$(PREFIX)/libexec|' $$unit \
+	        >$(DESTDIR)$(PREFIX)/lib/systemd/system/$${unit##*/} || exit; done
+	install -D -m 644 -t $(SHARE)/doc/clustermatic README.md LICENSE $(wildcard etc/config.sample)
+
 clean:
-	rm -rf build build-san
-.PHONY: clean
+	rm -rf build build-san build-analyze build-clang
+.PHONY: man deps check-deps bench-deps check units run-tests analyze bench demo install clean

@@ -1,0 +1,45 @@
+#!/bin/sh
+# deps.sh GROUP...: install from Debian what is missing, and only that
+#
+# Groups: build (compile), run (start a cluster), check (the tests),
+# bench (the programs that the benchmarks compare with).
+set -eu
+
+packages() {
+    case $1 in
+    build) echo gcc libc6-dev make libzmq3-dev libmsgpack-dev libjansson-dev \
+        libsqlite3-dev libssl-dev python3-docutils ;;
+    run) echo s6 iproute2 procps ;;
+    check) echo clang shellcheck perl python3-zmq python3-msgpack systemd ;;
+    bench) echo mpich slurm-wlm munge pdsh openssh-server openssh-client bc ;;
+    *) echo "deps.sh: no group $1: build, run, check, bench" >&2; return 2 ;;
+    esac
+}
+
+command -v dpkg-query >/dev/null || {
+    echo "deps.sh: this is not Debian; these packages (or their like) are needed:"
+    for group; do packages "$group"; done
+    exit 0
+}
+
+missing=
+for group; do
+    list=$(packages "$group")
+    for package in $list; do
+        state=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)
+        [ "$state" = installed ] || missing="$missing $package"
+    done
+done
+[ -n "$missing" ] || exit 0
+
+if [ "$(id -u)" != 0 ]; then
+    echo "deps.sh: missing packages:$missing" >&2
+    echo "deps.sh: install them with: sudo apt-get install$missing" >&2
+    exit 1
+fi
+echo "installing:$missing"
+export DEBIAN_FRONTEND=noninteractive
+# Word splitting is wanted: one word a package.
+# shellcheck disable=SC2086
+install() { apt-get install -y -q --no-install-recommends $missing; }
+install || { apt-get update -q && install; }
