@@ -13,17 +13,18 @@
  *   ["hello", {space: text, boot: text, slots, slot_bytes, seq}] on connect, with three descriptors:
  *        the arena memfd, an eventfd that bpinit rings (agent waits on it:
  *        "some ring changed"), an eventfd that the agent rings
- *   ["spawned", {launch, started: [[rank, npid]...], failed: [[rank, code, text]...]}]
+ *   ["spawned", {launch, started: [[rank, npid, in, out, err]...], failed: [[rank, code, text]...]}]
+ *        in, out, err: slot of the stream's ring, or -1
  *   ["event", {seq, kind: "exit", pid, gen, launch, rank, status, utime_us, stime_us, maxrss_kb}]
  *        kind "stop" {sig}, "cont"; kept and sent again to a new agent until acknowledged
  *   ["procs", {id, procs: [...]}]  answer to "list": see doc/wire.md node.N.procs,
- *        each also with streams: [slot or -1 x 3]; and "rings": [{launch, rank, fd, slot}]
+ *        each also with streams: [slot or -1 x 3]; and "rings": [{launch, rank, fd, slot, uid}]
  *        for every ring not yet released, of ended processes too
  *
  * agent -> bpinit
  *   ["spawn", {launch, path, argv, env, cwd, umask, limits, uid, gid, groups, streams,
- *        total, owner, procs: [[rank, pid]...]}]   streams as in procspace.launch; a rank
- *        to whom stdin does not go gets /dev/null
+ *        total, owner, root?: DIR to chroot() into before exec, procs: [[rank, pid]...]}]
+ *        streams as in procspace.launch; a rank to whom stdin does not go gets /dev/null
  *   ["signal", {pid, gen, sig, value?, from_uid?, from_pid?}]
  *   ["ack", {seq}]          events up to seq are known to the master
  *   ["list", {id}]
