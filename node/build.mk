@@ -1,0 +1,11 @@
+helpers += $(LIBEXEC)/bpghost
+
+# No libc and no sanitizers in a ghost: it is its own whole program.
+GHOST_FLAGS := -std=gnu11 -Os -Wall -Wextra -Werror -Wshadow -Wvla -I. \
+    -DGHOST_VERSION='"$(shell sed -n 's/.*define CM_VERSION "\(.*\)"/\1/p' bus/rundir.h)"' \
+    -static -nostdlib -nostartfiles -ffreestanding -fno-pie -fno-stack-protector \
+    -fno-asynchronous-unwind-tables -fno-unwind-tables -fcf-protection=none -fno-builtin \
+    -Wl,-n,-z,noseparate-code,-z,noexecstack,--build-id=none -s
+$(LIBEXEC)/bpghost: node/bpghost.c node/nolibc.h bus/rundir.h
+	@mkdir -p $(@D)
+	$(CC) $(GHOST_FLAGS) -o $@ node/bpghost.c

@@ -1,0 +1,99 @@
+/* nolibc.h - what a program without libc needs of the machine it runs on
+ *
+ * For bpghost only. Everything that differs between processors is in this
+ * file; a port adds one #elif with the same names.
+ */
+#ifndef NODE_NOLIBC_H
+#define NODE_NOLIBC_H
+
+#if defined(__x86_64__)
+
+enum {
+    NR_write = 1,
+    NR_close = 3,
+    NR_mmap = 9,
+    NR_rt_sigaction = 13,
+    NR_rt_sigprocmask = 14,
+    NR_getpid = 39,
+    NR_socket = 41,
+    NR_connect = 42,
+    NR_sendto = 44,
+    NR_recvfrom = 45,
+    NR_setsockopt = 54,
+    NR_kill = 62,
+    NR_prctl = 157,
+    NR_setrlimit = 160,
+    NR_rt_sigtimedwait = 128,
+    NR_exit_group = 231,
+    NR_getrandom = 318,
+    NR_close_range = 436,
+};
+
+static inline long sys6(long n, long a, long b, long c, long d, long e, long f)
+{
+    long r;
+    register long r10 __asm__("r10") = d;
+    register long r8 __asm__("r8") = e;
+    register long r9 __asm__("r9") = f;
+
+    __asm__ volatile("syscall"
+                     : "=a"(r)
+                     : "a"(n), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
+                     : "rcx", "r11", "memory");
+    return r;
+}
+
+/* Clone with a stack of its own; the child calls fn(arg) there and never
+ * comes back here. Returns the child's pid or -errno. */
+static inline long clone_onto(unsigned long flags, void *stack_top,
+                              void (*fn)(void *), void *arg)
+{
+    long r;
+    register long r10 __asm__("r10") = 0;
+    register long r8 __asm__("r8") = 0;
+    register void (*r12)(void *) __asm__("r12") = fn;
+    register void *r13 __asm__("r13") = arg;
+
+    __asm__ volatile("syscall\n\t"
+                     "test %%rax, %%rax\n\t"
+                     "jnz 1f\n\t"
+                     "xor %%ebp, %%ebp\n\t"
+                     "mov %%r13, %%rdi\n\t"
+                     "call *%%r12\n\t"
+                     "hlt\n"
+                     "1:"
+                     : "=a"(r)
+                     : "a"(56L), "D"(flags), "S"(stack_top), "d"(0L), "r"(r10),
+                       "r"(r8), "r"(r12), "r"(r13)
+                     : "rcx", "r11", "memory");
+    return r;
+}
+
+/* The kernel's struct sigaction. */
+struct kernel_sigaction {
+    unsigned long handler, flags, restorer, mask;
+};
+
+#define NOLIBC_START(entry)                                        \
+    __asm__(".globl _start\n"                                      \
+            "_start:\n\t"                                          \
+            "xor %ebp, %ebp\n\t"                                   \
+            "mov %rsp, %rdi\n\t"                                   \
+            "and $-16, %rsp\n\t"                                   \
+            "call " #entry "\n\t"                                  \
+            "hlt\n")
+
+#else
+#error "bpghost: no system calls known for this processor; add them to nolibc.h"
+#endif
+
+#define sys0(n) sys6(n, 0, 0, 0, 0, 0, 0)
+#define sys1(n, a) sys6(n, (long)(a), 0, 0, 0, 0, 0)
+#define sys2(n, a, b) sys6(n, (long)(a), (long)(b), 0, 0, 0, 0)
+#define sys3(n, a, b, c) sys6(n, (long)(a), (long)(b), (long)(c), 0, 0, 0)
+#define sys4(n, a, b, c, d) \
+    sys6(n, (long)(a), (long)(b), (long)(c), (long)(d), 0, 0)
+#define sys5(n, a, b, c, d, e) \
+    sys6(n, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), 0)
+
+#endif
