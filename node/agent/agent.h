@@ -1,0 +1,115 @@
+/* agent.h - bpnode from the inside: what its parts offer each other
+ *
+ * One thread and one loop; only files.c (fetching) and bulk_out.c (bulk
+ * streams) have threads of their own, and those touch nothing in here.
+ * Each part is opaque, lives in its own file, and is reached through the one
+ * struct agent. Parts are made in the order of the fields below and destroyed
+ * in the reverse order.
+ *
+ *   space.c    the connection to bpinit: messages, the arena, the bells
+ *   files.c    content by hash: fetched, cached, placed, evicted
+ *   launch.c   launches and signals, the table of what runs here
+ *   report.c   exits, stops and continues, until the master has them
+ *   ps.c       /proc of the node
+ *   control.c  what the master's people do to a node
+ *   join.c     being a node of the cluster: join, beat, give up
+ *   streams.c  stdio between the rings and iofwd (streams.h)
+ */
+#ifndef AGENT_H
+#define AGENT_H
+#include <stdbool.h>
+#include <stdint.h>
+#include "bus/err.h"
+#include "bus/loop.h"
+#include "bus/mp.h"
+#include "bus/svc.h"
+#include "bus/zloop.h"
+
+typedef struct agent agent_t;
+typedef struct space space_t;
+typedef struct files files_t;
+typedef struct launches launches_t;
+typedef struct report report_t;
+typedef struct join join_t;
+typedef struct streams streams_t;
+
+struct agent {
+    loop_t *loop;
+    svc_t *svc;             /* NULL until bpinit's bodies are known */
+    struct curve_keys keys; /* our own */
+    char master_key[41];    /* Z85 */
+    char master_addr[64];   /* of --bus; streams are at master_port + CM_PORT_STREAMS */
+    uint16_t master_port;
+    int root_fd;            /* the node's root file system; paths only by openat2 in it */
+    int node;               /* our number as of the last join; the hint, or -1, before */
+    int ready_fd;           /* told once we are a ready node; -1 none, or done */
+    char boot[64];          /* of this machine's life */
+    char space_id[64];      /* of this bpinit's life; "" before its hello */
+    char *chroot;           /* later launches run in there; NULL: the root */
+    space_t *space;
+    files_t *files;
+    launches_t *launches;
+    report_t *report;
+    join_t *join;
+    streams_t *streams;     /* NULL until the bus is connected to */
+};
+
+extern const struct svc_method agent_methods[];
+
+/* The first list of bodies came from bpinit: go on the bus (main.c). */
+int agent_go_online(agent_t *a, struct err *err);
+
+/* ---- space.c: the connection to bpinit. Made again when it is lost. ---- */
+space_t *space_create(agent_t *a, const char *path, struct err *err);
+void space_destroy(space_t **s);
+bool space_ready(const space_t *s); /* connected and listed */
+/* One message ["name", {...}]: body is the packed map. Sent, or kept until the
+ * socket takes it. ENOTCONN: bpinit is not there. */
+int space_send(space_t *s, const char *name, const mp_buf *body, struct err *err);
+void space_release(space_t *s, uint32_t slot);
+void space_hangup(space_t *s, uint64_t launch, uint32_t rank, int fd);
+void space_ack(space_t *s, uint64_t seq);
+void space_end(space_t *s, const char *how);
+/* The arena of rings (node/space.h), mapped as long as *s lives; a new bpinit
+ * has a new one. NULL before its hello. */
+void *space_arena(const space_t *s);
+uint32_t space_slots(const space_t *s);
+/* Ring bpinit's bell: a ring changed on our side. */
+void space_bell(space_t *s);
+int space_bell_fd(const space_t *s); /* the same for threads: write 8 bytes; -1 */
+/* Ask bpinit for its bodies: cb gets its map {procs, rings}, or NULL and why. */
+typedef void space_list_fn(void *arg, const msgpack_object *map, const struct err *err);
+void space_list(space_t *s, space_list_fn *cb, void *arg);
+
+/* ---- launch.c ---- */
+launches_t *launches_create(agent_t *a, struct err *err);
+void launches_destroy(launches_t **l);
+void launches_adopt(launches_t *l, const msgpack_object *map); /* bpinit's list */
+void launches_spawned(launches_t *l, const msgpack_object *map);
+void launches_exited(launches_t *l, uint64_t launch, int64_t rank);
+void launches_lost(launches_t *l); /* bpinit is gone: fail what waits for it */
+uint32_t launches_procs(const launches_t *l); /* how many run */
+int on_launch(void *self, struct svc_req *req, struct err *err);
+int on_signal(void *self, struct svc_req *req, struct err *err);
+int on_end_launch(void *self, struct svc_req *req, struct err *err);
+int on_procs(void *self, struct svc_req *req, struct err *err);
+
+/* ---- report.c ---- */
+report_t *report_create(agent_t *a, struct err *err);
+void report_destroy(report_t **r);
+void report_event(report_t *r, const msgpack_object *map); /* from bpinit */
+uint64_t report_seq(const report_t *r); /* of the last event seen */
+void report_kick(report_t *r);          /* the bus is there (again): send now */
+void report_restart(report_t *r);       /* bpinit says all its events again */
+
+/* ---- ps.c, control.c ---- */
+int on_ps(void *self, struct svc_req *req, struct err *err);
+int on_control(void *self, struct svc_req *req, struct err *err);
+
+/* ---- join.c ---- */
+join_t *join_create(agent_t *a, struct err *err);
+void join_destroy(join_t **j);
+void join_space(join_t *j);     /* the space is there, or a new one: (re)join */
+void join_connected(join_t *j); /* the bus has (re)connected */
+
+#endif
