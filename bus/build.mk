@@ -1,5 +1,6 @@
 $(LIBCM): $(call objs,bus/err.c bus/mp.c bus/loop.c bus/pkt.c bus/wire.c \
-          bus/gate.c bus/rundir.c bus/nodespec.c bus/config.c bus/stream.c)
+          bus/gate.c bus/rundir.c bus/nodespec.c bus/nearest.c bus/config.c \
+          bus/stream.c)
 $(LIBBUS): $(call objs,bus/svc.c bus/zloop.c bus/store.c)
 
 helpers += $(LIBEXEC)/busd

@@ -1,0 +1,11 @@
+# Unit tests: each prints TAP and links what it tests. One group of lines each.
+
+unit += $(B)/tests/unit/nodespec
+$(B)/tests/unit/nodespec: LIBS = $(MP_LIBS)
+$(B)/tests/unit/nodespec: $(call objs,tests/unit/nodespec.c) $(LIBCM)
+	$(LINK)
+
+unit += $(B)/tests/unit/ghost
+$(B)/tests/unit/ghost: LIBS = $(MP_LIBS)
+$(B)/tests/unit/ghost: $(call objs,tests/unit/ghost.c) $(LIBCM) | $(LIBEXEC)/bpghost
+	$(LINK)
