@@ -146,6 +146,7 @@ static void put_request(struct out *o, uint64_t id, const struct siginfo *si)
 {
     static const char topic[] = "procspace.signal";
 
+    put(o, 0); /* pkt.c: the message is in the packet itself */
     put(o, 0x9b);
     put(o, 1); /* version */
     put(o, 1); /* request */
@@ -200,10 +201,11 @@ static int64_t get(struct in *in)
     return -1;
 }
 
-/* 0 when the answer settles the matter, else try again. */
+/* 0 when the answer settles the matter, else try again. An answer too large
+ * for its packet (in a memfd that we did not take) counts as settled. */
 static int judge(const unsigned char *p, long len)
 {
-    struct in in = { p, p + len };
+    struct in in = { p + 1, p + len };
     unsigned c = (unsigned)get_be(&in, 1);
     unsigned fields = c == 0xdc ? (unsigned)get_be(&in, 2) : c & 0x0f;
 
