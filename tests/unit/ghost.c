@@ -306,5 +306,5 @@ int main(void)
     many_are_cheap();
     unlink(gate_path);
     rmdir(dir);
-    return done();
+    return done_testing();
 }
