@@ -14,11 +14,12 @@ enum stream_kind {
     STREAM_NONE = 8,
     STREAM_GO = 9,
 };
-enum { STREAM_EOF = 1, STREAM_RAW = 2, STREAM_GONE = 4 };
+enum { STREAM_EOF = 1, STREAM_RAW = 2, STREAM_GONE = 4, STREAM_STARTED = 8 };
 
 #define STREAM_HEADER 40
 #define STREAM_BODY_MAX (1024 * 1024)
-#define STREAM_ALL 0xffffffffu
+#define STREAM_ALL 0xffffffffu  /* rank: all of them */
+#define STREAM_HOLD UINT64_MAX  /* offset in OPEN: on the bulk channel, wait for RESUME */
 
 struct stream_msg {
     uint8_t kind, fd;
