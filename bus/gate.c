@@ -281,7 +281,8 @@ int gate_call(gate_t *g, const char *topic, const mp_buf *body, int timeout_ms,
              * it is being restarted, so ask again for a few seconds. */
             if (why.code != ECONNREFUSED || now_ms() - start > 5000)
                 return err_set(err, why.code, "%s", why.text);
-            notice(g, why.text);
+            if (now_ms() - start >= NOTICE_MS)
+                notice(g, service);
             nap(RETRY_MS);
             sent = false;
             continue;

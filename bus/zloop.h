@@ -8,7 +8,7 @@ void *zloop_context(void); /* the process's one ZeroMQ context */
 /* fn is called while the socket has something to read: read one message
  * (all its frames) with ZMQ_DONTWAIT in each call. */
 int zloop_add(loop_t *l, void *zsock, loop_fn *fn, void *arg, struct err *err);
-void zloop_del(loop_t *l, void *zsock);
+void zloop_del(loop_t *l, void *zsock); /* not from its own fn */
 
 /* One handler a process for all CURVE server sockets. allow() gets the key as
  * Z85 text and the peer's address, and says yes or no; the message property
