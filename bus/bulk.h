@@ -3,10 +3,15 @@
  * Two ends share a ticket (token, 32-byte key) given out by the owner service
  * over the bus. The end that listens is the TLS server. No certificates: the
  * key is an external PSK, its identity is the token. Blocking calls with a
- * time limit: use them in a thread or a helper process, never in a loop.
+ * time limit (-1: none; a handshake as a whole, else the time without any
+ * progress): use them in a thread or a helper process, never in a loop.
+ * shutdown(2) of the socket by another thread ends a call that waits.
+ * Threads: a bulk_t belongs to one thread at a time, reading and writing alike.
+ * The descriptor's flags are left alone, and no SIGPIPE is raised.
  */
 #ifndef BUS_BULK_H
 #define BUS_BULK_H
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 #include "bus/err.h"
@@ -26,7 +31,12 @@ void bulk_ticket_make(struct bulk_ticket *t); /* random */
 /* TCP to addr:port within timeout_ms; O_CLOEXEC; -1 on error. */
 int bulk_dial(const char *addr, uint16_t port, int timeout_ms, struct err *err);
 
-/* TLS on a connected socket, which the bulk_t then owns. */
+/* The same in two steps: a socket that is connecting, then the wait for it,
+ * which shutdown(2) ends. */
+int bulk_dial_start(const char *addr, uint16_t port, struct err *err);
+int bulk_dial_wait(int fd, int timeout_ms, struct err *err);
+
+/* TLS on a connected socket, which the bulk_t then owns (closed on failure too). */
 bulk_t *bulk_client(int fd, const struct bulk_ticket *t, int timeout_ms, struct err *err);
 /* Server for one known ticket. */
 bulk_t *bulk_server(int fd, const struct bulk_ticket *t, int timeout_ms, struct err *err);
@@ -42,6 +52,8 @@ ssize_t bulk_read(bulk_t *b, void *p, size_t len, int timeout_ms, struct err *er
 int bulk_read_all(bulk_t *b, void *p, size_t len, int timeout_ms, struct err *err);
 /* Write all. */
 int bulk_write(bulk_t *b, const void *p, size_t len, int timeout_ms, struct err *err);
+/* Say that nothing follows (close_notify); reading goes on. */
+int bulk_finish(bulk_t *b, int timeout_ms, struct err *err);
 /* Is something readable now (pending or on the socket)? */
 int bulk_readable(bulk_t *b, int timeout_ms);
 int bulk_fd(const bulk_t *b);

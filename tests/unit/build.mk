@@ -9,3 +9,17 @@ unit += $(B)/tests/unit/ghost
 $(B)/tests/unit/ghost: LIBS = $(MP_LIBS)
 $(B)/tests/unit/ghost: $(call objs,tests/unit/ghost.c) $(LIBCM) | $(LIBEXEC)/bpghost
 	$(LINK)
+
+unit += $(B)/tests/unit/config
+$(B)/tests/unit/config: LIBS = $(MP_LIBS)
+$(B)/tests/unit/config: $(call objs,tests/unit/config.c) $(LIBCM)
+	$(LINK)
+
+unit += $(B)/tests/unit/bulk
+$(B)/tests/unit/bulk: LIBS = $(SSL_LIBS)
+$(B)/tests/unit/bulk: $(call objs,tests/unit/bulk.c bus/bulk.c) $(LIBCM)
+	$(LINK)
+
+unit += $(B)/tests/unit/stream
+$(B)/tests/unit/stream: $(call objs,tests/unit/stream.c) $(LIBCM)
+	$(LINK)
