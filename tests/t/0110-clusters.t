@@ -1,0 +1,78 @@
+#!/bin/bash
+# 0110-clusters: up, status, down; two clusters side by side; nothing left
+. tests/lib.sh
+
+need_root
+need libexec/clustermatic/busd libexec/clustermatic/nodemgr libexec/clustermatic/procspace \
+    libexec/clustermatic/iofwd libexec/clustermatic/bpvnode
+
+netns_ids() { for ns in /proc/[0-9]*/ns/net; do readlink "$ns"; done 2>/dev/null | sort -u; }
+mounts() { sort /proc/self/mounts; }
+links() { ls /sys/class/net; }
+# Every process whose environment or command line speaks of this run folder.
+processes_of() { # RUN
+    local p
+    for p in /proc/[0-9]*; do
+        [ "$p" != /proc/$$ ] || continue
+        tr '\0' '\n' <"$p/environ" 2>/dev/null | grep -qx "CM_SUPERVISED=$1" && echo "${p#/proc/}"
+    done
+}
+field() { python3 -c 'import json, sys
+print(eval(sys.argv[1], {"s": json.load(sys.stdin)}))' "$1"; }
+status() { clustermatic status --json --name "$1" | field "$2"; }
+
+netns_ids >"$tmp/netns.before"; mounts >"$tmp/mounts.before"; links >"$tmp/links.before"
+free=t$$b
+
+ok 'no cluster: status says so' fails_with 'no cluster runs in /run/clustermatic-t' \
+    clustermatic status --name "$free"
+ok 'no cluster: down says so' fails_with 'no cluster runs in' clustermatic down --name "$free"
+ok 'a name that cannot be is refused' fails_with 'want 1-32 letters' \
+    clustermatic up --name ../x --virtual 1
+ok '--virtual 0 is a mistake' exits 2 clustermatic up --name "$free" --virtual 0
+ok 'and so is --virtual 1001' exits 2 clustermatic up --name "$free" --virtual 1001
+ok 'a configuration that is not there is refused' fails_with 'No such file' \
+    clustermatic up --name "$free" --config /no/such/file
+ok 'an ordinary user is refused' fails_with 'only root' \
+    as 65534 clustermatic up --name "$free" --virtual 1
+ok 'none of these left a run folder' not test -e "/run/clustermatic-$free"
+
+cluster_up 2
+one=$cluster
+ok 'two nodes up' is 2 status "$one" 's["nodes"]["states"]["up"]'
+ok 'four services ready, with pids' is True status "$one" \
+    'len(s["services"]) == 4 and all(v["state"] == "ready" and v["pid"] > 1 for v in s["services"])'
+ok 'the table shows them too' has '^nodemgr +ready +[0-9]+ +0 ' clustermatic status --name "$one"
+ok 'up again: already up, fine' clustermatic up --name "$one" --virtual 2
+ok 'up with another number of nodes is refused' fails_with 'already runs, with 2 virtual nodes' \
+    clustermatic up --name "$one" --virtual 3
+ok 'a user may ask for the status' has '^nodes: 2' as 65534 clustermatic status --name "$one"
+ok 'env can be evaluated' is "$run" bash -c "$(clustermatic env --name "$one"); echo \$CM_RUNDIR"
+ok 'env puts the programs on the path' is "$CM_BUILD/bin/bpsh" \
+    env -i bash -c "$(clustermatic env --name "$one")"'; command -v bpsh'
+
+also_end "$free"
+ok 'a second cluster beside it' clustermatic up --name "$free" --virtual 1
+ok 'its one node is up' is 1 status "$free" 's["nodes"]["states"]["up"]'
+ok 'and the first is as it was' is 2 status "$one" 's["nodes"]["states"]["up"]'
+ok 'the host has no new network interface' diff "$tmp/links.before" <(links)
+ok 'down of the second' clustermatic down --name "$free" --purge
+ok 'leaves no run folder' not test -e "/run/clustermatic-$free"
+ok 'no process' is '' processes_of "/run/clustermatic-$free"
+ok 'no state, since it was purged' not test -e "/var/lib/clustermatic-$free"
+ok 'and the first runs on' is 2 status "$one" 's["nodes"]["states"]["up"]'
+
+# The supervisor killed: the cluster is not up, and up mends it.
+kill -9 "$(cut -d' ' -f1 "$run/svscan")"
+ok 'supervisor killed: status says that no cluster runs' fails_with 'no cluster runs' \
+    clustermatic status --name "$one"
+ok 'up ends the remains and starts again' clustermatic up --name "$one" --virtual 2
+ok 'with two nodes' is 2 status "$one" 's["nodes"]["states"]["up"]'
+kill -9 "$(cut -d' ' -f1 "$run/svscan")"
+ok 'down works on remains' clustermatic down --name "$one"
+ok 'no process is left' is '' processes_of "$run"
+
+ok 'mounts are as before' diff "$tmp/mounts.before" <(mounts)
+same_netns() { netns_ids | diff "$tmp/netns.before" -; }
+ok 'network namespaces are as before' eventually 5 same_netns
+done_testing
