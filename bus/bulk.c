@@ -22,7 +22,6 @@
 
 #define OUT_ROOM (128 * 1024)      /* records gathered before they are sent */
 #define READ_AHEAD (128 * 1024)
-#define SOCKET_BUFFER (1024 * 1024)
 #define RECORD 16384
 
 struct bulk {
@@ -265,8 +264,11 @@ static int again(bulk_t *b, int rc, int timeout_ms, struct err *err)
         e = ERR_peek_error();
         if (ERR_GET_REASON(e) == SSL_R_UNEXPECTED_EOF_WHILE_READING)
             return err_set(err, ECONNRESET, "bulk channel: cut");
+        if (!SSL_is_init_finished(b->ssl))
+            return err_set(err, EPROTO, "bulk channel: the two ends do not hold the same "
+                           "ticket (%s)", e ? ERR_reason_error_string(e) : "refused");
         return err_set(err, EPROTO, "bulk channel: %s",
-                       e ? ERR_reason_error_string(e) : "handshake refused");
+                       e ? ERR_reason_error_string(e) : "broken");
     }
 }
 
@@ -333,7 +335,7 @@ int bulk_dial(const char *addr, uint16_t port, int timeout_ms, struct err *err)
 
 static bulk_t *make(int fd, SSL_CTX *ctx, struct err *err)
 {
-    int on = 1, room = SOCKET_BUFFER;
+    int on = 1;
     bulk_t *b = calloc(1, sizeof *b);
 
     if (!b) {
@@ -354,9 +356,9 @@ static bulk_t *make(int fd, SSL_CTX *ctx, struct err *err)
     BIO_set_init(bio, 1);
     SSL_set_bio(b->ssl, bio, bio);
     SSL_set_app_data(b->ssl, b);
-    /* A socket that is not TCP (tests) has no delay to turn off. */
+    /* The send buffer is left to the kernel, which sizes it better than a number
+     * would. A socket that is not TCP has no delay to turn off. */
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &room, sizeof room);
     return b;
 }
 
