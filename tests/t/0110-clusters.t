@@ -6,7 +6,13 @@ need_root
 need libexec/clustermatic/busd libexec/clustermatic/nodemgr libexec/clustermatic/procspace \
     libexec/clustermatic/iofwd libexec/clustermatic/bpvnode
 
-netns_ids() { for ns in /proc/[0-9]*/ns/net; do readlink "$ns"; done 2>/dev/null | sort -u; }
+# Network namespaces in use by all processes, or by those given.
+netns_ids() {
+    local p
+    for p in ${*:-$(ls /proc)}; do
+        readlink "/proc/$p/ns/net"
+    done 2>/dev/null | sort -u
+}
 mounts() { sort /proc/self/mounts; }
 links() { ls /sys/class/net; }
 # Every process whose environment or command line speaks of this run folder.
@@ -16,12 +22,13 @@ processes_of() { # RUN
         [ "$p" != /proc/$$ ] || continue
         tr '\0' '\n' <"$p/environ" 2>/dev/null | grep -qx "CM_SUPERVISED=$1" && echo "${p#/proc/}"
     done
+    return 0
 }
 field() { python3 -c 'import json, sys
 print(eval(sys.argv[1], {"s": json.load(sys.stdin)}))' "$1"; }
 status() { clustermatic status --json --name "$1" | field "$2"; }
 
-netns_ids >"$tmp/netns.before"; mounts >"$tmp/mounts.before"; links >"$tmp/links.before"
+mounts >"$tmp/mounts.before"; links >"$tmp/links.before"
 free=t$$b
 
 ok 'no cluster: status says so' fails_with 'no cluster runs in /run/clustermatic-t' \
@@ -62,6 +69,11 @@ ok 'no process' is '' processes_of "/run/clustermatic-$free"
 ok 'no state, since it was purged' not test -e "/var/lib/clustermatic-$free"
 ok 'and the first runs on' is 2 status "$one" 's["nodes"]["states"]["up"]'
 
+# shellcheck disable=SC2046 # one word a process
+netns_ids $(processes_of "$run") | grep -vxF "$(readlink /proc/self/ns/net)" >"$tmp/netns"
+ok 'it lives in network namespaces of its own: one for the master, one for each node' \
+    is 3 bash -c "wc -l <'$tmp/netns'"
+
 # The supervisor killed: the cluster is not up, and up mends it.
 kill -9 "$(cut -d' ' -f1 "$run/svscan")"
 ok 'supervisor killed: status says that no cluster runs' fails_with 'no cluster runs' \
@@ -72,7 +84,8 @@ kill -9 "$(cut -d' ' -f1 "$run/svscan")"
 ok 'down works on remains' clustermatic down --name "$one"
 ok 'no process is left' is '' processes_of "$run"
 
-ok 'mounts are as before' diff "$tmp/mounts.before" <(mounts)
-same_netns() { netns_ids | diff "$tmp/netns.before" -; }
-ok 'network namespaces are as before' eventually 5 same_netns
+same_mounts() { mounts | diff "$tmp/mounts.before" -; }
+ok 'mounts are as before' eventually 5 same_mounts
+none_of_them() { ! netns_ids | grep -xFf "$tmp/netns"; }
+ok 'and its network namespaces have gone' eventually 5 none_of_them
 done_testing
