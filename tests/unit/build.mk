@@ -23,3 +23,8 @@ $(B)/tests/unit/bulk: $(call objs,tests/unit/bulk.c bus/bulk.c) $(LIBCM)
 unit += $(B)/tests/unit/stream
 $(B)/tests/unit/stream: $(call objs,tests/unit/stream.c) $(LIBCM)
 	$(LINK)
+
+unit += $(B)/tests/unit/store
+$(B)/tests/unit/store: LIBS = $(SQLITE_LIBS)
+$(B)/tests/unit/store: $(call objs,tests/unit/store.c bus/store.c) $(LIBCM)
+	$(LINK)
