@@ -112,7 +112,7 @@ static int run_on_unit(struct cluster *c, const struct options *o, const char *c
     if (raw)
         snprintf(unit, sizeof unit, "s6");
     else if (unit_name(c, argv[0], argc > 1 ? argv[1] : NULL, unit, sizeof unit, &err) < 0)
-        return refuse(&err);
+        return refuse(&err) + 1; /* wrong usage */
     return strcmp(cmd, "logs") == 0 ? cmd_logs(c, o, unit) : cmd_restart(c, unit);
 }
 

@@ -9,8 +9,9 @@ need libexec/clustermatic/busd libexec/clustermatic/nodemgr libexec/clustermatic
 # Network namespaces in use by all processes, or by those given.
 netns_ids() {
     local p
-    for p in ${*:-$(ls /proc)}; do
-        readlink "/proc/$p/ns/net"
+    [ $# -gt 0 ] || set -- /proc/[0-9]*
+    for p; do
+        readlink "/proc/${p#/proc/}/ns/net"
     done 2>/dev/null | sort -u
 }
 mounts() { sort /proc/self/mounts; }
