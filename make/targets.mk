@@ -37,9 +37,10 @@ units: $(unit)
 run-tests:
 	@CM_BUILD=$(B) CM_SAN=$(SAN) prove --timer -e '' $(T)
 
-# gcc's analyzer over everything; slow, and it links nothing
+# gcc's analyzer over everything. Its leak check knows nothing of growing arrays inside
+# structures and cries wolf: leaks are looked for by SAN=1.
 analyze:
-	$(SUBMAKE) B=$(B)-analyze CC=gcc EXTRA_CFLAGS='-fanalyzer -O1' all units
+	$(SUBMAKE) B=$(B)-analyze CC=gcc EXTRA_CFLAGS='-fanalyzer -Wno-analyzer-malloc-leak' all units
 
 bench: bench-deps
 	$(SUBMAKE) all units
