@@ -21,6 +21,7 @@
 struct source { /* one service, and its last event */
     char name[64];
     uint64_t seq;
+    bool seen;
 };
 
 struct watcher {
@@ -54,12 +55,13 @@ static int check_gap(struct watcher *s, const struct wire *w, struct err *err)
 
     if (!at)
         return err_set(err, ENOMEM, "out of memory");
-    if (at->seq != 0 && w->id <= at->seq)
+    if (at->seen && w->id <= at->seq)
         gap = json_pack("{s:{s:s,s:b}}", "gap", "service", w->from, "restarted", 1);
-    else if (at->seq != 0 && w->id != at->seq + 1)
+    else if (at->seen && w->id != at->seq + 1)
         gap = json_pack("{s:{s:s,s:I,s:I}}", "gap", "service", w->from, "from",
                         (json_int_t)(at->seq + 1), "to", (json_int_t)(w->id - 1));
     at->seq = w->id;
+    at->seen = true;
     if (gap) {
         line = json_dumps(gap, JSON_COMPACT);
         json_decref(gap);

@@ -40,8 +40,8 @@ static void walk(const struct procs *p, struct link *l, size_t root, size_t *sta
     size_t depth = 0, at = root;
 
     for (;;) {
-        if (at != NONE && l[at].done)
-            at = NONE; /* a loop closes here */
+        while (at != NONE && l[at].done)
+            at = l[at].next; /* a loop closes here */
         if (at == NONE) {
             if (depth == 0)
                 return;

@@ -28,3 +28,9 @@ unit += $(B)/tests/unit/store
 $(B)/tests/unit/store: LIBS = $(SQLITE_LIBS)
 $(B)/tests/unit/store: $(call objs,tests/unit/store.c bus/store.c) $(LIBCM)
 	$(LINK)
+
+unit += $(B)/tests/unit/clients
+$(B)/tests/unit/clients: LIBS = $(MP_LIBS) $(JSON_LIBS)
+$(B)/tests/unit/clients: $(call objs,tests/unit/clients.c clients/bpps/fetch.c \
+                         clients/bpps/tree.c) $(B)/libclients.a $(LIBCM)
+	$(LINK)
