@@ -3,8 +3,8 @@
  * One thread and one loop; only files.c (fetching) and bulk_out.c (bulk
  * streams) have threads of their own, and those touch nothing in here.
  * Each part is opaque, lives in its own file, and is reached through the one
- * struct agent. Parts are made in the order of the fields below and destroyed
- * in the reverse order.
+ * struct agent. What needs the node's root or the bus is made only when bpinit
+ * has told what runs here (agent_go_online), and is NULL before.
  *
  *   space.c    the connection to bpinit: messages, the arena, the bells
  *   files.c    content by hash: fetched, cached, placed, evicted
@@ -35,7 +35,7 @@ typedef struct streams streams_t;
 
 struct agent {
     loop_t *loop;
-    svc_t *svc;             /* NULL until bpinit's bodies are known */
+    svc_t *svc;             /* NULL until agent_go_online() */
     struct curve_keys keys; /* our own */
     char master_key[41];    /* Z85 */
     char master_addr[64];   /* of --bus; streams are at master_port + CM_PORT_STREAMS */
@@ -46,12 +46,12 @@ struct agent {
     char boot[64];          /* of this machine's life */
     char space_id[64];      /* of this bpinit's life; "" before its hello */
     char *chroot;           /* later launches run in there; NULL: the root */
-    space_t *space;
-    files_t *files;
     launches_t *launches;
     report_t *report;
+    space_t *space;
+    files_t *files;         /* from here on NULL until agent_go_online() */
     join_t *join;
-    streams_t *streams;     /* NULL until the bus is connected to */
+    streams_t *streams;
 };
 
 extern const struct svc_method agent_methods[];
