@@ -9,3 +9,10 @@ GHOST_FLAGS := -std=gnu11 -Os -Wall -Wextra -Werror -Wshadow -Wvla -I. \
 $(LIBEXEC)/bpghost: node/bpghost.c node/nolibc.h bus/rundir.h
 	@mkdir -p $(@D)
 	$(CC) $(GHOST_FLAGS) -o $@ node/bpghost.c
+
+helpers += $(LIBEXEC)/bpinit
+$(LIBEXEC)/bpinit: LIBS = $(MP_LIBS)
+$(LIBEXEC)/bpinit: $(call objs,node/bpinit.c node/bpinit_root.c node/bpinit_space.c \
+    node/bpinit_spawn.c node/bpinit_child.c node/bpinit_bodies.c node/bpinit_reap.c \
+    node/bpinit_journal.c node/bpinit_pump.c node/rings.c) $(LIBCM)
+	$(LINK)

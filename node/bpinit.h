@@ -1,0 +1,124 @@
+/* bpinit.h - pid 1 of a node's process space, from the inside
+ *
+ *   bpinit.c         command line, start-up, the loop
+ *   bpinit_root.c    the node's root: mounts, devices, names
+ *   bpinit_space.c   the agent: its connection and its messages
+ *   bpinit_spawn.c   starting bodies
+ *   bpinit_child.c   the last steps before a body's exec
+ *   bpinit_bodies.c  the table of bodies
+ *   bpinit_reap.c    waiting for them
+ *   bpinit_journal.c what happened, until it is acknowledged
+ *   bpinit_pump.c    their pipes, into and out of rings
+ *
+ * One thread, one loop. Nothing in here waits for anybody but exec.
+ */
+#ifndef NODE_BPINIT_H
+#define NODE_BPINIT_H
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include "bus/err.h"
+#include "bus/loop.h"
+#include "bus/mp.h"
+#include "node/rings.h"
+
+struct rusage;
+
+typedef struct bodies bodies_t;
+typedef struct journal journal_t;
+typedef struct pump pump_t;
+typedef struct agent_link link_t;
+
+struct init {
+    loop_t *loop;
+    char id[33];      /* of this space, random */
+    const char *boot; /* of the machine's life, told by who started us */
+    int null_fd;      /* /dev/null of the node */
+    rings_t *rings;
+    bodies_t *bodies;
+    journal_t *journal;
+    pump_t *pump;
+    link_t *link;
+    bool ending;
+    int end_status; /* SPACE_EXIT_* */
+};
+
+/* ---- bodies: known from their start until their exit is acknowledged ---- */
+struct body {
+    struct body *by_pid, *by_npid, *by_rank; /* chains */
+    pid_t pid;  /* the ghost's, everybody's name for it */
+    pid_t npid; /* here */
+    uint32_t gen;
+    uint64_t launch;
+    uint32_t rank;
+    uid_t uid;
+    gid_t gid;
+    pid_t owner; /* pid of the bpsh, on the master */
+    char *argv0;
+    int64_t start; /* wall clock, ms */
+    bool stopped, ended;
+    int slot[3]; /* rings of fd 0-2 at the start, -1 none */
+};
+
+bodies_t *bodies_create(struct err *err);
+void bodies_destroy(bodies_t **b);
+int bodies_add(bodies_t *t, const struct body *b, struct err *err); /* copies */
+struct body *bodies_by_pid(const bodies_t *t, pid_t pid);   /* running ones */
+struct body *bodies_by_npid(const bodies_t *t, pid_t npid); /* running ones */
+struct body *bodies_by_rank(const bodies_t *t, uint64_t launch, uint32_t rank);
+void bodies_end(bodies_t *t, struct body *b);  /* reaped: its pids are free */
+void bodies_drop(bodies_t *t, struct body *b); /* forget it */
+typedef void body_fn(void *arg, const struct body *b);
+void bodies_each(const bodies_t *t, body_fn *fn, void *arg); /* running ones */
+uint32_t bodies_running(const bodies_t *t);
+
+/* ---- journal: what happened, until the agent says the master knows ---- */
+journal_t *journal_create(struct err *err);
+void journal_destroy(journal_t **j);
+/* Each is sent to the agent, and again to each new one. */
+void journal_exit(struct init *in, struct body *b, int status, const struct rusage *ru);
+void journal_stop(struct init *in, const struct body *b, int sig);
+void journal_cont(struct init *in, const struct body *b);
+uint64_t journal_seq(const journal_t *j); /* of the last event */
+/* Events up to seq are known; the bodies that ended in them are forgotten. */
+void journal_ack(struct init *in, uint64_t seq);
+void journal_resend(struct init *in);
+
+/* ---- reaper ---- */
+int reap_start(struct init *in, struct err *err);
+/* SIGKILL for everything; the loop ends with status when all are gone. */
+void reap_end_all(struct init *in, int status);
+
+/* ---- pump ---- */
+pump_t *pump_create(struct init *in, struct err *err);
+void pump_destroy(pump_t **p);
+/* Take our end of a stream's pipe, which must be non-blocking, and serve slot.
+ * uid: whose stream it is, for lists. */
+int pump_add(pump_t *p, uint32_t slot, int fd, uid_t uid, struct err *err);
+uid_t pump_uid(const pump_t *p, uint32_t slot);
+void pump_release(pump_t *p, uint32_t slot); /* close the pipe, give the ring back */
+void pump_drain(pump_t *p, int slot); /* read now what an ended body wrote; -1 fine */
+void pump_hangup(pump_t *p, uint64_t launch, uint32_t rank, int fd);
+void pump_new_agent(pump_t *p);
+
+/* ---- the agent's connection ---- */
+link_t *link_create(struct init *in, const char *path, struct err *err);
+void link_destroy(link_t **l);
+void link_send(link_t *l, const mp_buf *m); /* dropped if no agent is there */
+
+/* ---- spawning ---- */
+/* Carry out a spawn map and pack the "spawned" map, which tells all failures. */
+int spawn_bodies(struct init *in, const msgpack_object *map, mp_buf *out, struct err *err);
+
+/* ---- the node's root ---- */
+struct root_plan {
+    int fd;           /* detached mount of the root file system; -1: stay here */
+    const char *hostname;
+    const char *address; /* for /etc/hosts; may be NULL */
+};
+int root_enter(const struct root_plan *plan, struct err *err);
+
+void init_log(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+#endif

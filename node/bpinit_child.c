@@ -1,0 +1,125 @@
+/* bpinit_child.c - the last steps before a body's exec
+ *
+ * The child is a vfork by clone3 with the pid chosen: it runs in our memory,
+ * on a stack of its own, while we wait. It has a copy of our descriptors (all
+ * close-on-exec), its own credentials and signal handlers. Raw calls where
+ * glibc would tell other threads, of which there are none.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include "node/bpinit_spawn.h"
+#include "node/clone3.h"
+
+#define STACK_BYTES (64u * 1024)
+
+static void failed(struct child *c, const char *what)
+{
+    c->code = errno ? errno : EIO;
+    c->what = what;
+    for (;;)
+        syscall(SYS_exit_group, 127);
+}
+
+static void open_file(struct child *c, int fd)
+{
+    const char *path = c->plan->stream[fd].path;
+    int flags = fd == 0 ? O_RDONLY : O_WRONLY | O_CREAT | O_TRUNC;
+    /* Non-blocking so that a FIFO cannot hold up the whole node. */
+    int f = open(path, flags | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0666);
+
+    if (f < 0 || fcntl(f, F_SETFL, fcntl(f, F_GETFL) & ~O_NONBLOCK) < 0 || dup2(f, fd) < 0)
+        failed(c, path);
+}
+
+static void set_limits(const struct plan *p)
+{
+    for (size_t i = 0; i < p->nlimits; i++) {
+        struct rlimit want = p->limits[i].limit, have;
+        __rlimit_resource_t resource = (__rlimit_resource_t)p->limits[i].resource;
+
+        if (setrlimit(resource, &want) == 0 || getrlimit(resource, &have) < 0)
+            continue;
+        /* More than this node allows: as much as it does. */
+        if (want.rlim_max > have.rlim_max)
+            want.rlim_max = have.rlim_max;
+        if (want.rlim_cur > want.rlim_max)
+            want.rlim_cur = want.rlim_max;
+        setrlimit(resource, &want);
+    }
+}
+
+static void run(void *arg)
+{
+    struct child *c = arg;
+    const struct plan *p = c->plan;
+    sigset_t none;
+
+    if (setpgid(0, c->pgid) < 0)
+        setpgid(0, 0);
+    for (int fd = 0; fd < 3; fd++)
+        if (c->fd[fd] >= 0 && dup2(c->fd[fd], fd) < 0)
+            failed(c, "standard streams");
+    umask(p->umask);
+    if (p->root && (chroot(p->root) < 0 || chdir("/") < 0))
+        failed(c, p->root);
+    if (syscall(SYS_setgroups, p->ngroups, p->groups) < 0)
+        failed(c, "set groups");
+    if (syscall(SYS_setresgid, p->gid, p->gid, p->gid) < 0)
+        failed(c, "set group");
+    /* Files are found and opened as the user, limits set as root after that:
+     * a low limit of descriptors would not let us open any here. */
+    syscall(SYS_setfsuid, p->uid);
+    if (chdir(p->cwd) < 0 && chdir("/") < 0)
+        failed(c, p->cwd);
+    for (int fd = 0; fd < 3; fd++)
+        if (c->fd[fd] < 0)
+            open_file(c, fd);
+    set_limits(p);
+    if (syscall(SYS_setresuid, p->uid, p->uid, p->uid) < 0)
+        failed(c, "set user");
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    execve(p->path, p->argv, p->envp);
+    failed(c, p->path);
+}
+
+pid_t child_start(struct child *c, pid_t pid)
+{
+    static void *stack;
+    pid_t chosen = pid;
+
+    if (!stack) {
+        void *m = mmap(NULL, STACK_BYTES, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+        if (m == MAP_FAILED)
+            return -errno;
+        stack = m;
+    }
+    struct clone_args args = {
+        .flags = CLONE_VM | CLONE_VFORK | CLONE_CLEAR_SIGHAND,
+        .exit_signal = SIGCHLD,
+        .stack = (uintptr_t)stack,
+        .stack_size = STACK_BYTES,
+        .set_tid = (uintptr_t)&chosen,
+        .set_tid_size = 1,
+    };
+    c->code = 0;
+    long r = clone3_call(&args, run, c);
+    if (r == -EEXIST || r == -EINVAL || r == -EPERM) {
+        /* Taken, beyond this kernel's range, or not ours to choose. */
+        args.set_tid = args.set_tid_size = 0;
+        r = clone3_call(&args, run, c);
+    }
+    if (r > 0 && c->code)
+        while (waitpid((pid_t)r, NULL, 0) < 0 && errno == EINTR)
+            continue;
+    return (pid_t)r;
+}

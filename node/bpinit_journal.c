@@ -1,0 +1,135 @@
+/* bpinit_journal.c - what happened to bodies, until the master knows it
+ *
+ * A list of packed events in the order in which they happened. It empties by
+ * acknowledgement only, so that an agent that dies takes nothing along.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include "node/bpinit.h"
+
+struct event {
+    struct event *next;
+    uint64_t seq;
+    struct body *done; /* ended with this event; forgotten with it */
+    mp_buf packed;
+};
+
+struct journal {
+    struct event *first, **end;
+    uint64_t seq;
+};
+
+journal_t *journal_create(struct err *err)
+{
+    journal_t *j = calloc(1, sizeof *j);
+
+    if (!j)
+        err_set(err, ENOMEM, "journal: out of memory");
+    else
+        j->end = &j->first;
+    return j;
+}
+
+static void drop_first(journal_t *j)
+{
+    struct event *e = j->first;
+
+    j->first = e->next;
+    if (!j->first)
+        j->end = &j->first;
+    mp_free(&e->packed);
+    free(e);
+}
+
+void journal_destroy(journal_t **jp)
+{
+    if (!*jp)
+        return;
+    while ((*jp)->first)
+        drop_first(*jp);
+    free(*jp);
+    *jp = NULL;
+}
+
+uint64_t journal_seq(const journal_t *j) { return j->seq; }
+
+/* Begin an event's map; the caller adds `more` pairs and calls record(). */
+static struct event *event(struct init *in, const struct body *b, const char *kind,
+                           uint32_t more)
+{
+    struct event *e = calloc(1, sizeof *e);
+
+    if (!e) {
+        init_log("out of memory: %s of process %d is not told", kind, (int)b->pid);
+        return NULL;
+    }
+    mp_init(&e->packed);
+    e->seq = ++in->journal->seq;
+    mp_array(&e->packed, 2);
+    mp_str(&e->packed, "event");
+    mp_map(&e->packed, 6 + more);
+    mp_kuint(&e->packed, "seq", e->seq);
+    mp_kstr(&e->packed, "kind", kind);
+    mp_kint(&e->packed, "pid", b->pid);
+    mp_kint(&e->packed, "gen", b->gen);
+    mp_kuint(&e->packed, "launch", b->launch);
+    mp_kint(&e->packed, "rank", b->rank);
+    return e;
+}
+
+static void record(struct init *in, struct event *e)
+{
+    *in->journal->end = e;
+    in->journal->end = &e->next;
+    link_send(in->link, &e->packed);
+}
+
+void journal_exit(struct init *in, struct body *b, int status, const struct rusage *ru)
+{
+    struct event *e = event(in, b, "exit", 4);
+
+    if (!e)
+        return;
+    mp_kint(&e->packed, "status", status);
+    mp_kint(&e->packed, "utime_us", ru->ru_utime.tv_sec * 1000000ll + ru->ru_utime.tv_usec);
+    mp_kint(&e->packed, "stime_us", ru->ru_stime.tv_sec * 1000000ll + ru->ru_stime.tv_usec);
+    mp_kint(&e->packed, "maxrss_kb", ru->ru_maxrss);
+    e->done = b;
+    record(in, e);
+}
+
+void journal_stop(struct init *in, const struct body *b, int sig)
+{
+    struct event *e = event(in, b, "stop", 1);
+
+    if (!e)
+        return;
+    mp_kint(&e->packed, "sig", sig);
+    record(in, e);
+}
+
+void journal_cont(struct init *in, const struct body *b)
+{
+    struct event *e = event(in, b, "cont", 0);
+
+    if (e)
+        record(in, e);
+}
+
+void journal_ack(struct init *in, uint64_t seq)
+{
+    journal_t *j = in->journal;
+
+    while (j->first && j->first->seq <= seq) {
+        if (j->first->done)
+            bodies_drop(in->bodies, j->first->done);
+        drop_first(j);
+    }
+}
+
+void journal_resend(struct init *in)
+{
+    for (const struct event *e = in->journal->first; e; e = e->next)
+        link_send(in->link, &e->packed);
+}

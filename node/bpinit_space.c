@@ -1,0 +1,417 @@
+/* bpinit_space.c - the agent: its connection and its messages
+ *
+ * One agent at a time; a newer one replaces the older. An agent that cannot
+ * keep up has its messages queued, and is cut off when it will not read at
+ * all: the journal has everything for the next one.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#include "bus/pkt.h"
+#include "node/bpinit.h"
+
+#define QUEUE_MAX (32u * 1024 * 1024)
+
+struct packet {
+    struct packet *next;
+    size_t len;
+    char data[];
+};
+
+struct agent_link {
+    struct init *in;
+    int listen_fd, sock;
+    struct packet *queue, **queue_end;
+    size_t queued;
+};
+
+static void drop_agent(link_t *l)
+{
+    if (l->sock < 0)
+        return;
+    loop_fd_del(l->in->loop, l->sock);
+    close(l->sock);
+    l->sock = -1;
+    while (l->queue) {
+        struct packet *p = l->queue;
+        l->queue = p->next;
+        free(p);
+    }
+    l->queue_end = &l->queue;
+    l->queued = 0;
+}
+
+static void on_sock(void *arg, int fd, uint32_t events);
+
+static void watch(link_t *l)
+{
+    struct err err = { 0 };
+
+    if (loop_fd(l->in->loop, l->sock, l->queue ? EPOLLIN | EPOLLOUT : EPOLLIN, on_sock, l,
+                &err) < 0) {
+        init_log("agent: %s", err.text);
+        drop_agent(l);
+    }
+}
+
+static void enqueue(link_t *l, const void *data, size_t len)
+{
+    struct packet *p = malloc(sizeof *p + len);
+
+    if (!p || l->queued + len > QUEUE_MAX) {
+        init_log("agent: does not read its messages; cut off");
+        free(p);
+        drop_agent(l);
+        return;
+    }
+    p->next = NULL;
+    p->len = len;
+    memcpy(p->data, data, len);
+    *l->queue_end = p;
+    l->queue_end = &p->next;
+    l->queued += len;
+    watch(l);
+}
+
+static void send_fds(link_t *l, const mp_buf *m, const int *fds, int nfds)
+{
+    struct err err = { 0 };
+
+    if (l->sock < 0)
+        return;
+    if (l->queue) {
+        enqueue(l, m->b.data, m->b.size);
+        return;
+    }
+    if (pkt_send(l->sock, m->b.data, m->b.size, fds, nfds, &err) == 0)
+        return;
+    if (err.code == EAGAIN) {
+        enqueue(l, m->b.data, m->b.size);
+    } else {
+        init_log("agent: %s", err.text);
+        drop_agent(l);
+    }
+}
+
+void link_send(link_t *l, const mp_buf *m)
+{
+    send_fds(l, m, NULL, 0);
+}
+
+static void flush(link_t *l)
+{
+    struct err err = { 0 };
+
+    while (l->queue) {
+        struct packet *p = l->queue;
+        if (pkt_send(l->sock, p->data, p->len, NULL, 0, &err) < 0) {
+            if (err.code != EAGAIN)
+                drop_agent(l);
+            return;
+        }
+        l->queued -= p->len;
+        l->queue = p->next;
+        free(p);
+    }
+    l->queue_end = &l->queue;
+    watch(l);
+}
+
+/* --- messages --- */
+
+static int on_spawn(struct init *in, const msgpack_object *map, struct err *err)
+{
+    CLEANUP(mp_free) mp_buf out;
+
+    mp_init(&out);
+    mp_array(&out, 2);
+    mp_str(&out, "spawned");
+    if (spawn_bodies(in, map, &out, err) < 0)
+        return -1;
+    link_send(in->link, &out);
+    return 0;
+}
+
+static int on_signal(struct init *in, const msgpack_object *map, struct err *err)
+{
+    int64_t pid, gen, sig;
+
+    if (mp_get_int(map, "pid", 1, INT32_MAX, &pid, err) < 0 ||
+        mp_get_int(map, "gen", 0, UINT32_MAX, &gen, err) < 0 ||
+        mp_get_int(map, "sig", 0, 64, &sig, err) < 0)
+        return -1;
+    const struct body *b = bodies_by_pid(in->bodies, (pid_t)pid);
+    if (!b || b->gen != gen)
+        return 0; /* it ended while the signal was on its way */
+    if (!mp_get(map, "value")) {
+        kill(b->npid, (int)sig);
+        return 0;
+    }
+    siginfo_t si;
+    memset(&si, 0, sizeof si);
+    si.si_signo = (int)sig;
+    si.si_code = SI_QUEUE;
+    si.si_pid = (pid_t)mp_opt_int(map, "from_pid", 0);
+    si.si_uid = (uid_t)mp_opt_int(map, "from_uid", 0);
+    si.si_value.sival_ptr = (void *)(intptr_t)mp_opt_int(map, "value", 0);
+    syscall(SYS_rt_sigqueueinfo, b->npid, (int)sig, &si);
+    return 0;
+}
+
+static int on_ack(struct init *in, const msgpack_object *map, struct err *err)
+{
+    uint64_t seq;
+
+    if (mp_get_uint(map, "seq", &seq, err) < 0)
+        return -1;
+    journal_ack(in, seq);
+    return 0;
+}
+
+static void pack_body(void *arg, const struct body *b)
+{
+    mp_buf *m = arg;
+
+    mp_map(m, 12);
+    mp_kint(m, "pid", b->pid);
+    mp_kint(m, "npid", b->npid);
+    mp_kint(m, "gen", b->gen);
+    mp_kuint(m, "launch", b->launch);
+    mp_kint(m, "rank", b->rank);
+    mp_kint(m, "uid", b->uid);
+    mp_kint(m, "gid", b->gid);
+    mp_kint(m, "owner", b->owner);
+    mp_kbin(m, "argv0", b->argv0, strlen(b->argv0));
+    mp_kint(m, "start", b->start);
+    mp_kbool(m, "stopped", b->stopped);
+    mp_key(m, "streams");
+    mp_array(m, 3);
+    for (int fd = 0; fd < 3; fd++)
+        mp_int(m, b->slot[fd]);
+}
+
+static void pack_rings(struct init *in, mp_buf *m)
+{
+    size_t n;
+    const uint32_t *slot = rings_list(in->rings, &n);
+
+    mp_key(m, "rings");
+    mp_array(m, (uint32_t)n);
+    for (size_t i = 0; i < n; i++) {
+        const struct ring *r = rings_get(in->rings, slot[i]);
+        mp_map(m, 5);
+        mp_kuint(m, "launch", r->launch);
+        mp_kint(m, "rank", r->rank);
+        mp_kint(m, "fd", r->fd);
+        mp_kint(m, "slot", slot[i]);
+        mp_kint(m, "uid", pump_uid(in->pump, slot[i]));
+    }
+}
+
+static int on_list(struct init *in, const msgpack_object *map, struct err *err)
+{
+    CLEANUP(mp_free) mp_buf m;
+    uint64_t id;
+
+    if (mp_get_uint(map, "id", &id, err) < 0)
+        return -1;
+    mp_init(&m);
+    mp_array(&m, 2);
+    mp_str(&m, "procs");
+    mp_map(&m, 4);
+    mp_kuint(&m, "id", id);
+    mp_kuint(&m, "seq", journal_seq(in->journal));
+    mp_key(&m, "procs");
+    mp_array(&m, bodies_running(in->bodies));
+    bodies_each(in->bodies, pack_body, &m);
+    pack_rings(in, &m);
+    link_send(in->link, &m);
+    return 0;
+}
+
+static int on_release(struct init *in, const msgpack_object *map, struct err *err)
+{
+    int64_t slot;
+
+    if (mp_get_int(map, "slot", 0, SPACE_SLOTS - 1, &slot, err) < 0)
+        return -1;
+    pump_release(in->pump, (uint32_t)slot);
+    return 0;
+}
+
+static int on_hangup(struct init *in, const msgpack_object *map, struct err *err)
+{
+    uint64_t launch;
+    int64_t rank, fd;
+
+    if (mp_get_uint(map, "launch", &launch, err) < 0 ||
+        mp_get_int(map, "rank", 0, UINT32_MAX, &rank, err) < 0 ||
+        mp_get_int(map, "fd", 0, 2, &fd, err) < 0)
+        return -1;
+    pump_hangup(in->pump, launch, (uint32_t)rank, (int)fd);
+    return 0;
+}
+
+static int on_end(struct init *in, const msgpack_object *map, struct err *err)
+{
+    static const struct {
+        const char *how;
+        int status;
+    } ways[] = {
+        { "end", SPACE_EXIT_END },
+        { "reboot", SPACE_EXIT_REBOOT },
+        { "halt", SPACE_EXIT_HALT },
+        { "pwroff", SPACE_EXIT_PWROFF },
+    };
+    const msgpack_object *how = mp_get(map, "how");
+
+    for (size_t i = 0; how && i < sizeof ways / sizeof *ways; i++)
+        if (mp_is(how, ways[i].how)) {
+            reap_end_all(in, ways[i].status);
+            return 0;
+        }
+    return err_set(err, EPROTO, "how: want end, reboot, halt or pwroff");
+}
+
+static const struct {
+    const char *name;
+    int (*fn)(struct init *in, const msgpack_object *map, struct err *err);
+} messages[] = {
+    { "spawn", on_spawn },     { "signal", on_signal },   { "ack", on_ack },
+    { "list", on_list },       { "release", on_release }, { "hangup", on_hangup },
+    { "end", on_end },
+};
+
+static void handle(link_t *l, const struct pkt *pkt)
+{
+    struct err err = { 0 };
+    msgpack_unpacked u;
+
+    msgpack_unpacked_init(&u);
+    if (mp_decode(&u, pkt->data, pkt->len, &err) < 0) {
+        init_log("agent: %s", err.text);
+        msgpack_unpacked_destroy(&u);
+        return;
+    }
+    const msgpack_object_array *a = &u.data.via.array;
+    bool shaped = u.data.type == MSGPACK_OBJECT_ARRAY && a->size >= 2 &&
+                  a->ptr[1].type == MSGPACK_OBJECT_MAP;
+    size_t i, n = sizeof messages / sizeof *messages;
+    for (i = 0; shaped && i < n; i++)
+        if (mp_is(&a->ptr[0], messages[i].name)) {
+            if (messages[i].fn(l->in, &a->ptr[1], &err) < 0)
+                init_log("agent: %s: %s", messages[i].name, err.text);
+            break;
+        }
+    if (!shaped)
+        init_log("agent: a message that is not [name, map]");
+    else if (i == n)
+        init_log("agent: a message of an unknown name");
+    msgpack_unpacked_destroy(&u);
+}
+
+static void on_sock(void *arg, int fd, uint32_t events)
+{
+    link_t *l = arg;
+    struct pkt pkt;
+    struct err err = { 0 };
+
+    if (events & EPOLLOUT)
+        flush(l);
+    /* A few packets a turn: signals and pipes want their turn too. */
+    for (int i = 0; i < 16 && l->sock == fd; i++) {
+        int n = pkt_recv(fd, &pkt, &err);
+        if (n < 0 && err.code == EAGAIN)
+            return;
+        if (n < 0)
+            init_log("agent: %s", err.text);
+        if (n <= 0) {
+            drop_agent(l);
+            return;
+        }
+        handle(l, &pkt);
+        pkt_clear(&pkt);
+    }
+}
+
+static void say_hello(link_t *l)
+{
+    struct init *in = l->in;
+    CLEANUP(mp_free) mp_buf m;
+    const int fds[3] = { rings_arena_fd(in->rings), rings_agent_bell_fd(in->rings),
+                         rings_own_bell_fd(in->rings) };
+
+    mp_init(&m);
+    mp_array(&m, 2);
+    mp_str(&m, "hello");
+    mp_map(&m, 5);
+    mp_kstr(&m, "space", in->id);
+    mp_kstr(&m, "boot", in->boot);
+    mp_kint(&m, "slots", SPACE_SLOTS);
+    mp_kint(&m, "slot_bytes", SPACE_SLOT_BYTES);
+    mp_kuint(&m, "seq", journal_seq(in->journal));
+    send_fds(l, &m, fds, 3);
+}
+
+static void on_connect(void *arg, int fd, uint32_t events)
+{
+    link_t *l = arg;
+    struct ucred who = { 0 };
+    socklen_t len = sizeof who;
+
+    (void)events;
+    int s = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (s < 0)
+        return;
+    if (getsockopt(s, SOL_SOCKET, SO_PEERCRED, &who, &len) < 0 || who.uid != 0) {
+        init_log("uid %d wanted to be the agent: refused", (int)who.uid);
+        close(s);
+        return;
+    }
+    drop_agent(l);
+    l->sock = s;
+    watch(l);
+    if (l->sock < 0)
+        return;
+    pump_new_agent(l->in->pump);
+    say_hello(l);
+    journal_resend(l->in);
+}
+
+link_t *link_create(struct init *in, const char *path, struct err *err)
+{
+    CLEANUP(link_destroy) link_t *l = calloc(1, sizeof *l);
+
+    if (!l) {
+        err_set(err, ENOMEM, "agent link: out of memory");
+        return NULL;
+    }
+    l->in = in;
+    l->sock = -1;
+    l->queue_end = &l->queue;
+    l->listen_fd = pkt_listen(path, 0600, err);
+    if (l->listen_fd < 0)
+        return NULL;
+    fcntl(l->listen_fd, F_SETFL, O_NONBLOCK);
+    if (loop_fd(in->loop, l->listen_fd, EPOLLIN, on_connect, l, err) < 0)
+        return NULL;
+    link_t *out = l;
+    l = NULL;
+    return out;
+}
+
+void link_destroy(link_t **lp)
+{
+    link_t *l = *lp;
+
+    if (!l)
+        return;
+    drop_agent(l);
+    cleanup_close(&l->listen_fd);
+    free(l);
+    *lp = NULL;
+}

@@ -1,0 +1,426 @@
+/* bpinit_spawn.c - a spawn message becomes bodies: plan, pipes, children */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "node/bpinit.h"
+#include "node/bpinit_spawn.h"
+
+#define PIPE_LARGE (1024 * 1024) /* for a launch of few bodies on this node */
+#define FEW 4
+#define LIST_MAX (1u << 20)
+
+struct outcome { /* of one rank */
+    uint32_t rank;
+    pid_t npid;
+    int slot[3];
+    struct err err; /* code 0: it was started */
+};
+
+/* --- from the message to a plan --- */
+
+static void free_texts(char **v)
+{
+    for (size_t i = 0; v && v[i]; i++)
+        free(v[i]);
+    free(v);
+}
+
+static void plan_free(struct plan *p)
+{
+    free(p->path);
+    free(p->cwd);
+    free(p->root);
+    free_texts(p->argv);
+    free_texts(p->envp);
+    free(p->groups);
+    free(p->limits);
+    for (int fd = 0; fd < 3; fd++)
+        free(p->stream[fd].path);
+}
+
+static int get_texts(const msgpack_object *map, const char *key, char ***out,
+                     struct err *err)
+{
+    const msgpack_object_array *a;
+
+    if (mp_get_array(map, key, &a, err) < 0)
+        return -1;
+    *out = calloc((size_t)a->size + 1, sizeof **out);
+    if (!*out)
+        return err_set(err, ENOMEM, "%s: out of memory", key);
+    for (uint32_t i = 0; i < a->size; i++)
+        if (!((*out)[i] = mp_dup(&a->ptr[i])))
+            return err_set(err, EPROTO, "%s: item %u: want text", key, i);
+    return 0;
+}
+
+static int get_groups(const msgpack_object *map, struct plan *p, struct err *err)
+{
+    const msgpack_object_array *a;
+    int64_t g;
+
+    if (mp_get_array(map, "groups", &a, err) < 0)
+        return -1;
+    p->groups = calloc((size_t)a->size + 1, sizeof *p->groups);
+    if (!p->groups)
+        return err_set(err, ENOMEM, "groups: out of memory");
+    for (uint32_t i = 0; i < a->size; i++) {
+        if (!mp_as_int(&a->ptr[i], &g) || g < 0 || g >= UINT32_MAX)
+            return err_set(err, EPROTO, "groups: item %u: want a group id", i);
+        p->groups[p->ngroups++] = (gid_t)g;
+    }
+    return 0;
+}
+
+/* A limit; "unlimited" is -1 or the largest number. */
+static bool get_rlim(const msgpack_object *o, rlim_t *out)
+{
+    if (o->type == MSGPACK_OBJECT_POSITIVE_INTEGER)
+        *out = o->via.u64;
+    else if (o->type == MSGPACK_OBJECT_NEGATIVE_INTEGER && o->via.i64 == -1)
+        *out = RLIM_INFINITY;
+    else
+        return false;
+    return true;
+}
+
+static int get_limits(const msgpack_object *map, struct plan *p, struct err *err)
+{
+    const msgpack_object_array *a;
+
+    if (!mp_get(map, "limits"))
+        return 0;
+    if (mp_get_array(map, "limits", &a, err) < 0)
+        return -1;
+    p->limits = calloc((size_t)a->size + 1, sizeof *p->limits);
+    if (!p->limits)
+        return err_set(err, ENOMEM, "limits: out of memory");
+    for (uint32_t i = 0; i < a->size; i++) {
+        const msgpack_object *o = &a->ptr[i];
+        struct limit_plan *l = &p->limits[p->nlimits++];
+        int64_t resource = -1;
+
+        if (o->type != MSGPACK_OBJECT_ARRAY || o->via.array.size < 3 ||
+            !mp_as_int(&o->via.array.ptr[0], &resource) || resource < 0 ||
+            resource >= RLIM_NLIMITS ||
+            !get_rlim(&o->via.array.ptr[1], &l->limit.rlim_cur) ||
+            !get_rlim(&o->via.array.ptr[2], &l->limit.rlim_max))
+            return err_set(err, EPROTO, "limits: item %u: want [resource, soft, hard]", i);
+        l->resource = (int)resource;
+    }
+    return 0;
+}
+
+static int get_stream(const msgpack_object *o, struct stream_plan *s, struct err *err)
+{
+    const msgpack_object *mode = mp_get(o, "mode");
+
+    s->to = mp_opt_int(o, "to", -1);
+    if (mode && mp_is(mode, "null"))
+        s->mode = STREAM_NULL;
+    else if (mode && mp_is(mode, "forward"))
+        s->mode = STREAM_FORWARD;
+    else if (mode && mp_is(mode, "file"))
+        s->mode = STREAM_FILE;
+    else
+        return err_set(err, EPROTO, "streams: mode: want null, forward or file");
+    return s->mode == STREAM_FILE ? mp_get_dup(o, "path", &s->path, err) : 0;
+}
+
+static int get_streams(const msgpack_object *map, struct plan *p, struct err *err)
+{
+    const msgpack_object_array *a;
+
+    if (mp_get_array(map, "streams", &a, err) < 0)
+        return -1;
+    if (a->size < 3)
+        return err_set(err, EPROTO, "streams: want three");
+    for (int fd = 0; fd < 3; fd++)
+        if (get_stream(&a->ptr[fd], &p->stream[fd], err) < 0)
+            return -1;
+    return 0;
+}
+
+/* Where each body's rank is written: "BPROC_RANK=XXXXXXX". */
+static char *find_rank_digits(char **envp)
+{
+    static const char name[] = "BPROC_RANK=";
+
+    for (; *envp; envp++)
+        if (strncmp(*envp, name, sizeof name - 1) == 0 &&
+            strcmp(*envp + sizeof name - 1, "XXXXXXX") == 0)
+            return *envp + sizeof name - 1;
+    return NULL;
+}
+
+static int plan_read(const msgpack_object *map, struct plan *p, struct err *err)
+{
+    int64_t mask, uid, gid;
+
+    if (mp_get_uint(map, "launch", &p->launch, err) < 0 ||
+        mp_get_dup(map, "path", &p->path, err) < 0 ||
+        get_texts(map, "argv", &p->argv, err) < 0 ||
+        get_texts(map, "env", &p->envp, err) < 0 ||
+        mp_get_dup(map, "cwd", &p->cwd, err) < 0 ||
+        mp_get_int(map, "umask", 0, 07777, &mask, err) < 0 ||
+        mp_get_int(map, "uid", 0, UINT32_MAX - 1, &uid, err) < 0 ||
+        mp_get_int(map, "gid", 0, UINT32_MAX - 1, &gid, err) < 0 ||
+        get_groups(map, p, err) < 0 || get_limits(map, p, err) < 0 ||
+        get_streams(map, p, err) < 0)
+        return -1;
+    p->root = mp_opt_dup(map, "root");
+    p->umask = (mode_t)mask & 0777;
+    p->uid = (uid_t)uid;
+    p->gid = (gid_t)gid;
+    p->owner = (pid_t)mp_opt_int(map, "owner", 0);
+    p->rank_digits = find_rank_digits(p->envp);
+    return 0;
+}
+
+/* --- why an exec failed, in words --- */
+
+/* The interpreter that a script's first line names; false: not a script. */
+static bool script_of(const struct plan *p, char *buf, size_t size)
+{
+    char path[PATH_MAX];
+
+    snprintf(path, sizeof path, "%.2000s%.2000s", p->root ? p->root : "", p->path);
+    CLEANUP(cleanup_close) int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    ssize_t n = fd < 0 ? -1 : read(fd, buf, size - 1);
+    if (n < 3 || buf[0] != '#' || buf[1] != '!')
+        return false;
+    buf[n] = 0;
+    size_t from = 2 + strspn(buf + 2, " \t");
+    size_t len = strcspn(buf + from, " \t\r\n");
+    memmove(buf, buf + from, len);
+    buf[len] = 0;
+    return true;
+}
+
+static void explain(const struct plan *p, const struct child *c, struct err *err)
+{
+    char interp[256];
+    char path[PATH_MAX];
+
+    snprintf(path, sizeof path, "%.2000s%.2000s", p->root ? p->root : "", p->path);
+    if (c->what == p->path && c->code == ENOENT && access(path, F_OK) == 0) {
+        if (script_of(p, interp, sizeof interp))
+            err_set(err, ENOENT, "script %s: interpreter %s not found on the node", p->path,
+                    interp);
+        else
+            err_set(err, ENOENT, "%s: its loader (ld.so) is not on the node", p->path);
+    } else if (c->what == p->path && c->code == ENOEXEC) {
+        err_set(err, ENOEXEC, "%s: neither a program for this node nor a script with #!",
+                p->path);
+    } else {
+        err_set(err, c->code, "%s: %s", c->what, strerror(c->code));
+    }
+}
+
+/* --- one rank --- */
+
+/* Our end is non-blocking and *theirs is the body's. */
+static int make_pipe(int fd, bool few, int *theirs, struct err *err)
+{
+    int p[2];
+
+    if (pipe2(p, O_CLOEXEC) < 0)
+        return err_set(err, errno, "pipe: %s", strerror(errno));
+    int ours = p[fd == 0 ? 1 : 0];
+    *theirs = p[fd == 0 ? 0 : 1];
+    fcntl(ours, F_SETFL, O_NONBLOCK);
+    if (few && fd == 1)
+        fcntl(ours, F_SETPIPE_SZ, PIPE_LARGE); /* a smaller one is fine too */
+    return ours;
+}
+
+static bool forwarded(const struct stream_plan *s, uint32_t rank)
+{
+    return s->mode == STREAM_FORWARD && (s->to < 0 || s->to == rank);
+}
+
+static int open_streams(struct init *in, const struct plan *p, bool few,
+                        struct outcome *o, int theirs[3])
+{
+    for (int fd = 0; fd < 3; fd++) {
+        const struct stream_plan *s = &p->stream[fd];
+        if (!forwarded(s, o->rank))
+            continue;
+        int ours = make_pipe(fd, few, &theirs[fd], &o->err);
+        if (ours < 0)
+            return -1;
+        o->slot[fd] = rings_take(in->rings, p->launch, o->rank, fd, &o->err);
+        if (o->slot[fd] < 0 ||
+            pump_add(in->pump, (uint32_t)o->slot[fd], ours, p->uid, &o->err) < 0) {
+            close(ours);
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static void close_streams(struct init *in, struct outcome *o)
+{
+    for (int fd = 0; fd < 3; fd++) {
+        if (o->slot[fd] >= 0)
+            pump_release(in->pump, (uint32_t)o->slot[fd]);
+        o->slot[fd] = -1;
+    }
+}
+
+static int note_body(struct init *in, const struct plan *p, pid_t pid, struct outcome *o)
+{
+    struct body b = {
+        .pid = pid, .npid = o->npid, .gen = 1, .launch = p->launch, .rank = o->rank,
+        .uid = p->uid, .gid = p->gid, .owner = p->owner, .start = wall_ms(),
+        .slot = { o->slot[0], o->slot[1], o->slot[2] },
+    };
+
+    b.argv0 = strdup(p->argv[0] ? p->argv[0] : p->path);
+    if (!b.argv0)
+        return err_set(&o->err, ENOMEM, "out of memory");
+    if (bodies_add(in->bodies, &b, &o->err) < 0) {
+        free(b.argv0);
+        return -1;
+    }
+    return 0;
+}
+
+static void write_rank(char *digits, uint32_t rank)
+{
+    for (int i = 6; digits && i >= 0; i--, rank /= 10)
+        digits[i] = (char)('0' + rank % 10);
+}
+
+static int start_rank(struct init *in, const struct plan *p, pid_t pid, pid_t *pgid,
+                      bool few, struct outcome *o)
+{
+    struct child c = { .plan = p, .fd = { -1, -1, -1 }, .pgid = *pgid };
+    int theirs[3] = { -1, -1, -1 };
+    int rc = open_streams(in, p, few, o, theirs);
+
+    for (int fd = 0; fd < 3; fd++)
+        if (theirs[fd] >= 0)
+            c.fd[fd] = theirs[fd];
+        else if (p->stream[fd].mode != STREAM_FILE)
+            c.fd[fd] = in->null_fd;
+    if (rc == 0) {
+        write_rank(p->rank_digits, o->rank);
+        o->npid = child_start(&c, pid);
+        if (o->npid < 0)
+            rc = err_set(&o->err, -o->npid, "start a process: %s", strerror(-o->npid));
+    }
+    for (int fd = 0; fd < 3; fd++)
+        cleanup_close(&theirs[fd]);
+    if (rc == 0 && c.code) {
+        explain(p, &c, &o->err);
+        rc = -1;
+    }
+    if (rc == 0 && note_body(in, p, pid, o) < 0) {
+        kill(o->npid, SIGKILL);
+        rc = -1;
+    }
+    if (rc < 0)
+        close_streams(in, o);
+    else if (*pgid == 0)
+        *pgid = o->npid;
+    return rc;
+}
+
+/* --- the whole message --- */
+
+static void pack_outcomes(mp_buf *m, uint64_t launch, const struct outcome *o, size_t n)
+{
+    uint32_t bad = 0;
+
+    for (size_t i = 0; i < n; i++)
+        bad += o[i].err.code != 0;
+    mp_map(m, 3);
+    mp_kuint(m, "launch", launch);
+    mp_key(m, "started");
+    mp_array(m, (uint32_t)n - bad);
+    for (size_t i = 0; i < n; i++) {
+        if (o[i].err.code)
+            continue;
+        mp_array(m, 5);
+        mp_int(m, o[i].rank);
+        mp_int(m, o[i].npid);
+        for (int fd = 0; fd < 3; fd++)
+            mp_int(m, o[i].slot[fd]);
+    }
+    mp_key(m, "failed");
+    mp_array(m, bad);
+    for (size_t i = 0; i < n; i++) {
+        if (!o[i].err.code)
+            continue;
+        mp_array(m, 3);
+        mp_int(m, o[i].rank);
+        mp_int(m, o[i].err.code);
+        mp_str(m, o[i].err.text);
+    }
+}
+
+static int rank_and_pid(const msgpack_object *o, int64_t *rank, int64_t *pid)
+{
+    return o->type == MSGPACK_OBJECT_ARRAY && o->via.array.size >= 2 &&
+                   mp_as_int(&o->via.array.ptr[0], rank) && *rank >= 0 &&
+                   *rank < UINT32_MAX && mp_as_int(&o->via.array.ptr[1], pid) &&
+                   *pid > 0 && *pid <= INT32_MAX
+               ? 0
+               : -1;
+}
+
+/* why: the plan could not be read, which every rank is told. */
+static int start_all(struct init *in, const struct plan *p, const struct err *why,
+                     const msgpack_object_array *procs, mp_buf *out, struct err *err)
+{
+    CLEANUP(cleanup_free) struct outcome *o = calloc((size_t)procs->size + 1, sizeof *o);
+    pid_t pgid = 0;
+
+    if (!o)
+        return err_set(err, ENOMEM, "%u processes: out of memory", procs->size);
+    for (uint32_t i = 0; i < procs->size; i++) {
+        int64_t rank, pid;
+        if (rank_and_pid(&procs->ptr[i], &rank, &pid) < 0)
+            return err_set(err, EPROTO, "procs: item %u: want [rank, pid]", i);
+        o[i].rank = (uint32_t)rank;
+        o[i].npid = (pid_t)pid;
+    }
+    for (uint32_t i = 0; i < procs->size; i++) {
+        const struct body *known = bodies_by_rank(in->bodies, p->launch, o[i].rank);
+        pid_t pid = o[i].npid;
+
+        memset(o[i].slot, -1, sizeof o[i].slot);
+        if (why->code) {
+            o[i].err = *why;
+        } else if (in->ending) {
+            err_set(&o[i].err, EAGAIN, "the node is going down");
+        } else if (known) {
+            /* A repeat, by an agent that did not live to hear our answer. */
+            o[i].npid = known->npid;
+            memcpy(o[i].slot, known->slot, sizeof o[i].slot);
+        } else {
+            start_rank(in, p, pid, &pgid, procs->size <= FEW, &o[i]);
+        }
+    }
+    pack_outcomes(out, p->launch, o, procs->size);
+    return 0;
+}
+
+int spawn_bodies(struct init *in, const msgpack_object *map, mp_buf *out, struct err *err)
+{
+    CLEANUP(plan_free) struct plan p = { 0 };
+    const msgpack_object_array *procs;
+    struct err why = { 0 };
+
+    if (mp_get_array(map, "procs", &procs, err) < 0)
+        return -1;
+    if (procs->size > LIST_MAX)
+        return err_set(err, EPROTO, "procs: %u are too many", procs->size);
+    plan_read(map, &p, &why);
+    return start_all(in, &p, &why, procs, out, err);
+}
