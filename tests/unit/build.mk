@@ -34,3 +34,15 @@ $(B)/tests/unit/clients: LIBS = $(MP_LIBS) $(JSON_LIBS)
 $(B)/tests/unit/clients: $(call objs,tests/unit/clients.c clients/bpps/fetch.c \
                          clients/bpps/tree.c) $(B)/libclients.a $(LIBCM)
 	$(LINK)
+
+unit += $(B)/tests/unit/agent_files
+$(B)/tests/unit/agent_files: LIBS = $(MP_LIBS) $(SSL_LIBS) $(ZMQ_LIBS)
+$(B)/tests/unit/agent_files: $(call objs,tests/unit/agent_files.c node/agent/files.c \
+                             node/agent/fetch.c node/agent/place.c bus/bulk.c \
+                             bus/svc.c bus/zloop.c) $(LIBCM)
+	$(LINK)
+
+unit += $(B)/tests/unit/spawn
+$(B)/tests/unit/spawn: LIBS = $(MP_LIBS)
+$(B)/tests/unit/spawn: $(call objs,tests/unit/spawn.c) $(LIBCM) | $(LIBEXEC)/bpinit $(LIBEXEC)/bpghost
+	$(LINK)
