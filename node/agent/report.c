@@ -127,13 +127,16 @@ static int pack_row(mp_buf *m, const msgpack_object *map, const msgpack_object *
                     struct err *err)
 {
     static const char *const usage[] = { "status", "utime_us", "stime_us", "maxrss_kb" };
-    int64_t pid, gen, v;
+    int64_t pid, gen, rank, v;
+    uint64_t launch;
 
     if (mp_get_int(map, "pid", 1, INT32_MAX, &pid, err) < 0 ||
-        mp_get_int(map, "gen", 0, UINT32_MAX, &gen, err) < 0)
+        mp_get_int(map, "gen", 0, UINT32_MAX, &gen, err) < 0 ||
+        mp_get_uint(map, "launch", &launch, err) < 0 ||
+        mp_get_int(map, "rank", 0, UINT32_MAX, &rank, err) < 0)
         return -1;
     bool exited = mp_is(kind, "exit"), stopped = mp_is(kind, "stop");
-    mp_array(m, 3 + (exited ? 4 : stopped ? 1 : 0));
+    mp_array(m, 5 + (exited ? 4 : stopped ? 1 : 0));
     mp_obj(m, kind);
     mp_int(m, pid);
     mp_int(m, gen);
@@ -147,6 +150,8 @@ static int pack_row(mp_buf *m, const msgpack_object *map, const msgpack_object *
             return -1;
         mp_int(m, v);
     }
+    mp_uint(m, launch);
+    mp_int(m, rank);
     return 0;
 }
 
