@@ -73,7 +73,7 @@ static int read_version(store_t *s, int *version, struct err *err)
 
 static int migrate(store_t *s, const char *const *migrations, struct err *err)
 {
-    int have, want = 0;
+    int have = 0, want = 0;
 
     while (migrations[want])
         want++;
