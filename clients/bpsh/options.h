@@ -1,0 +1,32 @@
+/* options.h - the command line of bpsh, decoded */
+#ifndef BPSH_OPTIONS_H
+#define BPSH_OPTIONS_H
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum { STDIN_ALL = -1, STDIN_NONE = -2 }; /* else a rank */
+
+struct options {
+    const char *spec;     /* node specification */
+    char **argv;          /* the command and its arguments */
+    bool null_all;        /* -N: nothing is forwarded */
+    bool lines, prefix;   /* -L -p */
+    bool sequential, divider; /* -s -d */
+    bool fold;            /* --fold */
+    bool time;            /* -t */
+    size_t buffer;        /* -b: longest line, and bytes of one read of stdin */
+    bool buffer_given;
+    int64_t stdin_to;     /* a rank, STDIN_ALL or STDIN_NONE */
+    const char *file[3];  /* -I -O -E: files on the node */
+    int64_t timeout_ms;   /* --timeout; 0 none */
+};
+
+/* 0: go on. 1: nothing more to do, *status is the exit status (help, version,
+ * or a mistake that has been named on stderr). */
+int options_parse(struct options *o, int argc, char **argv, int *status);
+
+/* Bytes may go to stdout as they come, in any portions. */
+bool options_raw(const struct options *o);
+
+#endif
