@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Follow the nodes of a cluster from another language: a stock ZeroMQ binding
 and msgpack are enough (Debian: python3-zmq python3-msgpack; doc/wire.md).
-Usage: watch-nodes.py [COUNT]   Needs to read RUN/events: root, or busd's user."""
+Usage: watch-nodes.py [COUNT]"""
 import os
 import sys
 import time
