@@ -1,0 +1,77 @@
+/* contents.h - between contents.c (manifests) and serve.c (sending files by hash) */
+#ifndef PROCSPACE_CONTENTS_H
+#define PROCSPACE_CONTENTS_H
+#include <pthread.h>
+#include <sys/stat.h>
+#include "bus/bulk.h"
+#include "services/procspace/procspace.h"
+
+struct file_sig { /* the same file, unchanged */
+    dev_t dev;
+    ino_t ino;
+    off_t size;
+    struct timespec mtime, ctime;
+};
+
+struct content_file {
+    char *path;
+    unsigned char hash[32];
+    struct file_sig sig;
+    uid_t uid;
+    gid_t gid;
+    mode_t mode;
+};
+
+struct content_dir {
+    char *path;
+    uid_t uid;
+    gid_t gid;
+    mode_t mode;
+};
+
+struct manifest {
+    int refs; /* under the lock */
+    char *path, *library_path;
+    struct content_file *file;
+    size_t nfiles;
+    struct content_dir *dir;
+    size_t ndirs;
+    struct manifest *next; /* among the kept */
+};
+
+struct hash_slot {
+    bool used;
+    struct file_sig sig;
+    unsigned char hash[32];
+};
+
+struct ticket { /* lets its holder fetch the files of one manifest */
+    struct bulk_ticket t;
+    manifest_t *m;
+    int64_t made;
+    struct ticket *next;
+};
+
+struct contents {
+    procspace_t *ps;
+    pthread_mutex_t lock; /* over all that follows, but for kept (the loop's own) */
+    pthread_cond_t work;
+    pthread_t worker, server;
+    bool stopping, serving;
+    int bell;
+    struct job *todo, **todo_last, *done;
+    manifest_t *kept;
+    size_t nkept;
+    struct hash_slot *hashes;
+    struct ticket *tickets; /* newest first */
+    int listener, port;
+    int connections;
+};
+
+bool sig_same(const struct file_sig *s, const struct stat *st);
+
+/* --- serve.c --- */
+void ticket_for(contents_t *c, manifest_t *m, struct bulk_ticket *out);
+void serve_stop(contents_t *c);
+
+#endif

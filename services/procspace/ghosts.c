@@ -1,0 +1,229 @@
+/* ghosts.c - the kernel's side of ghosts: pidfds, doorbells, who is a ghost
+ *
+ * A pidfd tells of a ghost's death, whoever caused it. A ghost that is stopped
+ * by SIGSTOP tells nobody: bpsh says so when it is its parent and runs, the
+ * kernel's tracepoint says so where it can be had (trace.c), and a slow sweep
+ * sees the rest.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#include "bus/rundir.h"
+#include "services/procspace/procspace.h"
+
+#define SWEEP_MS 250      /* a slice of the sweep */
+#define SWEEP_SLICE 64    /* buckets looked at in a slice */
+
+struct ghosts {
+    size_t next_bucket;
+    bool traced; /* the kernel tells of SIGSTOP: no sweep */
+};
+
+static int pidfd_open_(pid_t pid) { return (int)syscall(SYS_pidfd_open, pid, 0); }
+
+static int pidfd_send(int fd, int sig, siginfo_t *si)
+{
+    return (int)syscall(SYS_pidfd_send_signal, fd, sig, si, 0);
+}
+
+/* One field of /proc/PID/...; false when it cannot be read. */
+static bool read_proc(pid_t pid, const char *name, char *buf, size_t room, size_t *len)
+{
+    char path[64];
+
+    snprintf(path, sizeof path, "/proc/%d/%s", pid, name);
+    CLEANUP(cleanup_close) int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return false;
+    ssize_t n = read(fd, buf, room - 1);
+    if (n < 0)
+        return false;
+    buf[n] = 0;
+    if (len)
+        *len = (size_t)n;
+    return true;
+}
+
+/* All four uids are his: nothing that runs with another's rights. */
+static bool belongs_to(pid_t pid, int64_t uid)
+{
+    char buf[4096];
+    unsigned long u[4];
+    char *p;
+
+    if (!read_proc(pid, "status", buf, sizeof buf, NULL) || !(p = strstr(buf, "\nUid:")) ||
+        sscanf(p + 5, "%lu %lu %lu %lu", &u[0], &u[1], &u[2], &u[3]) != 4)
+        return false;
+    for (int i = 0; i < 4; i++)
+        if ((int64_t)u[i] != uid)
+            return false;
+    return true;
+}
+
+static bool is_bpghost(pid_t pid)
+{
+    char link[64], exe[PATH_MAX], want[PATH_MAX], real[PATH_MAX];
+
+    snprintf(link, sizeof link, "/proc/%d/exe", pid);
+    ssize_t n = readlink(link, exe, sizeof exe - 1);
+    if (n < 0)
+        return false;
+    exe[n] = 0;
+    snprintf(want, sizeof want, "%.4000s/bpghost", cm_libexec());
+    if (realpath(want, real) && strcmp(exe, real) == 0)
+        return true;
+    /* after an upgrade: the running ghosts' file is the old one */
+    const char *base = strrchr(exe, '/');
+    return base && (strcmp(base, "/bpghost") == 0 || strcmp(base, "/bpghost (deleted)") == 0);
+}
+
+/* Ours, and of which launch? A ghost's environment names its gate and launch. */
+static bool ours(pid_t pid, uint64_t *launch)
+{
+    char env[PATH_MAX + 256], gate[PATH_MAX];
+    size_t len;
+    bool mine = false;
+
+    *launch = 0;
+    if (!read_proc(pid, "environ", env, sizeof env, &len))
+        return false;
+    cm_path(gate, "gate");
+    for (char *p = env; p < env + len; p += strlen(p) + 1) {
+        if (strncmp(p, "CM_GHOST=", 9) == 0) {
+            char *q = strchr(p, '/');
+            mine = q && strcmp(q, gate) == 0;
+        } else if (strncmp(p, "CM_LAUNCH=", 10) == 0) {
+            *launch = strtoull(p + 10, NULL, 10);
+        }
+    }
+    return mine;
+}
+
+int ghost_take(pid_t pid, int64_t uid, uint64_t *launch, struct err *err)
+{
+    char stat[512];
+    CLEANUP(cleanup_close) int fd = pid > 0 ? pidfd_open_(pid) : -1;
+
+    if (fd < 0)
+        return err_set(err, ESRCH, "process %d is not there", pid);
+    /* All that follows is about this very process: the pidfd pins it. */
+    char *paren;
+    if (!read_proc(pid, "stat", stat, sizeof stat, NULL) || !(paren = strrchr(stat, ')')) ||
+        strlen(paren) < 3 || paren[2] == 'Z' || paren[2] == 'X')
+        return err_set(err, ESRCH, "process %d has ended", pid);
+    if (!is_bpghost(pid) || !ours(pid, launch))
+        return err_set(err, EINVAL, "process %d is not a ghost of this cluster", pid);
+    if (uid >= 0 && !belongs_to(pid, uid))
+        return err_set(err, EPERM, "process %d is not user %lld's", pid, (long long)uid);
+    int out = fd;
+    fd = -1;
+    return out;
+}
+
+/* The ghost is gone. Not by our word? Then its body must go too. */
+static void on_pidfd(void *arg, int fd, uint32_t events)
+{
+    struct proc *p = arg;
+    procspace_t *ps = p->launch->ps;
+
+    (void)events;
+    loop_fd_del(ps->loop, fd);
+    close(fd);
+    p->pidfd = -1;
+    if (p->state != PROC_ENDED)
+        body_signal(ps, p, SIGKILL);
+    else
+        proc_forget(ps, p);
+}
+
+int ghost_watch(procspace_t *ps, struct proc *p, struct err *err)
+{
+    return loop_fd(ps->loop, p->pidfd, EPOLLIN, on_pidfd, p, err);
+}
+
+void ghost_unwatch(procspace_t *ps, struct proc *p)
+{
+    if (p->pidfd >= 0)
+        loop_fd_del(ps->loop, p->pidfd);
+}
+
+/* The command travels in the signal's value. Only root and the same user can
+ * signal a ghost, and that user could as well kill it: forging a command gains
+ * nothing, so the doorbell needs no second trip to fetch it. */
+void ghost_ring(struct proc *p, enum ghost_op op, int arg)
+{
+    siginfo_t si;
+
+    if (p->pidfd < 0)
+        return;
+    memset(&si, 0, sizeof si);
+    si.si_signo = SIGRTMAX;
+    si.si_code = SI_QUEUE;
+    si.si_uid = 0;
+    si.si_pid = getpid();
+    si.si_value.sival_ptr = (void *)((uintptr_t)op << 32 | (uint32_t)arg);
+    if (pidfd_send(p->pidfd, SIGRTMAX, &si) == 0 || errno == ESRCH)
+        return;
+    /* EAGAIN: the user's queue of signals is full. A ghost must not outlive
+     * its body: SIGKILL needs no queue. */
+    svc_log("warning", "ghost %d does not take its end (%s): killed", p->pid, strerror(errno));
+    if (op != GHOST_STOP)
+        pidfd_send(p->pidfd, SIGKILL, NULL);
+}
+
+void ghost_signal(struct proc *p, int sig)
+{
+    if (p->pidfd >= 0)
+        pidfd_send(p->pidfd, sig, NULL);
+}
+
+void ghost_seen_stopped(procspace_t *ps, struct proc *p)
+{
+    if (p->ghost_stopped || p->state == PROC_ENDED)
+        return;
+    p->ghost_stopped = true;
+    body_signal(ps, p, SIGSTOP);
+}
+
+static bool is_stopped(pid_t pid)
+{
+    char buf[512];
+    char *paren;
+    return read_proc(pid, "stat", buf, sizeof buf, NULL) && (paren = strrchr(buf, ')')) &&
+           strlen(paren) > 2 && paren[2] == 'T';
+}
+
+static void sweep(void *arg)
+{
+    procspace_t *ps = arg;
+
+    if (!ps->procs)
+        return;
+    for (int i = 0; i < SWEEP_SLICE; i++) {
+        struct proc *p = ps->proc[ps->ghosts->next_bucket++ % PROC_BUCKETS];
+        for (; p; p = p->next)
+            if (p->pidfd >= 0 && p->state == PROC_RUNNING && !p->ghost_stopped &&
+                is_stopped(p->pid))
+                ghost_seen_stopped(ps, p);
+    }
+}
+
+int ghosts_open(procspace_t *ps, struct err *err)
+{
+    struct err why = { 0 };
+
+    ps->ghosts = calloc(1, sizeof *ps->ghosts);
+    if (!ps->ghosts)
+        return err_set(err, ENOMEM, "out of memory");
+    ps->ghosts->traced = trace_open(ps, &why) == 0;
+    if (!ps->ghosts->traced) {
+        svc_log("info", "SIGSTOP of ghosts is found by a slow sweep: %s", why.text);
+        loop_timer(ps->loop, SWEEP_MS, true, sweep, ps);
+    }
+    return 0;
+}

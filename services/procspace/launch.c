@@ -1,0 +1,426 @@
+/* launch.c - one request to start a program on a set of nodes
+ *
+ * Two questions are asked side by side: what does the program consist of
+ * (contents.c), and may this user start work on these nodes (nodemgr). Then
+ * one message goes to all nodes, and their answers are folded into one.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "bus/nodespec.h"
+#include "services/procspace/procspace.h"
+
+#define MAX_RANKS 1000000
+#define CHECK_MS 10000
+#define MARGIN_MS 500 /* our answer leaves this long before the asker gives up */
+
+struct failed {
+    uint32_t rank;
+    int code;
+    char *text;
+};
+
+struct starting { /* a launch on its way */
+    procspace_t *ps;
+    svc_token *token;
+    uint64_t id;
+    struct identity who;
+    msgpack_zone *zone; /* the request, kept until the nodes have answered */
+    msgpack_object body;
+    uint32_t ranks;
+    int *node;   /* by rank */
+    pid_t *pid;
+    bool *out;   /* this rank is not started: refused, or its ghost has gone */
+    manifest_t *manifest;
+    struct err no_manifest;
+    int waiting; /* questions not yet answered */
+    struct err refused_all;
+    struct failed *failed;
+    size_t nfailed;
+    int64_t end;
+};
+
+static void starting_free(struct starting *s)
+{
+    manifest_unref(s->ps->contents, &s->manifest);
+    identity_free(&s->who);
+    for (size_t i = 0; i < s->nfailed; i++)
+        free(s->failed[i].text);
+    free(s->failed);
+    free(s->node);
+    free(s->pid);
+    free(s->out);
+    if (s->zone)
+        msgpack_zone_free(s->zone);
+    free(s);
+}
+
+static void rank_failed(struct starting *s, uint32_t rank, int code, const char *text)
+{
+    struct failed *f = realloc(s->failed, (s->nfailed + 1) * sizeof *f);
+
+    if (!f)
+        abort();
+    s->failed = f;
+    s->failed[s->nfailed++] = (struct failed){ rank, code, strdup(text) };
+    s->out[rank] = true;
+}
+
+/* --- the end: tell the ghosts of ranks that did not start, and the asker --- */
+
+/* What a shell would give: 127 not there, 126 there but not to be run, 1 refused. */
+static int start_status(int code)
+{
+    switch (code) {
+    case ENOENT: return 127;
+    case EACCES:
+    case ENOEXEC:
+    case ELIBACC: return 126;
+    default: return 1;
+    }
+}
+
+static void finish(struct starting *s)
+{
+    struct launch *l = launch_find(s->ps, s->id);
+    CLEANUP(mp_free) mp_buf m;
+
+    for (size_t i = 0; i < s->nfailed; i++) {
+        struct proc *p = l ? l->rank[s->failed[i].rank] : NULL;
+        if (p && p->state == PROC_STARTING)
+            proc_ended(s->ps, p, start_status(s->failed[i].code) << 8);
+    }
+    for (uint32_t i = 0; l && i < l->ranks; i++)
+        if (l->rank[i] && l->rank[i]->state == PROC_STARTING) {
+            l->rank[i]->state = PROC_RUNNING;
+            if (l->rank[i]->pidfd < 0) /* killed while its body was being started */
+                body_signal(s->ps, l->rank[i], SIGKILL);
+        }
+    mp_init(&m);
+    mp_map(&m, 2);
+    mp_kuint(&m, "launch", s->id);
+    mp_key(&m, "failed");
+    mp_array(&m, (uint32_t)s->nfailed);
+    for (size_t i = 0; i < s->nfailed; i++) {
+        mp_array(&m, 3);
+        mp_uint(&m, s->failed[i].rank);
+        mp_int(&m, s->failed[i].code);
+        mp_str(&m, s->failed[i].text ? s->failed[i].text : err_name(s->failed[i].code));
+    }
+    svc_answer(s->ps->svc, s->token, &m);
+    starting_free(s);
+}
+
+/* --- third: the nodes --- */
+
+static void on_node(void *arg, int node, const msgpack_object *value, const struct err *err)
+{
+    struct starting *s = arg;
+    const msgpack_object_array *failed;
+
+    if (!value) { /* the node as a whole */
+        for (uint32_t r = 0; r < s->ranks; r++)
+            if (s->node[r] == node && !s->out[r])
+                rank_failed(s, r, err->code, err->text);
+        return;
+    }
+    if (mp_get_array(value, "failed", &failed, NULL) < 0)
+        return;
+    for (uint32_t i = 0; i < failed->size; i++) {
+        const msgpack_object *row = &failed->ptr[i];
+        int64_t rank, code;
+        if (row->type != MSGPACK_OBJECT_ARRAY || row->via.array.size < 3 ||
+            !mp_as_int(&row->via.array.ptr[0], &rank) || rank < 0 || rank >= s->ranks ||
+            s->node[rank] != node || s->out[rank] ||
+            !mp_as_int(&row->via.array.ptr[1], &code))
+            continue;
+        CLEANUP(cleanup_free) char *text = mp_dup(&row->via.array.ptr[2]);
+        rank_failed(s, (uint32_t)rank, (int)code, text ? text : err_name((int)code));
+    }
+}
+
+static void on_nodes_done(void *arg) { finish(arg); }
+
+static bool ours_to_say(const msgpack_object *key)
+{
+    static const char *const names[] = { "uid",   "gid",  "groups", "owner",
+                                         "files", "dirs", "fetch" };
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (mp_is(key, names[i]))
+            return true;
+    return false;
+}
+
+static void pack_launch(struct starting *s, mp_buf *m)
+{
+    const msgpack_object_map *b = &s->body.via.map;
+    uint32_t keys = 0;
+
+    for (uint32_t i = 0; i < b->size; i++)
+        keys += !ours_to_say(&b->ptr[i].key);
+    mp_map(m, keys + 7);
+    for (uint32_t i = 0; i < b->size; i++) {
+        if (ours_to_say(&b->ptr[i].key))
+            continue;
+        mp_obj(m, &b->ptr[i].key);
+        mp_obj(m, &b->ptr[i].val);
+    }
+    mp_kint(m, "uid", s->who.uid);
+    mp_kint(m, "gid", s->who.gid);
+    mp_key(m, "groups");
+    mp_array(m, (uint32_t)s->who.ngroups);
+    for (int i = 0; i < s->who.ngroups; i++)
+        mp_uint(m, s->who.groups[i]);
+    mp_kint(m, "owner", svc_token_wire(s->token)->pid);
+    manifest_pack(s->ps->contents, s->manifest, m);
+}
+
+static int compare_int(const void *a, const void *b)
+{
+    int x = *(const int *)a, y = *(const int *)b;
+    return (x > y) - (x < y);
+}
+
+static void to_nodes(struct starting *s)
+{
+    CLEANUP(mp_free) mp_buf m;
+    CLEANUP(cleanup_free) int *nodes = malloc((s->ranks + 1) * sizeof *nodes);
+    int n = 0, k = 0;
+
+    if (!nodes)
+        abort();
+    for (uint32_t r = 0; r < s->ranks; r++)
+        if (!s->out[r])
+            nodes[n++] = s->node[r];
+    qsort(nodes, (size_t)n, sizeof *nodes, compare_int);
+    for (int i = 0; i < n; i++)
+        if (i == 0 || nodes[i] != nodes[i - 1])
+            nodes[k++] = nodes[i];
+    mp_init(&m);
+    pack_launch(s, &m);
+    int64_t left = s->end - now_ms();
+    svc_call_nodes(s->ps->svc, nodes, k, "launch", &m, left > 1000 ? (int)left : 1000,
+                   on_node, on_nodes_done, s);
+}
+
+/* --- second: both answers are here --- */
+
+static void proceed(struct starting *s)
+{
+    if (--s->waiting)
+        return;
+    const struct err *no = s->no_manifest.code ? &s->no_manifest
+                           : s->refused_all.code ? &s->refused_all
+                                                 : NULL;
+    for (uint32_t r = 0; no && r < s->ranks; r++)
+        if (!s->out[r])
+            rank_failed(s, r, no->code, no->text);
+    to_nodes(s);
+}
+
+static void on_manifest(void *arg, manifest_t *m, const struct err *err)
+{
+    struct starting *s = arg;
+
+    s->manifest = m;
+    if (!m)
+        s->no_manifest = *err;
+    proceed(s);
+}
+
+static void on_check(void *arg, const msgpack_object *value, const struct err *err)
+{
+    struct starting *s = arg;
+    const msgpack_object_array *a;
+
+    if (!value || mp_get_array(value, "refused", &a, &s->refused_all) < 0) {
+        if (!value)
+            s->refused_all = *err;
+        proceed(s);
+        return;
+    }
+    for (uint32_t i = 0; i < a->size; i++) {
+        const msgpack_object *row = &a->ptr[i];
+        int64_t node, code;
+        if (row->type != MSGPACK_OBJECT_ARRAY || row->via.array.size < 3 ||
+            !mp_as_int(&row->via.array.ptr[0], &node) ||
+            !mp_as_int(&row->via.array.ptr[1], &code))
+            continue;
+        CLEANUP(cleanup_free) char *why = mp_dup(&row->via.array.ptr[2]);
+        for (uint32_t r = 0; r < s->ranks; r++)
+            if (s->node[r] == node && !s->out[r])
+                rank_failed(s, r, (int)code, why ? why : err_name((int)code));
+    }
+    proceed(s);
+}
+
+static void ask_nodemgr(struct starting *s)
+{
+    CLEANUP(mp_free) mp_buf m;
+
+    mp_init(&m);
+    mp_map(&m, 4);
+    mp_key(&m, "nodes");
+    mp_array(&m, s->ranks);
+    for (uint32_t r = 0; r < s->ranks; r++)
+        mp_int(&m, s->node[r]);
+    mp_kint(&m, "uid", s->who.uid);
+    mp_kint(&m, "gid", s->who.gid);
+    mp_key(&m, "groups");
+    mp_array(&m, (uint32_t)s->who.ngroups);
+    for (int i = 0; i < s->who.ngroups; i++)
+        mp_uint(&m, s->who.groups[i]);
+    svc_call(s->ps->svc, "nodemgr.check", &m, CHECK_MS, on_check, s);
+}
+
+/* --- first: the request --- */
+
+static int int_list(const msgpack_object *body, const char *key, int64_t min, int64_t max,
+                    uint32_t want, int *out, struct err *err)
+{
+    const msgpack_object_array *a;
+    int64_t v;
+
+    if (mp_get_array(body, key, &a, err) < 0)
+        return -1;
+    if (a->size != want)
+        return err_set(err, EPROTO, "%s: %u items, want %u", key, a->size, want);
+    for (uint32_t i = 0; i < want; i++) {
+        if (!mp_as_int(&a->ptr[i], &v) || v < min || v > max)
+            return err_set(err, EPROTO, "%s: item %u is not in %lld..%lld", key, i,
+                           (long long)min, (long long)max);
+        out[i] = (int)v;
+    }
+    return 0;
+}
+
+/* Keep the request beyond this handler. */
+static int keep_body(struct starting *s, const msgpack_object *body, struct err *err)
+{
+    CLEANUP(mp_free) mp_buf m;
+    size_t off = 0;
+
+    mp_init(&m);
+    mp_obj(&m, body);
+    s->zone = msgpack_zone_new(m.b.size + 1024);
+    char *p = s->zone ? msgpack_zone_malloc(s->zone, m.b.size) : NULL;
+    if (!p)
+        return err_set(err, ENOMEM, "out of memory");
+    memcpy(p, m.b.data, m.b.size);
+    if (msgpack_unpack(p, m.b.size, &off, s->zone, &s->body) < 0)
+        return err_set(err, EPROTO, "the request was not understood");
+    return 0;
+}
+
+static int take_ghost(struct starting *s, struct launch *l, uint32_t r, struct err *err)
+{
+    uint64_t of = 0;
+    struct proc *p = proc_find(s->ps, s->pid[r]);
+
+    if (p && p->launch == l) { /* asked again after a restart: it is known */
+        proc_set_rank(p, r);
+        p->node = s->node[r];
+        return 0;
+    }
+    int fd = ghost_take(s->pid[r], s->who.uid, &of, err);
+    if (fd < 0 && err->code == ESRCH) { /* ended already, or was killed: nothing to start */
+        s->out[r] = true;
+        err->code = 0;
+        return 0;
+    }
+    if (fd < 0)
+        return -1;
+    if (of && of != s->id) {
+        close(fd);
+        return err_set(err, EINVAL, "process %d is a ghost of another launch", s->pid[r]);
+    }
+    p = proc_add(s->ps, l, r, s->pid[r], fd, s->node[r], err);
+    if (!p) {
+        close(fd);
+        return -1;
+    }
+    return ghost_watch(s->ps, p, err);
+}
+
+static int take_ghosts(struct starting *s, struct err *err)
+{
+    CLEANUP(cleanup_free) char *argv0 = NULL;
+    const msgpack_object_array *argv;
+
+    if (mp_get_array(&s->body, "argv", &argv, err) < 0)
+        return -1;
+    if (argv->size == 0 || !(argv0 = mp_dup(&argv->ptr[0])))
+        return err_set(err, EPROTO, "argv: want at least the program's name");
+    struct launch *l = launch_find(s->ps, s->id);
+    if (l && l->uid != (int64_t)s->who.uid)
+        return err_set(err, EEXIST, "launch %llu is another user's", (unsigned long long)s->id);
+    if (l && launch_grow(l, s->ranks, err) < 0)
+        return -1;
+    if (!l)
+        l = launch_add(s->ps, s->id, s->ranks, s->who.uid, s->who.gid,
+                       (pid_t)svc_token_wire(s->token)->pid, argv0, err);
+    if (!l)
+        return -1;
+    for (uint32_t r = 0; r < s->ranks; r++)
+        if (take_ghost(s, l, r, err) < 0) {
+            /* nothing has been started: the ghosts are the asker's to end */
+            for (uint32_t k = 0; k < r; k++)
+                if (l->rank[k] && l->rank[k]->state == PROC_STARTING)
+                    proc_ended(s->ps, l->rank[k], 1 << 8);
+            return -1;
+        }
+    return 0;
+}
+
+static int parse(struct starting *s, struct svc_req *req, struct err *err)
+{
+    const msgpack_object_array *nodes;
+
+    if (mp_get_uint(req->body, "launch", &s->id, err) < 0 ||
+        mp_get_array(req->body, "nodes", &nodes, err) < 0)
+        return -1;
+    if (s->id == 0)
+        return err_set(err, EPROTO, "launch: 0 is no launch's number");
+    if (nodes->size == 0 || nodes->size > MAX_RANKS)
+        return err_set(err, EINVAL, "nodes: %u; want 1..%d", nodes->size, MAX_RANKS);
+    s->ranks = nodes->size;
+    s->node = calloc(s->ranks, sizeof *s->node);
+    s->pid = calloc(s->ranks, sizeof *s->pid);
+    s->out = calloc(s->ranks, sizeof *s->out);
+    if (!s->node || !s->pid || !s->out)
+        return err_set(err, ENOMEM, "out of memory");
+    if (int_list(req->body, "nodes", 0, NODE_MAX, s->ranks, s->node, err) < 0 ||
+        int_list(req->body, "pids", 1, INT32_MAX, s->ranks, s->pid, err) < 0 ||
+        identity_of(req->w, &s->who, err) < 0 || keep_body(s, req->body, err) < 0)
+        return -1;
+    return take_ghosts(s, err);
+}
+
+int on_launch(void *self, struct svc_req *req, struct err *err)
+{
+    procspace_t *ps = self;
+    struct starting *s = calloc(1, sizeof *s);
+    CLEANUP(cleanup_free) char *path = NULL;
+    CLEANUP(cleanup_free) char *library_path = mp_opt_dup(req->body, "library_path");
+
+    if (!s)
+        return err_set(err, ENOMEM, "out of memory");
+    s->ps = ps;
+    s->token = req->token;
+    s->end = now_ms() + req->w->deadline - MARGIN_MS;
+    if (mp_get_dup(req->body, "path", &path, err) < 0 || parse(s, req, err) < 0) {
+        starting_free(s);
+        return -1;
+    }
+    if (path[0] != '/') {
+        err_set(err, EINVAL, "path: %s is not absolute", path);
+        starting_free(s);
+        return -1;
+    }
+    s->waiting = 2;
+    ask_nodemgr(s);
+    manifest_get(ps->contents, path, library_path, &s->who, on_manifest, s);
+    return SVC_LATER;
+}

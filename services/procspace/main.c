@@ -1,0 +1,80 @@
+/* main.c - procspace: launches, processes, where their ghosts stand
+ *
+ * Read the command line, open what we own, hand over to the loop.
+ */
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include "bus/rundir.h"
+#include "services/procspace/methods.h"
+
+static const char usage[] =
+    "usage: procspace [--port N] [--ready-fd N]\n"
+    "The cluster's process table: starts programs on nodes, keeps their ghosts and\n"
+    "bodies together, sends programs to nodes by content.\n"
+    "  -p, --port N      TCP port of the content server (default 2226)\n"
+    "  -r, --ready-fd N  write a newline to descriptor N when ready\n"
+    "  -h, --help        this text\n"
+    "  -V, --version     version\n";
+
+static const struct option longopts[] = {
+    { "port", required_argument, NULL, 'p' },
+    { "ready-fd", required_argument, NULL, 'r' },
+    { "help", no_argument, NULL, 'h' },
+    { "version", no_argument, NULL, 'V' },
+    { 0 },
+};
+
+static void on_stop(void *arg, int signo)
+{
+    (void)signo;
+    loop_stop(arg, 0);
+}
+
+static int open_all(procspace_t *ps, int port, struct err *err)
+{
+    if (!(ps->loop = loop_create(err)) ||
+        loop_signal(ps->loop, SIGTERM, on_stop, ps->loop, err) < 0 ||
+        loop_signal(ps->loop, SIGINT, on_stop, ps->loop, err) < 0 ||
+        !(ps->contents = contents_create(ps, err)) ||
+        contents_listen(ps->contents, port, err) < 0 || ghosts_open(ps, err) < 0)
+        return -1;
+    recover_ghosts(ps);
+    if (!(ps->svc = svc_create(ps->loop, "procspace", procspace_methods, ps, err)) ||
+        svc_follow(ps->svc, "node.", on_node_event, ps, err) < 0)
+        return -1;
+    svc_on_connect(ps->svc, recover_nodes, ps);
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    static procspace_t ps;
+    int ready_fd = -1, port = CM_PORT + CM_PORT_CONTENT, c;
+    struct err err = { 0 };
+
+    while ((c = getopt_long(argc, argv, "p:r:hV", longopts, NULL)) != -1) {
+        switch (c) {
+        case 'p': port = atoi(optarg); break;
+        case 'r': ready_fd = atoi(optarg); break;
+        case 'h': fputs(usage, stdout); return 0;
+        case 'V': puts("procspace " CM_VERSION); return 0;
+        default: fputs(usage, stderr); return 2;
+        }
+    }
+    if (port < 1 || port > 65535) {
+        fprintf(stderr, "procspace: --port %d: want 1..65535\n", port);
+        return 2;
+    }
+    signal(SIGPIPE, SIG_IGN);
+    if (open_all(&ps, port, &err) < 0) {
+        fprintf(stderr, "procspace: %s\n", err.text);
+        return 1;
+    }
+    svc_ready(ready_fd);
+    int rc = loop_run(ps.loop);
+    svc_destroy(&ps.svc);
+    contents_destroy(&ps.contents);
+    return rc < 0;
+}

@@ -1,0 +1,34 @@
+/* methods.c - the requests that procspace answers, and the events it follows */
+#include <stdio.h>
+#include <string.h>
+#include "services/procspace/methods.h"
+
+const struct svc_method procspace_methods[] = {
+    { "procspace.launch", on_launch, SVC_USER | SVC_CHANGES },
+    { "procspace.signal", on_signal, SVC_USER | SVC_CHANGES },
+    { "procspace.stopped", on_stopped, SVC_USER | SVC_CHANGES },
+    { "procspace.result", on_result, SVC_USER },
+    { "procspace.list", on_list, SVC_USER },
+    { "procspace.ps", on_ps, SVC_USER },
+    { "procspace.report", on_report, SVC_NODE },
+    SVC_METHODS_END
+};
+
+void on_node_event(void *arg, const struct wire *w, const msgpack_object *body)
+{
+    procspace_t *ps = arg;
+    int64_t node = mp_opt_int(body, "node", -1);
+    CLEANUP(cleanup_free) char *space = mp_opt_dup(body, "space");
+    CLEANUP(cleanup_free) char *why = mp_opt_dup(body, "why");
+
+    if (strcmp(w->from, "nodemgr") != 0 || node < 0 || node > INT32_MAX)
+        return;
+    struct node_space *ns = node_space(ps, (int)node);
+    if (strcmp(w->topic, "node.lost") == 0) {
+        node_lost(ps, (int)node, space, why);
+    } else if (strcmp(w->topic, "node.joined") == 0 && space && ns) {
+        if (ns->space[0] && strcmp(ns->space, space) != 0)
+            node_lost(ps, (int)node, ns->space, "it has started afresh");
+        snprintf(ns->space, sizeof ns->space, "%s", space);
+    }
+}

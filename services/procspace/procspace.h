@@ -1,0 +1,176 @@
+/* procspace.h - what procspace's parts share
+ *
+ * A process here is a pid on the master (its ghost), a node, and a generation.
+ * procspace keeps no file: after a restart the ghosts are found in /proc, and
+ * the bodies are what the agents say (recover.c).
+ */
+#ifndef PROCSPACE_H
+#define PROCSPACE_H
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include "bus/err.h"
+#include "bus/loop.h"
+#include "bus/mp.h"
+#include "bus/svc.h"
+
+typedef struct procspace procspace_t;
+typedef struct contents contents_t;
+typedef struct manifest manifest_t;
+struct launch;
+
+enum proc_state {
+    PROC_STARTING, /* the node has not said that it runs */
+    PROC_RUNNING,
+    PROC_ENDED,    /* the ghost was told, or is gone */
+};
+
+struct proc {
+    pid_t pid; /* the ghost's, on the master */
+    int pidfd; /* of the ghost; -1: it is gone */
+    int node;  /* where the body is; -1: not known (after a restart) */
+    uint32_t gen, rank;
+    int64_t uid, gid;
+    struct launch *launch;
+    enum proc_state state;
+    bool ghost_stopped;   /* as far as we know */
+    bool unconfirmed;     /* found after a restart; its node has not spoken yet */
+    int64_t cont_until;   /* a SIGCONT of ours is on its way up again: drop it */
+    int status;           /* as from wait(), once PROC_ENDED */
+    int64_t utime_us, stime_us, maxrss_kb, started, ended;
+    struct proc *next;    /* in its bucket */
+};
+
+struct launch {
+    procspace_t *ps;
+    uint64_t id;
+    int64_t uid, gid;
+    pid_t owner;
+    char *argv0;
+    struct proc **rank; /* NULL: never started */
+    uint32_t ranks, running;
+    int worst; /* highest status */
+    int64_t started, ended;
+    struct launch *next; /* in its bucket */
+    struct launch *older, *newer; /* among the ended ones */
+};
+
+struct ghosts; /* ghosts.c */
+
+#define PROC_BUCKETS 4096
+#define LAUNCH_BUCKETS 1024
+#define KEEP_LAUNCHES 256 /* results of ended launches kept for procspace.result */
+
+struct node_space { /* what we know of a node's process space */
+    char space[64];
+    uint64_t seq; /* its last event that was dealt with */
+};
+
+struct procspace {
+    loop_t *loop;
+    svc_t *svc;
+    contents_t *contents;
+    struct ghosts *ghosts;
+    struct proc *proc[PROC_BUCKETS];
+    size_t procs;
+    struct launch *launch[LAUNCH_BUCKETS];
+    struct launch *oldest, *newest; /* ended */
+    size_t ended;
+    struct node_space *nodes;
+    int numbers;
+    int silent_nodes; /* that were asked for their bodies and did not answer */
+};
+
+/* --- table.c: processes and launches --- */
+struct proc *proc_find(procspace_t *ps, pid_t pid);
+struct proc *proc_add(procspace_t *ps, struct launch *l, uint32_t rank, pid_t pid, int pidfd,
+                      int node, struct err *err);
+/* The body is over (status as from wait): tell the ghost, end the launch with its last. */
+void proc_ended(procspace_t *ps, struct proc *p, int status);
+void proc_forget(procspace_t *ps, struct proc *p);
+struct launch *launch_find(procspace_t *ps, uint64_t id);
+struct launch *launch_add(procspace_t *ps, uint64_t id, uint32_t ranks, int64_t uid,
+                          int64_t gid, pid_t owner, const char *argv0, struct err *err);
+int launch_grow(struct launch *l, uint32_t ranks, struct err *err); /* at least ranks */
+/* p is of this rank; whoever stood there takes p's place. */
+void proc_set_rank(struct proc *p, uint32_t rank);
+/* Nothing of it runs (any more): publish, keep the result for a while. */
+void launch_over(procspace_t *ps, struct launch *l);
+struct node_space *node_space(procspace_t *ps, int node);
+
+/* --- launch.c --- */
+int on_launch(void *self, struct svc_req *req, struct err *err);
+
+/* --- ghosts.c: the kernel's side of ghosts --- */
+enum ghost_op { GHOST_EXIT = 1, GHOST_DIE = 2, GHOST_STOP = 3 };
+int ghosts_open(procspace_t *ps, struct err *err);
+/* A pidfd for pid if it is a ghost of uid's that may be taken over, else -1.
+ * ESRCH: it is not there (any more). launch: its CM_LAUNCH, or 0. */
+int ghost_take(pid_t pid, int64_t uid, uint64_t *launch, struct err *err);
+int ghost_watch(procspace_t *ps, struct proc *p, struct err *err);
+void ghost_unwatch(procspace_t *ps, struct proc *p);
+void ghost_ring(struct proc *p, enum ghost_op op, int arg);
+void ghost_signal(struct proc *p, int sig); /* straight at the ghost */
+/* The ghost is seen stopped (SIGSTOP, that nobody can catch): stop the body. */
+void ghost_seen_stopped(procspace_t *ps, struct proc *p);
+
+/* --- trace.c: SIGSTOP of ghosts seen through the kernel's tracepoint --- */
+int trace_open(procspace_t *ps, struct err *err); /* -1: not to be had here */
+
+/* --- signal.c --- */
+int on_signal(void *self, struct svc_req *req, struct err *err);
+int on_stopped(void *self, struct svc_req *req, struct err *err);
+void body_signal(procspace_t *ps, struct proc *p, int sig);
+
+/* --- report.c: what nodes say --- */
+int on_report(void *self, struct svc_req *req, struct err *err);
+void node_lost(procspace_t *ps, int node, const char *space, const char *why);
+
+/* --- recover.c --- */
+void recover_ghosts(procspace_t *ps);    /* at start, before the bus */
+void recover_nodes(void *arg);           /* when connected: ask who lives */
+
+/* --- lists.c --- */
+int on_list(void *self, struct svc_req *req, struct err *err);
+int on_result(void *self, struct svc_req *req, struct err *err);
+int on_ps(void *self, struct svc_req *req, struct err *err);
+
+/* --- asuser.c: file access as somebody else, for the calling thread only --- */
+struct identity {
+    uid_t uid;
+    gid_t gid;
+    gid_t *groups;
+    int ngroups;
+};
+/* Groups of a local asker from /proc/PID/status; uid must match. */
+int identity_of(const struct wire *w, struct identity *id, struct err *err);
+void identity_free(struct identity *id);
+int as_user(const struct identity *id, struct err *err); /* then as_self() */
+void as_self(void);
+
+/* --- elf.c: which files a program needs --- */
+struct file_list {
+    char **path; /* first: the program */
+    size_t n;
+};
+/* Errors name the file and what is wrong (ENOENT, EACCES, ENOEXEC, ELIBACC). */
+int elf_needs(const char *path, const char *library_path, struct file_list *out,
+              struct err *err);
+void file_list_free(struct file_list *l);
+
+/* --- contents.c: manifests, hashes, and the server that agents fetch from --- */
+contents_t *contents_create(procspace_t *ps, struct err *err);
+void contents_destroy(contents_t **c);
+int contents_listen(contents_t *c, int port, struct err *err);
+
+typedef void manifest_fn(void *arg, manifest_t *m, const struct err *err);
+/* Calls fn with a manifest (a reference that fn's owner frees), now or later;
+ * m NULL: *err says why. */
+void manifest_get(contents_t *c, const char *path, const char *library_path,
+                  const struct identity *who, manifest_fn *fn, void *arg);
+void manifest_unref(contents_t *c, manifest_t **m);
+/* Packs the values of "files", "dirs" and "fetch" (keys too: three pairs). */
+void manifest_pack(contents_t *c, manifest_t *m, mp_buf *out);
+
+#endif

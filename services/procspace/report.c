@@ -1,0 +1,171 @@
+/* report.c - what nodes say: exits, stops, nodes that are lost
+ *
+ * Events of a node's space are numbered, come in order and are repeated until
+ * acknowledged. After a restart of ours the numbers are not known: then every
+ * event is taken, and does nothing if it had been dealt with.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include "services/procspace/procspace.h"
+
+#define CONT_ECHO_MS 1000
+
+struct event {
+    const msgpack_object *v;
+    uint32_t n;
+};
+
+static bool int_at(const struct event *e, uint32_t i, int64_t *out)
+{
+    return i < e->n && mp_as_int(&e->v[i], out);
+}
+
+static uint64_t uint_at(const struct event *e, uint32_t i)
+{
+    return i < e->n && e->v[i].type == MSGPACK_OBJECT_POSITIVE_INTEGER ? e->v[i].via.u64 : 0;
+}
+
+/* A body of whose ghost we know nothing has ended: after a restart that came
+ * between its launch and this word. Its ghost, if it is there, is told. */
+static void end_unknown(pid_t pid, uint64_t launch, int status)
+{
+    struct proc p = { .pid = pid };
+    uint64_t of;
+
+    p.pidfd = ghost_take(pid, -1, &of, NULL);
+    if (p.pidfd < 0)
+        return;
+    if (of == launch) {
+        if (WIFEXITED(status))
+            ghost_ring(&p, GHOST_EXIT, WEXITSTATUS(status));
+        else if (WTERMSIG(status) == SIGKILL)
+            ghost_signal(&p, SIGKILL);
+        else
+            ghost_ring(&p, GHOST_DIE, WTERMSIG(status) | (WCOREDUMP(status) ? 0x80 : 0));
+    }
+    close(p.pidfd);
+}
+
+static void on_exit_event(procspace_t *ps, int node, const struct event *e, struct proc *p,
+                          pid_t pid)
+{
+    int64_t status = 0, v;
+
+    if (!int_at(e, 3, &status) || status < 0 || status > 0xffff)
+        return;
+    if (!p) {
+        end_unknown(pid, uint_at(e, 7), (int)status);
+        return;
+    }
+    if (p->node >= 0 && p->node != node)
+        return; /* a node speaks only of what is its own */
+    p->node = node;
+    if (int_at(e, 4, &v))
+        p->utime_us = v;
+    if (int_at(e, 5, &v))
+        p->stime_us = v;
+    if (int_at(e, 6, &v))
+        p->maxrss_kb = v;
+    proc_ended(ps, p, (int)status);
+}
+
+static void on_event(procspace_t *ps, int node, const struct event *e)
+{
+    int64_t pid, gen, sig;
+
+    if (!int_at(e, 1, &pid) || pid <= 0 || pid > INT32_MAX || !int_at(e, 2, &gen))
+        return;
+    struct proc *p = proc_find(ps, (pid_t)pid);
+    bool is_exit = mp_is(&e->v[0], "exit");
+    uint64_t launch = uint_at(e, is_exit ? 7 : mp_is(&e->v[0], "stop") ? 4 : 3);
+
+    if (p && launch && launch != p->launch->id)
+        p = NULL; /* the pid has been used again since */
+    if (p && gen < p->gen)
+        return; /* of where it was before it moved */
+    if (is_exit) {
+        on_exit_event(ps, node, e, p, (pid_t)pid);
+        return;
+    }
+    if (!p || p->node != node || p->state == PROC_ENDED)
+        return;
+    if (mp_is(&e->v[0], "stop") && int_at(e, 3, &sig) && sig > 0 && sig <= SIGRTMAX) {
+        if (!p->ghost_stopped)
+            ghost_ring(p, GHOST_STOP, (int)sig);
+        p->ghost_stopped = true;
+    } else if (mp_is(&e->v[0], "cont") && p->ghost_stopped) {
+        /* Continued from somewhere else than its ghost. The ghost will pass
+         * this SIGCONT up like any other: that one ends here. */
+        p->cont_until = now_ms() + CONT_ECHO_MS;
+        p->ghost_stopped = false;
+        ghost_signal(p, SIGCONT);
+    }
+}
+
+int on_report(void *self, struct svc_req *req, struct err *err)
+{
+    procspace_t *ps = self;
+    const msgpack_object_array *a;
+    uint64_t first;
+
+    if (req->w->node < 0)
+        return err_set(err, EINVAL, "procspace.report is for nodes");
+    CLEANUP(cleanup_free) char *space = NULL;
+    if (mp_get_dup(req->body, "space", &space, err) < 0 ||
+        mp_get_uint(req->body, "first", &first, err) < 0 ||
+        mp_get_array(req->body, "events", &a, err) < 0)
+        return -1;
+    struct node_space *ns = node_space(ps, (int)req->w->node);
+    if (!ns)
+        return err_set(err, ENOMEM, "out of memory");
+    if (strcmp(ns->space, space) != 0) {
+        if (ns->space[0])
+            node_lost(ps, (int)req->w->node, ns->space, "its process space is a new one");
+        snprintf(ns->space, sizeof ns->space, "%s", space);
+        ns->seq = 0;
+    }
+    for (uint32_t i = 0; i < a->size; i++) {
+        uint64_t seq = first + i;
+        if (a->ptr[i].type != MSGPACK_OBJECT_ARRAY || a->ptr[i].via.array.size == 0)
+            return err_set(err, EPROTO, "events: item %u is not a list", i);
+        if (seq <= ns->seq)
+            continue;
+        struct event e = { a->ptr[i].via.array.ptr, a->ptr[i].via.array.size };
+        on_event(ps, (int)req->w->node, &e);
+        ns->seq = seq;
+    }
+    mp_map(req->reply, 1);
+    mp_kuint(req->reply, "seq", first + a->size - 1);
+    return 0;
+}
+
+/* Everything that ran there is dead: its relatives see SIGKILL. */
+void node_lost(procspace_t *ps, int node, const char *space, const char *why)
+{
+    struct node_space *ns = node_space(ps, node);
+    size_t n = 0;
+
+    if (ns && space && ns->space[0] && strcmp(ns->space, space) != 0)
+        return; /* an earlier space, mourned already */
+    CLEANUP(cleanup_free) pid_t *pids = malloc((ps->procs + 1) * sizeof *pids);
+    if (!pids)
+        abort();
+    for (size_t b = 0; b < PROC_BUCKETS; b++)
+        for (struct proc *p = ps->proc[b]; p; p = p->next)
+            if (p->node == node && p->state != PROC_ENDED)
+                pids[n++] = p->pid;
+    for (size_t i = 0; i < n; i++) { /* ending one may free others */
+        struct proc *p = proc_find(ps, pids[i]);
+        if (p)
+            proc_ended(ps, p, SIGKILL);
+    }
+    if (n)
+        svc_log("warning", "node %d is lost (%s): %zu processes reported killed", node,
+                why ? why : "no reason given", n);
+    if (ns)
+        memset(ns, 0, sizeof *ns);
+}

@@ -1,0 +1,241 @@
+/* serve.c - files by hash over the bulk channel, to agents that hold a ticket
+ *
+ * A ticket opens the files of one manifest and nothing else. A request is a
+ * 32-byte hash; the answer is a u64 size (little endian; all ones: not had)
+ * and the bytes. A thread a connection: the transfer blocks, the loop never.
+ */
+#include <arpa/inet.h>
+#include <endian.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#include "services/procspace/contents.h"
+
+#define TICKET_REUSE_MS 60000  /* a manifest's ticket is given out again this long */
+#define TICKET_LIFE_MS 300000  /* and opens this long */
+#define IDLE_MS 30000
+#define MAX_CONNECTIONS 256
+#define CHUNK (256 * 1024)
+
+struct connection {
+    contents_t *c;
+    int fd;
+    manifest_t *m;
+    unsigned char key[BULK_KEY];
+};
+
+/* With the lock held. */
+static void expire(contents_t *c)
+{
+    int64_t now = now_ms();
+    struct ticket **p = &c->tickets;
+
+    while (*p) {
+        struct ticket *t = *p;
+        if (now - t->made < TICKET_LIFE_MS) {
+            p = &t->next;
+            continue;
+        }
+        *p = t->next;
+        manifest_t *m = t->m;
+        free(t);
+        pthread_mutex_unlock(&c->lock);
+        manifest_unref(c, &m);
+        pthread_mutex_lock(&c->lock);
+        p = &c->tickets;
+    }
+}
+
+void ticket_for(contents_t *c, manifest_t *m, struct bulk_ticket *out)
+{
+    pthread_mutex_lock(&c->lock);
+    expire(c);
+    for (struct ticket *t = c->tickets; t; t = t->next)
+        if (t->m == m && now_ms() - t->made < TICKET_REUSE_MS) {
+            *out = t->t;
+            pthread_mutex_unlock(&c->lock);
+            return;
+        }
+    struct ticket *t = calloc(1, sizeof *t);
+    bulk_ticket_make(out);
+    if (t) { /* without memory the agent is refused, and says so */
+        t->t = *out;
+        t->m = m;
+        m->refs++;
+        t->made = now_ms();
+        t->next = c->tickets;
+        c->tickets = t;
+    }
+    pthread_mutex_unlock(&c->lock);
+}
+
+static const unsigned char *lookup(void *arg, const char *token)
+{
+    struct connection *k = arg;
+    const unsigned char *key = NULL;
+
+    pthread_mutex_lock(&k->c->lock);
+    for (struct ticket *t = k->c->tickets; t && !key; t = t->next)
+        if (!k->m && strcmp(t->t.token, token) == 0) {
+            memcpy(k->key, t->t.key, BULK_KEY);
+            key = k->key;
+            k->m = t->m;
+            k->m->refs++;
+        }
+    pthread_mutex_unlock(&k->c->lock);
+    return key;
+}
+
+static const struct content_file *wanted(const manifest_t *m, const unsigned char hash[32])
+{
+    for (size_t i = 0; i < m->nfiles; i++)
+        if (memcmp(m->file[i].hash, hash, 32) == 0)
+            return &m->file[i];
+    return NULL;
+}
+
+static int send_size(bulk_t *b, uint64_t size, struct err *err)
+{
+    size = htole64(size);
+    return bulk_write(b, &size, sizeof size, IDLE_MS, err);
+}
+
+static int send_file(bulk_t *b, const struct content_file *f, char *buf, struct err *err)
+{
+    struct stat st;
+    CLEANUP(cleanup_close) int fd =
+        f ? open(f->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK) : -1;
+
+    /* Changed since it was hashed: the launch is told, and its next try hashes anew. */
+    if (fd < 0 || fstat(fd, &st) < 0 || !sig_same(&f->sig, &st))
+        return send_size(b, UINT64_MAX, err);
+    if (send_size(b, (uint64_t)f->sig.size, err) < 0)
+        return -1;
+    for (off_t off = 0; off < f->sig.size;) {
+        size_t want = f->sig.size - off < CHUNK ? (size_t)(f->sig.size - off) : CHUNK;
+        ssize_t n = pread(fd, buf, want, off);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return err_set(err, EIO, "%s: became shorter while it was sent", f->path);
+        if (bulk_write(b, buf, (size_t)n, IDLE_MS, err) < 0)
+            return -1;
+        off += n;
+    }
+    return 0;
+}
+
+static void *serve(void *arg)
+{
+    struct connection *k = arg;
+    contents_t *c = k->c;
+    struct err err = { 0 };
+    unsigned char hash[32];
+    char *buf = malloc(CHUNK);
+    bulk_t *b = bulk_server_lookup(k->fd, lookup, k, IDLE_MS, &err);
+
+    while (b && buf && bulk_readable(b, IDLE_MS) > 0) {
+        ssize_t n = bulk_read(b, hash, sizeof hash, IDLE_MS, &err);
+        if (n <= 0)
+            break;
+        if ((size_t)n < sizeof hash &&
+            bulk_read_all(b, hash + n, sizeof hash - (size_t)n, IDLE_MS, &err) < 0)
+            break;
+        if (send_file(b, wanted(k->m, hash), buf, &err) < 0)
+            break;
+    }
+    if (err.code)
+        svc_log("warning", "content server: %s", err.text);
+    bulk_close(&b);
+    manifest_unref(c, &k->m);
+    free(buf);
+    free(k);
+    pthread_mutex_lock(&c->lock);
+    c->connections--;
+    pthread_mutex_unlock(&c->lock);
+    return NULL;
+}
+
+static void *server(void *arg)
+{
+    contents_t *c = arg;
+    pthread_attr_t attr;
+
+    pthread_attr_init(&attr);
+    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+    pthread_attr_setstacksize(&attr, 256 * 1024);
+    for (;;) {
+        int fd = accept4(c->listener, NULL, NULL, SOCK_CLOEXEC);
+        pthread_mutex_lock(&c->lock);
+        bool stop = c->stopping, full = c->connections >= MAX_CONNECTIONS;
+        if (fd >= 0 && !stop && !full)
+            c->connections++;
+        pthread_mutex_unlock(&c->lock);
+        if (stop)
+            break;
+        if (fd < 0) {
+            if (errno == EMFILE || errno == ENFILE)
+                poll(NULL, 0, 100); /* until connections end: accept would spin */
+            continue;
+        }
+        pthread_t t;
+        struct connection *k = full ? NULL : calloc(1, sizeof *k);
+        if (k) {
+            k->c = c;
+            k->fd = fd;
+        }
+        if (!k || pthread_create(&t, &attr, serve, k)) {
+            close(fd);
+            free(k);
+            pthread_mutex_lock(&c->lock);
+            c->connections -= !full;
+            pthread_mutex_unlock(&c->lock);
+        }
+    }
+    pthread_attr_destroy(&attr);
+    return NULL;
+}
+
+int contents_listen(contents_t *c, int port, struct err *err)
+{
+    int one = 1;
+    struct sockaddr_in sa = { .sin_family = AF_INET, .sin_port = htons((uint16_t)port) };
+
+    if (c->serving)
+        return 0;
+    c->listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (c->listener < 0 ||
+        setsockopt(c->listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) < 0 ||
+        bind(c->listener, (struct sockaddr *)&sa, sizeof sa) < 0 ||
+        listen(c->listener, 1024) < 0 ||
+        (errno = pthread_create(&c->server, NULL, server, c))) {
+        int code = errno;
+        if (c->listener >= 0)
+            close(c->listener);
+        c->listener = -1;
+        return err_set(err, code, "content server on port %d: %s", port, strerror(code));
+    }
+    c->port = port;
+    c->serving = true;
+    return 0;
+}
+
+void serve_stop(contents_t *c)
+{
+    if (c->serving) {
+        shutdown(c->listener, SHUT_RDWR); /* wakes accept() */
+        pthread_join(c->server, NULL);
+        close(c->listener);
+    }
+    while (c->tickets) {
+        struct ticket *t = c->tickets;
+        c->tickets = t->next;
+        manifest_unref(c, &t->m);
+        free(t);
+    }
+}

@@ -1,0 +1,125 @@
+/* signal.c - signals on their way from the master to bodies */
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/types.h>
+#include "services/procspace/procspace.h"
+
+#define SIGNAL_MS 10000
+
+struct forward { /* one signal on its way; the ghost waits for the answer */
+    procspace_t *ps;
+    svc_token *token; /* NULL: nobody waits */
+    pid_t pid;
+    int sig;
+};
+
+static void on_node(void *arg, int node, const msgpack_object *value, const struct err *err)
+{
+    struct forward *f = arg;
+    CLEANUP(mp_free) mp_buf nil;
+
+    (void)node;
+    /* A node that does not answer now may be back before its grace is over:
+     * SIGKILL and SIGSTOP must not get lost on the way. */
+    struct proc *p = proc_find(f->ps, f->pid);
+    if (!value && err->code == ETIMEDOUT && p && p->state == PROC_RUNNING && !f->token) {
+        body_signal(f->ps, p, f->sig);
+        return;
+    }
+    if (!f->token)
+        return;
+    if (value) {
+        mp_init(&nil);
+        mp_nil(&nil);
+        svc_answer(f->ps->svc, f->token, &nil);
+    } else {
+        svc_fail(f->ps->svc, f->token, err);
+    }
+    f->token = NULL;
+}
+
+static void done(void *arg) { free(arg); }
+
+static void send_signal(procspace_t *ps, struct proc *p, int sig, bool has_value,
+                        int64_t value, int64_t from_uid, int64_t from_pid, svc_token *token)
+{
+    CLEANUP(mp_free) mp_buf m;
+    struct forward *f = calloc(1, sizeof *f);
+
+    if (!f) {
+        struct err err;
+        err_set(&err, ENOMEM, "out of memory");
+        if (token)
+            svc_fail(ps->svc, token, &err);
+        return;
+    }
+    *f = (struct forward){ ps, token, p->pid, sig };
+    mp_init(&m);
+    mp_map(&m, has_value ? 5 : 4);
+    mp_key(&m, "pids");
+    mp_array(&m, 1);
+    mp_array(&m, 2);
+    mp_int(&m, p->pid);
+    mp_int(&m, p->gen);
+    mp_kint(&m, "sig", sig);
+    if (has_value)
+        mp_kint(&m, "value", value);
+    mp_kint(&m, "from_uid", from_uid);
+    mp_kint(&m, "from_pid", from_pid);
+    svc_call_nodes(ps->svc, &p->node, 1, "signal", &m, SIGNAL_MS, on_node, done, f);
+}
+
+void body_signal(procspace_t *ps, struct proc *p, int sig)
+{
+    if (p->node >= 0)
+        send_signal(ps, p, sig, false, 0, 0, 0, NULL);
+}
+
+/* procspace.signal: from a ghost (its own pid), or by anybody who may: -> nil */
+int on_signal(void *self, struct svc_req *req, struct err *err)
+{
+    procspace_t *ps = self;
+    int64_t sig, value, pid = mp_opt_int(req->body, "pid", req->w->pid);
+    bool has_value = mp_as_int(mp_get(req->body, "value"), &value);
+
+    if (mp_get_int(req->body, "sig", 1, SIGRTMAX, &sig, err) < 0)
+        return -1;
+    if (pid <= 0 || pid > INT32_MAX)
+        return err_set(err, EPROTO, "pid: %lld is no process number", (long long)pid);
+    struct proc *p = proc_find(ps, (pid_t)pid);
+    if (!p)
+        return err_set(err, BE_INVALIDPROC, "process %lld is not on any node", (long long)pid);
+    if (req->w->uid != 0 && req->w->uid != p->uid)
+        return err_set(err, EPERM, "process %lld is another user's", (long long)pid);
+    if (p->state == PROC_ENDED || p->node < 0)
+        return err_set(err, ESRCH, "process %lld has ended", (long long)pid);
+    if (sig == SIGCONT) {
+        p->ghost_stopped = false;
+        if (p->cont_until > now_ms()) { /* our own, come back up */
+            p->cont_until = 0;
+            mp_nil(req->reply);
+            return 0;
+        }
+    }
+    send_signal(ps, p, (int)sig, has_value, has_value ? value : 0, req->w->uid, req->w->pid,
+                req->token);
+    return SVC_LATER;
+}
+
+/* procspace.stopped: {pid}: its parent saw the ghost stopped by SIGSTOP -> nil */
+int on_stopped(void *self, struct svc_req *req, struct err *err)
+{
+    procspace_t *ps = self;
+    int64_t pid;
+
+    if (mp_get_int(req->body, "pid", 1, INT32_MAX, &pid, err) < 0)
+        return -1;
+    struct proc *p = proc_find(ps, (pid_t)pid);
+    if (!p)
+        return err_set(err, BE_INVALIDPROC, "process %lld is not on any node", (long long)pid);
+    if (req->w->uid != 0 && req->w->uid != p->uid)
+        return err_set(err, EPERM, "process %lld is another user's", (long long)pid);
+    ghost_seen_stopped(ps, p);
+    mp_nil(req->reply);
+    return 0;
+}

@@ -1,0 +1,216 @@
+/* table.c - processes by pid, launches by id */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include "services/procspace/procspace.h"
+
+static struct proc **proc_link(procspace_t *ps, pid_t pid)
+{
+    struct proc **p = &ps->proc[(unsigned)pid % PROC_BUCKETS];
+    while (*p && (*p)->pid != pid)
+        p = &(*p)->next;
+    return p;
+}
+
+struct proc *proc_find(procspace_t *ps, pid_t pid) { return *proc_link(ps, pid); }
+
+struct proc *proc_add(procspace_t *ps, struct launch *l, uint32_t rank, pid_t pid, int pidfd,
+                      int node, struct err *err)
+{
+    struct proc *old = proc_find(ps, pid);
+
+    /* The number was reused: the kernel says that the new ghost lives, so the
+     * old one is gone, whether we have been told or not. */
+    if (old)
+        proc_forget(ps, old);
+    struct proc *p = calloc(1, sizeof *p);
+    if (!p) {
+        err_set(err, ENOMEM, "out of memory");
+        return NULL;
+    }
+    p->pid = pid;
+    p->pidfd = pidfd;
+    p->node = node;
+    p->gen = 1;
+    p->rank = rank;
+    p->uid = l->uid;
+    p->gid = l->gid;
+    p->launch = l;
+    p->started = wall_ms();
+    p->next = ps->proc[(unsigned)pid % PROC_BUCKETS];
+    ps->proc[(unsigned)pid % PROC_BUCKETS] = p;
+    ps->procs++;
+    l->rank[rank] = p;
+    l->running++;
+    return p;
+}
+
+/* Out of the table by pid; the launch keeps it for its result. */
+void proc_forget(procspace_t *ps, struct proc *p)
+{
+    struct proc **link = proc_link(ps, p->pid);
+
+    ghost_unwatch(ps, p);
+    if (p->pidfd >= 0)
+        close(p->pidfd);
+    p->pidfd = -1;
+    if (*link == p) {
+        *link = p->next;
+        ps->procs--;
+    }
+    p->next = NULL;
+}
+
+void proc_ended(procspace_t *ps, struct proc *p, int status)
+{
+    struct launch *l = p->launch;
+
+    if (p->state == PROC_ENDED)
+        return;
+    p->state = PROC_ENDED;
+    p->status = status;
+    p->ended = wall_ms();
+    if (p->pidfd >= 0) {
+        if (p->ghost_stopped)
+            ghost_signal(p, SIGCONT); /* a stopped ghost could not act */
+        if (WIFEXITED(status))
+            ghost_ring(p, GHOST_EXIT, WEXITSTATUS(status));
+        else if (WTERMSIG(status) == SIGKILL)
+            ghost_signal(p, SIGKILL);
+        else
+            ghost_ring(p, GHOST_DIE, WTERMSIG(status) | (WCOREDUMP(status) ? 0x80 : 0));
+    }
+    if (status > l->worst)
+        l->worst = status;
+    if (--l->running == 0)
+        launch_over(ps, l);
+}
+
+static struct launch **launch_link(procspace_t *ps, uint64_t id)
+{
+    struct launch **l = &ps->launch[(id ^ id >> 24) % LAUNCH_BUCKETS];
+    while (*l && (*l)->id != id)
+        l = &(*l)->next;
+    return l;
+}
+
+struct launch *launch_find(procspace_t *ps, uint64_t id) { return *launch_link(ps, id); }
+
+struct launch *launch_add(procspace_t *ps, uint64_t id, uint32_t ranks, int64_t uid,
+                          int64_t gid, pid_t owner, const char *argv0, struct err *err)
+{
+    struct launch *l = calloc(1, sizeof *l);
+
+    if (l) {
+        l->rank = calloc(ranks ? ranks : 1, sizeof *l->rank);
+        l->argv0 = strdup(argv0);
+    }
+    if (!l || !l->rank || !l->argv0) {
+        if (l) {
+            free(l->rank);
+            free(l);
+        }
+        err_set(err, ENOMEM, "out of memory");
+        return NULL;
+    }
+    l->ps = ps;
+    l->id = id;
+    l->ranks = ranks;
+    l->uid = uid;
+    l->gid = gid;
+    l->owner = owner;
+    l->started = wall_ms();
+    struct launch **bucket = &ps->launch[(id ^ id >> 24) % LAUNCH_BUCKETS];
+    l->next = *bucket;
+    *bucket = l;
+    return l;
+}
+
+int launch_grow(struct launch *l, uint32_t ranks, struct err *err)
+{
+    if (ranks <= l->ranks)
+        return 0;
+    struct proc **r = realloc(l->rank, ranks * sizeof *r);
+    if (!r)
+        return err_set(err, ENOMEM, "out of memory");
+    memset(r + l->ranks, 0, (ranks - l->ranks) * sizeof *r);
+    l->rank = r;
+    l->ranks = ranks;
+    return 0;
+}
+
+void proc_set_rank(struct proc *p, uint32_t rank)
+{
+    struct launch *l = p->launch;
+
+    if (p->rank == rank || launch_grow(l, rank + 1, NULL) < 0)
+        return;
+    struct proc *other = l->rank[rank];
+    l->rank[p->rank] = other;
+    if (other)
+        other->rank = p->rank;
+    l->rank[rank] = p;
+    p->rank = rank;
+}
+
+static void launch_free(procspace_t *ps, struct launch *l)
+{
+    struct launch **link = launch_link(ps, l->id);
+
+    if (*link == l)
+        *link = l->next;
+    for (uint32_t i = 0; i < l->ranks; i++)
+        if (l->rank[i]) {
+            proc_forget(ps, l->rank[i]);
+            free(l->rank[i]);
+        }
+    free(l->rank);
+    free(l->argv0);
+    free(l);
+}
+
+void launch_over(procspace_t *ps, struct launch *l)
+{
+    CLEANUP(mp_free) mp_buf m;
+
+    l->ended = wall_ms();
+    mp_init(&m);
+    mp_map(&m, 4);
+    mp_kuint(&m, "launch", l->id);
+    mp_kint(&m, "uid", l->uid);
+    mp_kstr(&m, "argv0", l->argv0);
+    mp_kint(&m, "status", l->worst);
+    svc_publish(ps->svc, "launch.done", &m);
+
+    l->older = ps->newest;
+    if (ps->newest)
+        ps->newest->newer = l;
+    else
+        ps->oldest = l;
+    ps->newest = l;
+    if (++ps->ended > KEEP_LAUNCHES) {
+        struct launch *old = ps->oldest;
+        ps->oldest = old->newer;
+        ps->oldest->older = NULL;
+        ps->ended--;
+        launch_free(ps, old);
+    }
+}
+
+struct node_space *node_space(procspace_t *ps, int node)
+{
+    if (node < 0)
+        return NULL;
+    if (node >= ps->numbers) {
+        int n = node * 2 + 16;
+        struct node_space *p = realloc(ps->nodes, (size_t)n * sizeof *p);
+        if (!p)
+            return NULL;
+        memset(p + ps->numbers, 0, (size_t)(n - ps->numbers) * sizeof *p);
+        ps->nodes = p;
+        ps->numbers = n;
+    }
+    return &ps->nodes[node];
+}
