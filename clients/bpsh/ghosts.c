@@ -28,8 +28,8 @@ static void __attribute__((noreturn)) become_ghost(const char *prog, char **argv
 
 int ghosts_start(struct bpsh *b, int *pids_fd, struct err *err)
 {
-    char prog[PATH_MAX], gate[PATH_MAX], param[PATH_MAX + 64];
-    char *env[] = { param, NULL };
+    char prog[PATH_MAX], gate[PATH_MAX], param[PATH_MAX + 64], launch[64];
+    char *env[] = { param, launch, NULL };
     int p[2];
     volatile int why = 0;
 
@@ -37,6 +37,8 @@ int ghosts_start(struct bpsh *b, int *pids_fd, struct err *err)
     if (pipe2(p, O_CLOEXEC) < 0)
         return err_set(err, errno, "pipe: %s", strerror(errno));
     snprintf(param, sizeof param, "CM_GHOST=%u:%d:%s", b->remote, p[1], cm_path(gate, "gate"));
+    /* by this a procspace that was restarted knows whose ghosts these are */
+    snprintf(launch, sizeof launch, "CM_LAUNCH=%llu", (unsigned long long)b->launch);
     pid_t pid = vfork();
     if (pid == 0)
         become_ghost(prog, b->opt.argv, env, p[1], &why);
