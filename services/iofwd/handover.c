@@ -1,0 +1,265 @@
+/* handover.c - a bulk stream leaves for a connection of its own
+ *
+ * We only bring the two together: the agent gets a ticket, connects and names
+ * it, and the connected socket goes to the reader. What is said on it is
+ * encrypted under a key that we forget.
+ */
+#include <endian.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#include "services/iofwd/iofwd.h"
+
+#define TICKET_MS 10000
+#define PREAMBLE (BULK_TOKEN + 8)
+#define PREAMBLE_MS 5000
+#define CALLERS_MAX 256
+#define BULK_AGAIN (64u << 20)
+
+struct offer { /* a ticket that nobody has used yet */
+    struct offer *next;
+    handover_t *h;
+    launch_t *launch;
+    uint32_t rank;
+    struct bulk_ticket ticket;
+    int timer;
+};
+
+struct caller { /* a connection that has not said its ticket yet */
+    struct caller *next;
+    handover_t *h;
+    int fd, timer;
+    size_t got;
+    unsigned char said[PREAMBLE];
+};
+
+struct handover {
+    struct iofwd *io;
+    int listener;
+    uint16_t port;
+    struct offer *offers;
+    struct caller *callers;
+    size_t ncallers;
+};
+
+/* ---- offers ---- */
+
+static void offer_free(struct offer *o)
+{
+    struct offer **at = &o->h->offers;
+
+    while (*at != o)
+        at = &(*at)->next;
+    *at = o->next;
+    loop_timer_del(o->h->io->loop, o->timer);
+    explicit_bzero(o->ticket.key, sizeof o->ticket.key);
+    free(o);
+}
+
+static void on_not_used(void *arg)
+{
+    struct offer *o = arg;
+    struct out *out = &o->launch->rank[o->rank].out[0];
+
+    o->timer = 0;
+    if (out->bulk == BULK_TICKET) {
+        out->bulk = BULK_NO;
+        out->bulk_from = out->next + BULK_AGAIN;
+    }
+    offer_free(o);
+}
+
+void handover_offer(launch_t *l, uint32_t rank)
+{
+    handover_t *h = l->io->handover;
+    struct stream_msg m = { .kind = STREAM_BULK, .fd = 1, .rank = rank, .launch = l->id };
+    unsigned char body[BULK_TOKEN + BULK_KEY + 2];
+    struct offer *o = h->listener >= 0 ? calloc(1, sizeof *o) : NULL;
+
+    if (!o)
+        return;
+    *o = (struct offer){ .next = h->offers, .h = h, .launch = l, .rank = rank };
+    bulk_ticket_make(&o->ticket);
+    o->timer = loop_timer(h->io->loop, TICKET_MS, false, on_not_used, o);
+    h->offers = o;
+    l->rank[rank].out[0].bulk = BULK_TICKET;
+    memcpy(body, o->ticket.token, BULK_TOKEN);
+    memcpy(body + BULK_TOKEN, o->ticket.key, BULK_KEY);
+    uint16_t port = htole16(h->port);
+    memcpy(body + BULK_TOKEN + BULK_KEY, &port, sizeof port);
+    nodes_send(h->io->nodes, l->rank[rank].node, &m, body, sizeof body);
+    explicit_bzero(body, sizeof body);
+}
+
+void handover_forget(handover_t *h, const launch_t *l)
+{
+    for (struct offer *o = h->offers, *next; o; o = next) {
+        next = o->next;
+        if (o->launch == l)
+            offer_free(o);
+    }
+}
+
+/* ---- callers ---- */
+
+static void caller_free(struct caller *c)
+{
+    struct caller **at = &c->h->callers;
+
+    while (*at != c)
+        at = &(*at)->next;
+    *at = c->next;
+    c->h->ncallers--;
+    loop_timer_del(c->h->io->loop, c->timer);
+    if (c->fd >= 0) {
+        loop_fd_del(c->h->io->loop, c->fd);
+        close(c->fd);
+    }
+    free(c);
+}
+
+static void on_silent(void *arg)
+{
+    struct caller *c = arg;
+
+    c->timer = 0;
+    caller_free(c);
+}
+
+/* All 40 bytes are here: whose is it? */
+static void connect_through(struct caller *c)
+{
+    struct offer *o = c->h->offers;
+    unsigned char body[BULK_TOKEN + BULK_KEY];
+    uint64_t from;
+
+    memcpy(&from, c->said + BULK_TOKEN, sizeof from);
+    from = le64toh(from);
+    while (o && memcmp(o->ticket.token, c->said, BULK_TOKEN) != 0)
+        o = o->next;
+    if (!o)
+        return;
+    launch_t *l = o->launch;
+    struct out *out = &l->rank[o->rank].out[0];
+    if (l->reader && out->bulk == BULK_TICKET && from >= out->next && from <= out->granted) {
+        struct stream_msg m = { .kind = STREAM_BULK, .fd = 1, .rank = o->rank, .launch = l->id,
+                                .offset = from, .node = l->rank[o->rank].node };
+        out->bulk = BULK_LIVE;
+        out->bulk_from = from;
+        memcpy(body, o->ticket.token, BULK_TOKEN);
+        memcpy(body + BULK_TOKEN, o->ticket.key, BULK_KEY);
+        loop_fd_del(c->h->io->loop, c->fd);
+        reader_send_fd(l->reader, &m, body, sizeof body, c->fd);
+        explicit_bzero(body, sizeof body);
+        c->fd = -1;
+    }
+    offer_free(o);
+}
+
+static void on_said(void *arg, int fd, uint32_t events)
+{
+    struct caller *c = arg;
+
+    (void)events;
+    ssize_t n = recv(fd, c->said + c->got, PREAMBLE - c->got, MSG_DONTWAIT);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    if (n > 0 && (c->got += (size_t)n) < PREAMBLE)
+        return;
+    if (n > 0)
+        connect_through(c);
+    caller_free(c);
+}
+
+static void take_caller(handover_t *h, int fd)
+{
+    struct err err = { 0 };
+    struct caller *c = h->ncallers < CALLERS_MAX ? calloc(1, sizeof *c) : NULL;
+    int on = 1, idle = 10, every = 5, count = 3;
+
+    if (!c) {
+        close(fd);
+        return;
+    }
+    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof idle);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &every, sizeof every);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &count, sizeof count);
+    *c = (struct caller){ .next = h->callers, .h = h, .fd = fd };
+    h->callers = c;
+    h->ncallers++;
+    c->timer = loop_timer(h->io->loop, PREAMBLE_MS, false, on_silent, c);
+    if (loop_fd(h->io->loop, fd, EPOLLIN, on_said, c, &err) < 0) {
+        svc_log("error", "%s", err.text);
+        caller_free(c);
+    }
+}
+
+static void on_connect(void *arg, int fd, uint32_t events)
+{
+    handover_t *h = arg;
+
+    (void)events;
+    int c = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
+    if (c >= 0)
+        take_caller(h, c);
+    else if (errno == EMFILE || errno == ENFILE)
+        while (h->callers) /* strangers make room first */
+            caller_free(h->callers);
+}
+
+int handover_listen(handover_t *h, uint16_t port, struct err *err)
+{
+    struct sockaddr_in at = { .sin_family = AF_INET, .sin_port = htons(port) };
+    int on = 1;
+    CLEANUP(cleanup_close) int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) < 0 ||
+        bind(fd, (struct sockaddr *)&at, sizeof at) < 0 || listen(fd, 64) < 0)
+        return err_set(err, errno, "listen on port %u: %s", port, strerror(errno));
+    if (loop_fd(h->io->loop, fd, EPOLLIN, on_connect, h, err) < 0)
+        return -1;
+    if (h->listener >= 0) {
+        loop_fd_del(h->io->loop, h->listener);
+        close(h->listener);
+    }
+    h->listener = fd;
+    h->port = port;
+    fd = -1;
+    return 0;
+}
+
+handover_t *handover_create(struct iofwd *io, struct err *err)
+{
+    handover_t *h = calloc(1, sizeof *h);
+
+    if (!h) {
+        err_set(err, ENOMEM, "out of memory");
+        return NULL;
+    }
+    h->io = io;
+    h->listener = -1;
+    return h;
+}
+
+void handover_destroy(handover_t **hp)
+{
+    handover_t *h = *hp;
+
+    if (!h)
+        return;
+    while (h->offers)
+        offer_free(h->offers);
+    while (h->callers)
+        caller_free(h->callers);
+    if (h->listener >= 0) {
+        loop_fd_del(h->io->loop, h->listener);
+        close(h->listener);
+    }
+    free(h);
+    *hp = NULL;
+}
