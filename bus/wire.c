@@ -21,11 +21,14 @@ void wire_pack(mp_buf *m, const struct wire *w)
 
 static int text(const msgpack_object *o, char *out, size_t room)
 {
-    if (o->type != MSGPACK_OBJECT_STR || o->via.str.size >= room ||
-        memchr(o->via.str.ptr, 0, o->via.str.size))
+    if (o->type != MSGPACK_OBJECT_STR || o->via.str.size >= room)
         return -1;
-    memcpy(out, o->via.str.ptr, o->via.str.size);
-    out[o->via.str.size] = 0;
+    size_t n = o->via.str.size; /* 0: ptr may be NULL */
+    if (n && memchr(o->via.str.ptr, 0, n))
+        return -1;
+    if (n)
+        memcpy(out, o->via.str.ptr, n);
+    out[n] = 0;
     return 0;
 }
 
