@@ -16,3 +16,8 @@ $(LIBEXEC)/bpinit: $(call objs,node/bpinit.c node/bpinit_root.c node/bpinit_spac
     node/bpinit_spawn.c node/bpinit_child.c node/bpinit_bodies.c node/bpinit_reap.c \
     node/bpinit_journal.c node/bpinit_pump.c node/rings.c) $(LIBCM)
 	$(LINK)
+
+helpers += $(LIBEXEC)/bpvnode
+$(LIBEXEC)/bpvnode: $(call objs,node/bpvnode.c node/bpvnode_parts.c node/bpvnode_machine.c \
+    node/vnet.c) $(LIBCM)
+	$(LINK)
