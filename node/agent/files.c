@@ -11,6 +11,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 #include "bus/svc.h"
+#include "node/agent/cache.h"
 
 #define PLACES "places"
 #define ROUNDS 3 /* times a file may turn out changed before a launch gives up */
@@ -31,7 +32,7 @@ enum state {
 };
 
 struct content {
-    char name[FETCH_HASH * 2 + 48]; /* HASH.uid.gid.mode */
+    char name[CACHE_NAME]; /* HASH.uid.gid.mode */
     unsigned char hash[FETCH_HASH];
     uint64_t size;
     uid_t uid;
@@ -132,19 +133,11 @@ static void restamp(files_t *f, struct content *c)
 
 /* ---- tables ---- */
 
-static void content_name(char *out, size_t room, const struct files_want *w)
-{
-    for (int i = 0; i < FETCH_HASH; i++)
-        snprintf(out + 2 * i, 3, "%02x", w->hash[i]);
-    snprintf(out + 2 * FETCH_HASH, room - 2 * FETCH_HASH, ".%u.%u.%o", (unsigned)w->uid,
-             (unsigned)w->gid, (unsigned)(w->mode & 07777));
-}
-
 static struct content *content_get(files_t *f, const struct files_want *w, struct err *err)
 {
     struct content key;
 
-    content_name(key.name, sizeof key.name, w);
+    cache_name(key.name, w);
     struct content **at = tfind(&key, &f->by_name, cmp_content);
     if (at)
         return *at;
@@ -240,31 +233,10 @@ static void places_append(const files_t *f, const struct place *p)
         svc_log("warning", "%s: %s is not noted: %s", PLACES, p->path, strerror(errno));
 }
 
-static char *read_file(int dir, const char *name, size_t *len)
-{
-    struct stat st;
-    CLEANUP(cleanup_close) int fd = openat(dir, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
-
-    if (fd < 0 || fstat(fd, &st) < 0 || st.st_size > (64 << 20))
-        return NULL;
-    char *text = malloc((size_t)st.st_size + 1);
-    size_t got = 0;
-    while (text && got < (size_t)st.st_size) {
-        ssize_t n = read(fd, text + got, (size_t)st.st_size - got);
-        if (n <= 0)
-            break;
-        got += (size_t)n;
-    }
-    if (text)
-        text[got] = 0;
-    *len = got;
-    return text;
-}
-
 static void places_load(files_t *f)
 {
     size_t len = 0;
-    CLEANUP(cleanup_free) char *text = read_file(f->cache, PLACES, &len);
+    CLEANUP(cleanup_free) char *text = cache_read(f->cache, PLACES, &len);
 
     for (char *p = text, *end = text + len; text && p < end;) {
         struct content key;
@@ -292,27 +264,6 @@ static void places_load(files_t *f)
 
 /* ---- what an earlier agent left ---- */
 
-static bool parse_name(const char *name, struct files_want *w)
-{
-    unsigned uid, gid, mode;
-    int end = 0;
-
-    for (int i = 0; i < FETCH_HASH; i++) {
-        unsigned v;
-        if (strspn(name + 2 * i, "0123456789abcdef") < 2 ||
-            sscanf(name + 2 * i, "%2x", &v) != 1)
-            return false;
-        w->hash[i] = (unsigned char)v;
-    }
-    if (sscanf(name + 2 * FETCH_HASH, ".%u.%u.%o%n", &uid, &gid, &mode, &end) != 3 || !end ||
-        name[2 * FETCH_HASH + end] || mode > 07777)
-        return false;
-    w->uid = uid;
-    w->gid = gid;
-    w->mode = mode;
-    return true;
-}
-
 static int scan(files_t *f, struct err *err)
 {
     int fd = openat(f->cache, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -330,7 +281,7 @@ static int scan(files_t *f, struct err *err)
         struct stat st;
         if (!strncmp(e->d_name, ".new.", 5))
             unlinkat(f->cache, e->d_name, 0); /* half a file */
-        if (strlen(e->d_name) <= 2 * FETCH_HASH || !parse_name(e->d_name, &w) ||
+        if (!cache_parse(e->d_name, &w) ||
             fstatat(f->cache, e->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(st.st_mode))
             continue;
         w.size = (uint64_t)st.st_size;
@@ -685,7 +636,7 @@ files_hold_t *files_hold_all(files_t *f)
 char *files_note_read(files_t *f, const char *name)
 {
     size_t len;
-    char *text = read_file(f->cache, name, &len);
+    char *text = cache_read(f->cache, name, &len);
 
     if (text)
         text[strcspn(text, "\n")] = 0;
@@ -694,35 +645,10 @@ char *files_note_read(files_t *f, const char *name)
 
 int files_note_write(files_t *f, const char *name, const char *text, struct err *err)
 {
-    char tmp[64];
-    size_t n = strlen(text);
-
-    snprintf(tmp, sizeof tmp, ".new.%s", name);
-    unlinkat(f->cache, tmp, 0);
-    CLEANUP(cleanup_close) int fd =
-        openat(f->cache, tmp, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-    if (fd < 0 || write(fd, text, n) != (ssize_t)n || write(fd, "\n", 1) != 1 ||
-        renameat(f->cache, tmp, f->cache, name) < 0)
-        return err_set(err, errno, "%s/%s: %s", FILES_CACHE, name, strerror(errno));
-    return 0;
+    return cache_write(f->cache, name, text, err);
 }
 
 /* ---- life ---- */
-
-static int open_cache(files_t *f, struct err *err)
-{
-    char path[] = FILES_CACHE;
-    struct place_dir private = { path, 0, 0, 0700 };
-    struct place_dirs dirs = { &private, 1 };
-    CLEANUP(cleanup_close) int folder = place_folder(f->root, FILES_CACHE, &dirs, err);
-
-    if (folder < 0)
-        return -1;
-    f->cache = openat(folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (f->cache < 0 || fchown(f->cache, 0, 0) < 0 || fchmod(f->cache, 0700) < 0)
-        return err_set(err, errno, "%s: %s", FILES_CACHE, strerror(errno));
-    return 0;
-}
 
 files_t *files_create(loop_t *l, int root_fd, struct err *err)
 {
@@ -733,8 +659,9 @@ files_t *files_create(loop_t *l, int root_fd, struct err *err)
         return NULL;
     }
     f->root = root_fd;
-    f->cache = f->places_fd = -1;
-    if (open_cache(f, err) < 0 || scan(f, err) < 0 ||
+    f->places_fd = -1;
+    f->cache = cache_open(root_fd, err);
+    if (f->cache < 0 || scan(f, err) < 0 ||
         !(f->fetch = fetch_create(l, f->cache, on_fetched, f, err))) {
         files_destroy(&f);
         return NULL;

@@ -640,10 +640,10 @@ int on_end_launch(void *self, struct svc_req *req, struct err *err)
         return 0;
     }
     for (size_t i = 0; x && i < x->ranks; i++) {
-        CLEANUP(mp_free) mp_buf m;
         const struct rank *r = &x->rank[i];
         if (r->state == RANK_ENDED)
             continue;
+        CLEANUP(mp_free) mp_buf m;
         mp_init(&m);
         pack_signal(&m, r->pid, r->gen, sig, NULL);
         if (space_send(a->space, "signal", &m, err) < 0)

@@ -136,6 +136,7 @@ int on_ps(void *self, struct svc_req *req, struct err *err)
     struct dirent *e;
     struct proc p;
 
+    mp_init(&rows);
     int fd = place_open(a->root_fd, "/proc", O_RDONLY | O_DIRECTORY, 0);
     DIR *d = fd < 0 ? NULL : fdopendir(fd);
     if (!d) {
@@ -144,7 +145,6 @@ int on_ps(void *self, struct svc_req *req, struct err *err)
             close(fd);
         return err_set(err, code, "/proc of the node: %s", strerror(code));
     }
-    mp_init(&rows);
     while ((e = readdir(d)))
         if (e->d_name[0] >= '1' && e->d_name[0] <= '9' && look(dirfd(d), e->d_name, &p)) {
             pack_proc(&rows, &p, &clocks);

@@ -93,11 +93,11 @@ static void send_report(report_t *r)
     CLEANUP(mp_free) mp_buf m;
     uint32_t n = 0;
 
+    mp_init(&m);
     if (r->on_its_way || r->retry_timer || !r->first || !r->a->svc)
         return;
     for (const struct event *e = r->first; e && n < BATCH; e = e->next)
         n++;
-    mp_init(&m);
     mp_map(&m, 3);
     mp_kstr(&m, "space", r->a->space_id);
     mp_kuint(&m, "first", r->first->seq);

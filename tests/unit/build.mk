@@ -38,11 +38,15 @@ $(B)/tests/unit/clients: $(call objs,tests/unit/clients.c clients/bpps/fetch.c \
 unit += $(B)/tests/unit/agent_files
 $(B)/tests/unit/agent_files: LIBS = $(MP_LIBS) $(SSL_LIBS) $(ZMQ_LIBS)
 $(B)/tests/unit/agent_files: $(call objs,tests/unit/agent_files.c node/agent/files.c \
-                             node/agent/fetch.c node/agent/place.c bus/bulk.c \
+                             node/agent/cache.c node/agent/fetch.c node/agent/place.c bus/bulk.c \
                              bus/svc.c bus/zloop.c) $(LIBCM)
 	$(LINK)
 
 unit += $(B)/tests/unit/spawn
 $(B)/tests/unit/spawn: LIBS = $(MP_LIBS)
 $(B)/tests/unit/spawn: $(call objs,tests/unit/spawn.c) $(LIBCM) | $(LIBEXEC)/bpinit $(LIBEXEC)/bpghost
+	$(LINK)
+
+unit += $(B)/tests/unit/rings
+$(B)/tests/unit/rings: $(call objs,tests/unit/rings.c node/rings.c) $(LIBCM)
 	$(LINK)
