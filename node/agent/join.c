@@ -48,6 +48,13 @@ static void again_in(join_t *j, int64_t ms)
     j->timer = loop_timer(j->a->loop, ms, false, on_timer, j);
 }
 
+/* At once the first time, then slower and slower. */
+static void again_slower(join_t *j)
+{
+    again_in(j, j->retry_ms == RETRY_MIN_MS ? 0 : j->retry_ms);
+    j->retry_ms = j->retry_ms * 2 > RETRY_MAX_MS ? RETRY_MAX_MS : j->retry_ms * 2;
+}
+
 static void give_up(join_t *j, const char *why)
 {
     if (j->ending)
@@ -189,7 +196,6 @@ static void on_joined(void *arg, const msgpack_object *value, const struct err *
     } else if (mp_get_int(value, "node", 0, INT32_MAX, &node, &e) == 0 &&
                take_terms(j, value, &e) == 0) {
         j->joined = true;
-        j->retry_ms = RETRY_MIN_MS;
         j->why[0] = 0;
         if (j->a->node != (int)node)
             svc_log("info", "joined as node %d", (int)node);
@@ -204,8 +210,11 @@ static void on_joined(void *arg, const msgpack_object *value, const struct err *
         return;
     }
     j->heard = now_ms(); /* a no is a word too */
-    again_in(j, j->retry_ms);
-    j->retry_ms = j->retry_ms * 2 > RETRY_MAX_MS ? RETRY_MAX_MS : j->retry_ms * 2;
+    if (e.code == ESTALE) {
+        give_up(j, "the master has given this space up");
+        return;
+    }
+    again_slower(j);
 }
 
 static void ask_to_join(join_t *j)
@@ -243,6 +252,7 @@ static void on_beaten(void *arg, const msgpack_object *value, const struct err *
     if (j->ending)
         return;
     if (value && take_terms(j, value, &e) == 0) {
+        j->retry_ms = RETRY_MIN_MS;
         if (j->a->ready_fd >= 0)
             svc_ready(j->a->ready_fd);
         j->a->ready_fd = -1;
@@ -260,7 +270,7 @@ static void on_beaten(void *arg, const msgpack_object *value, const struct err *
      * our key yet; joining makes it known. */
     if (e.code == ESTALE || e.code == EACCES) {
         j->joined = false;
-        again_in(j, 0);
+        again_slower(j);
         return;
     }
     log_refusal(j, &e);
