@@ -38,7 +38,7 @@ static const char run_node[] =
     "log=$CM_LOGDIR/node.$node\n"
     "[ -z \"$(find \"$log\" -size +1000k 2>/dev/null)\" ] || mv \"$log\" \"$log.1\"\n"
     "exec \"$CM_LIBEXEC/bpvnode\" --node \"$node\" --run \"$CM_RUNDIR\" \\\n"
-    "    --state \"$CM_STATEDIR\" --bus \"$CM_BUS\" \\\n"
+    "    --state \"$CM_STATEDIR\" --bus \"$CM_BUS\" --ready-fd 3 \\\n"
     "    ${CM_NODE_SIZE:+--size \"$CM_NODE_SIZE\"} >>\"$log\" 2>&1\n";
 
 /* 125: the node was halted or powered off. Let it lie. */
@@ -94,6 +94,7 @@ static int prepare_node(const struct cluster *c, int node, struct err *err)
     return make_dirs(dir, 0755, err) < 0 ||
            put(dir, "run", 0755, run_node, err) < 0 ||
            put(dir, "finish", 0755, finish_node, err) < 0 ||
+           put(dir, "notification-fd", 0644, "3\n", err) < 0 ||
            put(dir, "timeout-kill", 0644, "5000\n", err) < 0 ? -1 : 0;
 }
 
@@ -318,8 +319,8 @@ int supervise_stat(const struct cluster *c, const char *unit, struct service *s,
         return 0; /* not supervised now */
     const char *state = strcmp(up, "true") != 0 ? "down"
                         : strcmp(paused, "true") == 0 ? "paused"
-                        : strcmp(ready, "true") == 0 || !service_known(unit) ? "ready"
-                                                                           : "starting";
+                        : strcmp(ready, "true") == 0  ? "ready"
+                                                      : "starting";
     snprintf(s->state, sizeof s->state, "%s", state);
     s->pid = pid > 0 ? (pid_t)pid : 0;
     s->since_ms = (wall_ms() / 1000 - seconds) * 1000;
@@ -377,9 +378,8 @@ int supervise_restart(const struct cluster *c, const char *unit, struct err *err
         return -1;
     if (strcmp(s.state, "missing") == 0)
         return err_set(err, ENOENT, "%s is not under supervision", unit);
-    bool down = strcmp(s.state, "down") == 0, notifies = service_known(unit);
-    const char *wait = down ? (notifies ? "-wU" : "-wu") : (notifies ? "-wR" : "-wr");
-    const char *argv[] = { "s6-svc", wait, "-T", "15000", down ? "-u" : "-r",
+    bool down = strcmp(s.state, "down") == 0;
+    const char *argv[] = { "s6-svc", down ? "-wU" : "-wR", "-T", "15000", down ? "-u" : "-r",
                            unit_dir(c, unit, dir), NULL };
     int rc = tool_run(argv, 20000, out, sizeof out, err);
     if (rc < 0)
