@@ -311,7 +311,10 @@ static void on_timer(void *arg)
 void join_space(join_t *j)
 {
     j->joined = false;
-    again_in(j, 0);
+    if (j->ending) /* it may not have heard */
+        space_end(j->a->space, "end");
+    else
+        again_in(j, 0);
 }
 
 void join_connected(join_t *j)

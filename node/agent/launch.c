@@ -59,6 +59,7 @@ struct launches {
     agent_t *a;
     struct launch *bucket[BUCKETS];
     uint32_t live;            /* processes */
+    uint32_t fetching;        /* launches */
     files_hold_t *hold_all;   /* for launches of an earlier agent ... */
     uint32_t adopted;         /* ... of which this many processes run */
     char space_id[64];        /* whose processes these are */
@@ -100,6 +101,7 @@ static void launch_free(struct launch *x)
     if (*p == x)
         *p = x->next;
     l->live -= (uint32_t)x->live;
+    l->fetching -= x->state == FETCHING;
     files_drop(l->a->files, &x->hold);
     request_free(&x->rq);
     while (x->later) {
@@ -241,6 +243,7 @@ static void spawn(struct launch *x)
         return;
     }
     x->state = SPAWNING;
+    x->l->fetching--;
     request_free(&x->rq);
     while (x->later) {
         struct later *n = x->later;
@@ -297,6 +300,7 @@ static struct launch *launch_new(launches_t *l, struct request *rq, svc_token *t
         return NULL;
     }
     x->state = FETCHING;
+    l->fetching++;
     x->rank = calloc(rq->ranks, sizeof *x->rank);
     if (chroot)
         x->chroot = strdup(chroot);
@@ -553,7 +557,7 @@ uint32_t launches_procs(const launches_t *l) { return l->live; }
 /* The launch, still waiting for its files, that pid will be of. */
 static struct launch *fetching(launches_t *l, int64_t pid)
 {
-    for (size_t b = 0; b < BUCKETS; b++)
+    for (size_t b = 0; b < BUCKETS && l->fetching; b++)
         for (struct launch *x = l->bucket[b]; x; x = x->next)
             for (size_t i = 0; x->state == FETCHING && i < x->ranks; i++)
                 if (x->rank[i].pid == pid)
