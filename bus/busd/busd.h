@@ -13,8 +13,9 @@
 typedef struct busd busd_t;
 typedef struct gatesrv gatesrv_t;
 
-struct busd_options {
-    const char **listen; /* tcp endpoints for nodes */
+#define BUSD_MAX_LISTEN 64
+struct busd_options { /* kept by the caller while the bus lives */
+    const char *listen[BUSD_MAX_LISTEN]; /* tcp endpoints for nodes */
     int nlisten;
 };
 

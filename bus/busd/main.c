@@ -3,21 +3,24 @@
  * Read the command line, open the sockets, hand over to the loop. Routing is in
  * router.c, the gate in gate.c.
  */
+#include <errno.h>
 #include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "bus/busd/busd.h"
+#include "bus/config.h"
 #include "bus/rundir.h"
 #include "bus/svc.h"
 
 static const char usage[] =
     "usage: busd [--listen ENDPOINT]... [--ready-fd N]\n"
     "The cluster's message bus. Sockets in RUN (CM_RUNDIR, /run/clustermatic): bus,\n"
-    "events, gate; nodes connect with CURVE to tcp port 2223.\n"
+    "events, gate; nodes connect with CURVE over tcp.\n"
     "  -l, --listen ENDPOINT  where nodes connect, as tcp://ADDRESS:PORT; may be given\n"
-    "                         several times (default tcp://*:2223)\n"
+    "                         several times (default: the interfaces and the port that\n"
+    "                         the config names)\n"
     "  -r, --ready-fd N       write a newline to descriptor N when ready\n"
     "  -h, --help             this text\n"
     "  -V, --version          version\n";
@@ -36,21 +39,44 @@ static void on_stop(void *arg, int signo)
     loop_stop(arg, 0);
 }
 
+/* Every interface line of the config, at its port. A config that cannot be
+ * read leaves the master's own programs served; nodemgr says what is wrong. */
+static int listen_by_config(struct busd_options *o, struct err *err)
+{
+    struct err why = { 0 };
+    CLEANUP(config_free) struct cm_config *c = config_load(cm_configfile(), NULL, &why);
+
+    if (!c) {
+        svc_log("error", "no node can connect: %s", why.text);
+        return 0;
+    }
+    for (size_t i = 0; i < c->ninterfaces; i++) {
+        char *endpoint;
+        if (o->nlisten == BUSD_MAX_LISTEN)
+            return err_set(err, E2BIG, "%s: more than %d interfaces", c->file, BUSD_MAX_LISTEN);
+        if (asprintf(&endpoint, "tcp://%s:%u", c->interfaces[i].name, c->port) < 0)
+            return err_set(err, ENOMEM, "out of memory");
+        o->listen[o->nlisten++] = endpoint; /* for the life of the process */
+    }
+    if (!o->nlisten)
+        svc_log("warning", "%s: no interface line, so no node can connect", c->file);
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
-    const char *dflt = "tcp://*:2223", *listen[64];
-    struct busd_options o = { .listen = listen };
+    static struct busd_options o;
     int ready_fd = -1, c;
     struct err err = { 0 };
 
     while ((c = getopt_long(argc, argv, "l:r:hV", longopts, NULL)) != -1) {
         switch (c) {
         case 'l':
-            if (o.nlisten == 64) {
-                fprintf(stderr, "busd: more than 64 --listen\n");
+            if (o.nlisten == BUSD_MAX_LISTEN) {
+                fprintf(stderr, "busd: more than %d --listen\n", BUSD_MAX_LISTEN);
                 return 2;
             }
-            listen[o.nlisten++] = optarg;
+            o.listen[o.nlisten++] = optarg;
             break;
         case 'r': ready_fd = atoi(optarg); break;
         case 'h': fputs(usage, stdout); return 0;
@@ -58,8 +84,10 @@ int main(int argc, char **argv)
         default: fputs(usage, stderr); return 2;
         }
     }
-    if (!o.nlisten)
-        listen[o.nlisten++] = dflt;
+    if (!o.nlisten && listen_by_config(&o, &err) < 0) {
+        fprintf(stderr, "busd: %s\n", err.text);
+        return 1;
+    }
 
     signal(SIGPIPE, SIG_IGN);
     CLEANUP(loop_destroy) loop_t *loop = loop_create(&err);

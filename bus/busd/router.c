@@ -23,6 +23,7 @@
 
 #define MAX_SERVICES 32
 #define ROUTE_MAX 64
+#define REBIND_MS 2000
 
 struct service {
     char name[64];
@@ -44,6 +45,8 @@ struct busd {
     void *local, *remote, *events;
     gatesrv_t *gate;
     uint64_t instance;
+    const struct busd_options *options;
+    uint64_t bound, moaned; /* bits: which endpoints listen, were complained of */
     struct service service[MAX_SERVICES];
     int services;
     struct node *by_key[4096];
@@ -646,6 +649,29 @@ static int master_keys(struct curve_keys *k, struct err *err)
     return write_text(cm_path(path, "master.pub"), line, 0644, err);
 }
 
+/* An interface may come up later than we do: try those again that are missing. */
+static void bind_remote(void *arg)
+{
+    busd_t *b = arg;
+    bool again = false;
+
+    for (int i = 0; i < b->options->nlisten; i++) {
+        if (b->bound & 1ull << i)
+            continue;
+        if (zmq_bind(b->remote, b->options->listen[i]) == 0) {
+            svc_log("info", "nodes may connect to %s", b->options->listen[i]);
+            b->bound |= 1ull << i;
+        } else if (!(b->moaned & 1ull << i)) {
+            svc_log("error", "listen for nodes on %s: %s; trying again", b->options->listen[i],
+                    zmq_strerror(errno));
+            b->moaned |= 1ull << i;
+        }
+        again |= !(b->bound & 1ull << i);
+    }
+    if (again)
+        loop_timer(b->loop, REBIND_MS, false, bind_remote, b);
+}
+
 static int open_remote(busd_t *b, const struct busd_options *o, struct err *err)
 {
     struct curve_keys k;
@@ -662,10 +688,8 @@ static int open_remote(busd_t *b, const struct busd_options *o, struct err *err)
     zmq_setsockopt(b->remote, ZMQ_HEARTBEAT_IVL, &beat, sizeof beat);
     zmq_setsockopt(b->remote, ZMQ_HEARTBEAT_TIMEOUT, &beat_timeout, sizeof beat_timeout);
     zmq_setsockopt(b->remote, ZMQ_BACKLOG, &backlog, sizeof backlog);
-    for (int i = 0; i < o->nlisten; i++)
-        if (zmq_bind(b->remote, o->listen[i]) < 0)
-            return err_set(err, errno, "listen for nodes on %s: %s", o->listen[i],
-                           zmq_strerror(errno));
+    b->options = o;
+    bind_remote(b);
     return zloop_add(b->loop, b->remote, on_remote, b, err);
 }
 
