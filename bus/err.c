@@ -64,5 +64,6 @@ void cleanup_close(int *fd)
         int keep = errno;
         close(*fd);
         errno = keep;
+        *fd = -1; /* closing twice would close somebody else's */
     }
 }
