@@ -58,7 +58,10 @@ static int open_all(struct iofwd *io, uint16_t port, struct err *err)
     char path[PATH_MAX];
     struct curve_keys keys;
 
-    if (curve_keys_load(cm_path(path, "master.key"), false, &keys, err) < 0)
+    /* The same keys as busd's, whichever of us comes first to make them. */
+    if (snprintf(path, sizeof path, "%s/master.key", cm_statedir()) >= (int)sizeof path)
+        return err_set(err, ENAMETOOLONG, "%s: too long", cm_statedir());
+    if (curve_keys_load(path, true, &keys, err) < 0)
         return -1;
     io->svc = svc_create(io->loop, "iofwd", iofwd_methods, io, err);
     if (!io->svc || !(io->launches = launches_create(io, err)) ||
