@@ -20,13 +20,13 @@
 #define CALLERS_MAX 256
 #define BULK_AGAIN (64u << 20)
 
-struct offer { /* a ticket that nobody has used yet */
+struct offer { /* a ticket; the connection, once it was used */
     struct offer *next;
     handover_t *h;
     launch_t *launch;
     uint32_t rank;
     struct bulk_ticket ticket;
-    int timer;
+    int timer, fd;
 };
 
 struct caller { /* a connection that has not said its ticket yet */
@@ -56,6 +56,8 @@ static void offer_free(struct offer *o)
         at = &(*at)->next;
     *at = o->next;
     loop_timer_del(o->h->io->loop, o->timer);
+    if (o->fd >= 0)
+        close(o->fd);
     explicit_bzero(o->ticket.key, sizeof o->ticket.key);
     free(o);
 }
@@ -66,10 +68,8 @@ static void on_not_used(void *arg)
     struct out *out = &o->launch->rank[o->rank].out[0];
 
     o->timer = 0;
-    if (out->bulk == BULK_TICKET) {
-        out->bulk = BULK_NO;
-        out->bulk_from = out->next + BULK_AGAIN;
-    }
+    out->bulk = BULK_NO;
+    out->bulk_from = out->next + BULK_AGAIN;
     offer_free(o);
 }
 
@@ -82,7 +82,8 @@ void handover_offer(launch_t *l, uint32_t rank)
 
     if (!o)
         return;
-    *o = (struct offer){ .next = h->offers, .h = h, .launch = l, .rank = rank };
+    *o = (struct offer){ .next = h->offers, .h = h, .launch = l, .rank = rank,
+                          .fd = -1 };
     bulk_ticket_make(&o->ticket);
     o->timer = loop_timer(h->io->loop, TICKET_MS, false, on_not_used, o);
     h->offers = o;
@@ -95,11 +96,11 @@ void handover_offer(launch_t *l, uint32_t rank)
     explicit_bzero(body, sizeof body);
 }
 
-void handover_forget(handover_t *h, const launch_t *l)
+void handover_forget(handover_t *h, const launch_t *l, uint32_t rank)
 {
     for (struct offer *o = h->offers, *next; o; o = next) {
         next = o->next;
-        if (o->launch == l)
+        if (o->launch == l && (rank == STREAM_ALL || o->rank == rank))
             offer_free(o);
     }
 }
@@ -130,11 +131,32 @@ static void on_silent(void *arg)
     caller_free(c);
 }
 
+void handover_ready(launch_t *l, uint32_t rank)
+{
+    handover_t *h = l->io->handover;
+    struct offer *o = h->offers;
+    struct out *out = &l->rank[rank].out[0];
+    struct stream_msg m = { .kind = STREAM_BULK, .fd = 1, .rank = rank, .launch = l->id,
+                            .offset = out->bulk_from, .node = l->rank[rank].node };
+    unsigned char body[BULK_TOKEN + BULK_KEY];
+
+    while (o && (o->launch != l || o->rank != rank))
+        o = o->next;
+    if (!o || !l->reader)
+        return;
+    memcpy(body, o->ticket.token, BULK_TOKEN);
+    memcpy(body + BULK_TOKEN, o->ticket.key, BULK_KEY);
+    reader_send_fd(l->reader, &m, body, sizeof body, o->fd);
+    explicit_bzero(body, sizeof body);
+    o->fd = -1;
+    out->bulk = BULK_LIVE;
+    offer_free(o);
+}
+
 /* All 40 bytes are here: whose is it? */
 static void connect_through(struct caller *c)
 {
     struct offer *o = c->h->offers;
-    unsigned char body[BULK_TOKEN + BULK_KEY];
     uint64_t from;
 
     memcpy(&from, c->said + BULK_TOKEN, sizeof from);
@@ -145,19 +167,17 @@ static void connect_through(struct caller *c)
         return;
     launch_t *l = o->launch;
     struct out *out = &l->rank[o->rank].out[0];
-    if (l->reader && out->bulk == BULK_TICKET && from >= out->next && from <= out->granted) {
-        struct stream_msg m = { .kind = STREAM_BULK, .fd = 1, .rank = o->rank, .launch = l->id,
-                                .offset = from, .node = l->rank[o->rank].node };
-        out->bulk = BULK_LIVE;
-        out->bulk_from = from;
-        memcpy(body, o->ticket.token, BULK_TOKEN);
-        memcpy(body + BULK_TOKEN, o->ticket.key, BULK_KEY);
-        loop_fd_del(c->h->io->loop, c->fd);
-        reader_send_fd(l->reader, &m, body, sizeof body, c->fd);
-        explicit_bzero(body, sizeof body);
-        c->fd = -1;
-    }
-    offer_free(o);
+    if (out->bulk != BULK_TICKET || from < out->next || from > out->granted)
+        return; /* the ticket runs out by itself */
+    loop_fd_del(c->h->io->loop, c->fd);
+    o->fd = c->fd;
+    c->fd = -1;
+    out->bulk = BULK_WAIT;
+    out->bulk_from = from;
+    /* DATA comes another way and may be slower: the reader gets the connection
+     * behind the last byte from before it. */
+    if (out->next == from)
+        handover_ready(l, o->rank);
 }
 
 static void on_said(void *arg, int fd, uint32_t events)

@@ -85,7 +85,12 @@ enum { OUT_STARVED = 1,  /* dropped for want of room: resume it when there is */
        OUT_RESUMING = 2, /* told to resume, not back yet */
        OUT_DONE = 4,     /* the reader has acknowledged the end */
        OUT_CLOSED = 8 };
-enum bulk_state { BULK_NO, BULK_TICKET, BULK_LIVE };
+enum bulk_state {
+    BULK_NO,
+    BULK_TICKET, /* the node has been invited */
+    BULK_WAIT,   /* it has come; bytes from before bulk_from are still on their way */
+    BULK_LIVE,   /* the reader has the connection */
+};
 
 struct out { /* stdout or stderr of one rank */
     uint64_t next;    /* everything before is queued for, or with, the reader */
@@ -93,7 +98,7 @@ struct out { /* stdout or stderr of one rank */
     uint64_t acked;   /* the reader is done with */
     uint64_t want;    /* the reader's limit */
     uint64_t granted; /* the node's limit */
-    uint64_t bulk_from; /* TICKET, NO: hand over not before this offset; LIVE: since it */
+    uint64_t bulk_from; /* NO: hand over not before this offset; WAIT, LIVE: from it on */
     uint8_t flags, bulk;
 };
 
@@ -163,7 +168,7 @@ void launch_end(launch_t *l, bool tell); /* remove it; tell: CLOSE to its nodes 
 int output_open(launch_t *l, struct out *o, uint64_t received, struct err *err);
 uint64_t output_window(const launch_t *l); /* of one stream */
 void output_reopen(launch_t *l, struct lnode *n); /* credit, after OPEN */
-uint64_t output_open_offset(struct out *o);       /* what OPEN says to the node */
+uint64_t output_open_offset(launch_t *l, uint32_t rank, int fd); /* what OPEN says to the node */
 void output_credit_node(launch_t *l, uint32_t rank, int fd, uint16_t flags);
 void output_data(launch_t *l, const struct stream_msg *m, zmq_msg_t *body);
 int output_credit(launch_t *l, const struct stream_msg *m, struct err *err);
@@ -181,6 +186,8 @@ handover_t *handover_create(struct iofwd *io, struct err *err);
 void handover_destroy(handover_t **h);
 int handover_listen(handover_t *h, uint16_t port, struct err *err);
 void handover_offer(launch_t *l, uint32_t rank); /* its stdout is bulk */
-void handover_forget(handover_t *h, const launch_t *l);
+void handover_ready(launch_t *l, uint32_t rank); /* its bytes before bulk_from are queued */
+/* Offers of a launch, or of one rank of it (STREAM_ALL: all), are void. */
+void handover_forget(handover_t *h, const launch_t *l, uint32_t rank);
 
 #endif

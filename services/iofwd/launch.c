@@ -204,11 +204,10 @@ static void open_part(launch_t *l, struct lnode *at, uint32_t from, uint32_t n, 
     unsigned char *p = put32(put32(body, l->uid), n);
     for (uint32_t i = from; i < from + n; i++) {
         uint32_t rank = l->by_node[at->first + i];
-        struct rank *r = &l->rank[rank];
         p = put32(put32(p, rank), 0);
         p = put64(p, l->in_acked);
-        p = put64(p, output_open_offset(&r->out[0]));
-        p = put64(p, output_open_offset(&r->out[1]));
+        p = put64(p, output_open_offset(l, rank, 1));
+        p = put64(p, output_open_offset(l, rank, 2));
     }
     nodes_send(l->io->nodes, at->node, &m, body, (size_t)(p - body));
 }
@@ -351,7 +350,7 @@ void launch_end(launch_t *l, bool tell)
         at = &(*at)->next;
     *at = l->next;
     ls->n--;
-    handover_forget(l->io->handover, l);
+    handover_forget(l->io->handover, l, STREAM_ALL);
     for (uint32_t i = 0; tell && i < l->nnodes; i++)
         if (!l->lnode[i].none)
             say_goodbye(ls, l->id, l->lnode[i].node);

@@ -37,23 +37,26 @@ int output_open(launch_t *l, struct out *o, uint64_t received, struct err *err)
     return 0;
 }
 
-uint64_t output_open_offset(struct out *o)
+static struct out *out_of(launch_t *l, uint32_t rank, int fd)
 {
+    return &l->rank[rank].out[fd - 1];
+}
+
+uint64_t output_open_offset(launch_t *l, uint32_t rank, int fd)
+{
+    struct out *o = out_of(l, rank, fd);
+
     o->flags &= (uint8_t)~(OUT_STARVED | OUT_RESUMING);
-    if (o->bulk == BULK_LIVE && o->next >= o->bulk_from)
+    if (o->bulk == BULK_LIVE)
         return STREAM_HOLD;
-    /* A ticket on its way, or bytes from before the hand-over, went with the
+    /* An invitation, and bytes from before the hand-over, went with the old
      * connection: start again from what we have. */
     if (o->bulk != BULK_NO) {
+        handover_forget(l->io->handover, l, rank);
         o->bulk = BULK_NO;
         o->bulk_from = o->next + BULK_AGAIN;
     }
     return o->next;
-}
-
-static struct out *out_of(launch_t *l, uint32_t rank, int fd)
-{
-    return &l->rank[rank].out[fd - 1];
 }
 
 void output_credit_node(launch_t *l, uint32_t rank, int fd, uint16_t flags)
@@ -145,7 +148,7 @@ void output_data(launch_t *l, const struct stream_msg *m, zmq_msg_t *body)
     struct stream_msg out = *m;
 
     if (m->offset > OFFSET_MAX || (o->flags & OUT_STARVED) ||
-        (o->bulk == BULK_LIVE && m->offset >= o->bulk_from))
+        (o->bulk >= BULK_WAIT && m->offset >= o->bulk_from))
         return;
     uint64_t end = m->offset + m->len;
     if (m->offset > o->next || end > o->granted) {
@@ -171,6 +174,8 @@ void output_data(launch_t *l, const struct stream_msg *m, zmq_msg_t *body)
     if (m->fd == 1 && l->raw && o->bulk == BULK_NO && end >= o->bulk_from &&
         !(m->flags & STREAM_EOF))
         handover_offer(l, m->rank);
+    else if (o->bulk == BULK_WAIT && end >= o->bulk_from)
+        handover_ready(l, m->rank);
 }
 
 void output_written(launch_t *l, uint32_t rank, int fd, uint64_t end)
@@ -225,6 +230,8 @@ int output_resume(launch_t *l, const struct stream_msg *m, struct err *err)
         return err_set(err, EPROTO, "RESUME at %llu, which is not between %llu and %llu",
                        (unsigned long long)m->offset, (unsigned long long)o->acked,
                        (unsigned long long)o->next);
+    if (o->bulk != BULK_NO && o->bulk != BULK_LIVE)
+        handover_forget(l->io->handover, l, m->rank);
     o->bulk = BULK_NO;
     o->bulk_from = m->offset + BULK_AGAIN;
     o->next = o->written = m->offset;
