@@ -78,14 +78,15 @@ void manifest_unref(contents_t *c, manifest_t **mp)
 
 static int hash_file(int fd, const char *path, unsigned char out[32], struct err *err)
 {
-    static __thread char buf[256 * 1024];
+    const size_t room = 256 * 1024;
+    CLEANUP(cleanup_free) char *buf = malloc(room);
     EVP_MD_CTX *md = EVP_MD_CTX_new();
     int rc = 0;
 
-    if (!md || !EVP_DigestInit_ex(md, EVP_sha256(), NULL))
+    if (!buf || !md || !EVP_DigestInit_ex(md, EVP_sha256(), NULL))
         rc = err_set(err, ENOMEM, "%s: no SHA-256", path);
     for (off_t off = 0; rc == 0;) {
-        ssize_t n = pread(fd, buf, sizeof buf, off);
+        ssize_t n = pread(fd, buf, room, off);
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)

@@ -189,7 +189,9 @@ static void *server(void *arg)
             k->c = c;
             k->fd = fd;
         }
-        if (!k || pthread_create(&t, &attr, serve, k)) {
+        int rc = k ? pthread_create(&t, &attr, serve, k) : full ? EBUSY : ENOMEM;
+        if (rc) {
+            svc_log("error", "content server: no thread for a connection: %s", strerror(rc));
             close(fd);
             free(k);
             pthread_mutex_lock(&c->lock);
