@@ -319,7 +319,7 @@ int supervise_stat(const struct cluster *c, const char *unit, struct service *s,
         return 0; /* not supervised now */
     const char *state = strcmp(up, "true") != 0 ? "down"
                         : strcmp(paused, "true") == 0 ? "paused"
-                        : strcmp(ready, "true") == 0  ? "ready"
+                        : strcmp(ready, "true") == 0 ? "ready"
                                                       : "starting";
     snprintf(s->state, sizeof s->state, "%s", state);
     s->pid = pid > 0 ? (pid_t)pid : 0;
@@ -378,10 +378,16 @@ int supervise_restart(const struct cluster *c, const char *unit, struct err *err
         return -1;
     if (strcmp(s.state, "missing") == 0)
         return err_set(err, ENOENT, "%s is not under supervision", unit);
-    bool down = strcmp(s.state, "down") == 0;
-    const char *argv[] = { "s6-svc", down ? "-wU" : "-wR", "-T", "15000", down ? "-u" : "-r",
-                           unit_dir(c, unit, dir), NULL };
-    int rc = tool_run(argv, 20000, out, sizeof out, err);
+    unit_dir(c, unit, dir);
+    /* Down and up rather than "restart": down also wakes a stopped process,
+     * and kills one that does not end in time (timeout-kill). */
+    const char *down[] = { "s6-svc", "-wD", "-T", "15000", "-d", dir, NULL };
+    const char *up[] = { "s6-svc", "-wU", "-T", "15000", "-u", dir, NULL };
+    int rc = strcmp(s.state, "down") == 0 ? 0 : tool_run(down, 20000, out, sizeof out, err);
+    if (rc > 0)
+        return err_set(err, ETIMEDOUT, "%s (pid %d) does not end", unit, (int)s.pid);
+    if (rc == 0)
+        rc = tool_run(up, 20000, out, sizeof out, err);
     if (rc < 0)
         return -1;
     if (rc != 0) {

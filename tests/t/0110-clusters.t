@@ -21,8 +21,8 @@ processes_of() { # RUN
     local p
     for p in /proc/[0-9]*; do
         [ "$p" != /proc/$$ ] || continue
-        tr '\0' '\n' <"$p/environ" 2>/dev/null | grep -qx "CM_SUPERVISED=$1" && echo "${p#/proc/}"
-    done
+        tr '\0' '\n' <"$p/environ" | grep -qx "CM_SUPERVISED=$1" && echo "${p#/proc/}"
+    done 2>/dev/null
     return 0
 }
 field() { python3 -c 'import json, sys
