@@ -116,7 +116,8 @@ static void print_explain(const struct nodes *t, const struct work *work)
         printf("%4" PRId64 " %-15s %-5s %-4s %-19s %-12s ", r->node, r->state, r->reach,
                work[i].yes ? "yes" : "no", since, r->who[0] ? r->who : "-");
         table_text(stdout, r->why, strlen(r->why), 0);
-        if (work[i].why && work[i].why[0]) {
+        /* often the state's own reason is why there is no work */
+        if (work[i].why && work[i].why[0] && (!r->why[0] || !strstr(work[i].why, r->why))) {
             fputs(r->why[0] ? "; no work: " : "no work: ", stdout);
             table_text(stdout, work[i].why, strlen(work[i].why), 0);
         }
