@@ -198,10 +198,9 @@ static void pack_keys(const nodemgr_t *m, mp_buf *b)
 
 void keys_send(nodemgr_t *m)
 {
-    CLEANUP(mp_free) mp_buf b;
-
     if (!m->keys_changed || !m->connected)
         return;
+    CLEANUP(mp_free) mp_buf b;
     mp_init(&b);
     mp_map(&b, 1);
     mp_key(&b, "keys");

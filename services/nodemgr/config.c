@@ -260,6 +260,17 @@ static int adopt(nodemgr_t *m, struct cm_config *new, struct err *err)
     return 0;
 }
 
+/* The generation grows over restarts too, or who keeps one could not tell. */
+static void keep_generation(nodemgr_t *m)
+{
+    struct err err = { 0 };
+    char text[24];
+
+    snprintf(text, sizeof text, "%lld", (long long)m->generation);
+    if (db_put(m->db, "generation", text, &err) < 0)
+        svc_log("error", "%s", err.text);
+}
+
 int config_reload(nodemgr_t *m, struct err *err)
 {
     struct strlist warnings = { 0 };
@@ -274,10 +285,12 @@ int config_reload(nodemgr_t *m, struct err *err)
     strlist_free(&m->warnings);
     m->warnings = warnings;
     keep_copy(m->config_path);
+    keep_generation(m);
     for (size_t i = 0; i < m->warnings.n; i++)
         svc_log("warning", "%s", m->warnings.v[i]);
     svc_log("info", "configuration %lld in force: %zu nodes", (long long)m->generation,
             m->nodes.n);
+    keys_send(m);
     say_config(m);
     return 0;
 }
@@ -307,7 +320,11 @@ static struct cm_config *first_config(nodemgr_t *m, struct err *err)
 int config_start(nodemgr_t *m, struct err *err)
 {
     const nodes_t none = { 0 };
+    CLEANUP(cleanup_free) char *generation = db_get(m->db, "generation", err);
 
+    if (!generation)
+        return -1;
+    m->generation = atoll(generation) + 1;
     m->config = first_config(m, err);
     if (!m->config || nodes_build(&m->nodes, m->config, &none, err) < 0)
         return -1;
@@ -318,7 +335,7 @@ int config_start(nodemgr_t *m, struct err *err)
     }
     for (size_t i = 0; i < m->warnings.n; i++)
         svc_log("warning", "%s", m->warnings.v[i]);
-    m->generation = 1;
+    keep_generation(m);
     return 0;
 }
 

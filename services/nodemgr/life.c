@@ -229,8 +229,9 @@ int on_beat(void *self, struct svc_req *req, struct err *err)
     if (read_beat(req->body, &t, err) < 0)
         return -1;
     struct node *n = nodes_get(&m->nodes, (int)req->w->node);
-    if (!n || !node_alive(n) || strcmp(n->machine->space, t.space) != 0 ||
-        strcmp(n->machine->key, req->w->from) != 0)
+    if (!n || strcmp(n->machine->key, req->w->from) != 0) /* its number has just changed */
+        n = nodes_by_key(&m->nodes, req->w->from);
+    if (!n || !node_alive(n) || strcmp(n->machine->space, t.space) != 0)
         return err_set(err, ESTALE, "not joined: join again");
     n->machine->procs = t.procs;
     heard(m, n);

@@ -63,12 +63,12 @@ int main(int argc, char **argv)
     }
     signal(SIGPIPE, SIG_IGN);
     CLEANUP(loop_destroy) loop_t *loop = loop_create(&err);
-    CLEANUP(nodemgr_destroy) nodemgr_t *m = loop ? nodemgr_create(loop, config, &err) : NULL;
+    CLEANUP(nodemgr_destroy) nodemgr_t *m =
+        loop ? nodemgr_create(loop, config, ready_fd, &err) : NULL;
     if (!m || loop_signal(loop, SIGTERM, on_stop, loop, &err) < 0 ||
         loop_signal(loop, SIGINT, on_stop, loop, &err) < 0) {
         fprintf(stderr, "nodemgr: %s\n", err.text);
         return 1;
     }
-    svc_ready(ready_fd);
     return loop_run(loop) < 0;
 }

@@ -89,6 +89,8 @@ static void on_connect(void *arg)
     m->keys_changed = true;
     life_credit(m); /* beats could not reach us while the bus was away */
     keys_send(m);
+    svc_ready(m->ready_fd);
+    m->ready_fd = -1;
 }
 
 static void on_turn(void *arg)
@@ -105,7 +107,7 @@ static void on_hangup(void *arg, int signo)
     config_reload(arg, &err);
 }
 
-nodemgr_t *nodemgr_create(loop_t *l, const char *config_path, struct err *err)
+nodemgr_t *nodemgr_create(loop_t *l, const char *config_path, int ready_fd, struct err *err)
 {
     CLEANUP(nodemgr_destroy) nodemgr_t *m = calloc(1, sizeof *m);
     char db[PATH_MAX];
@@ -116,6 +118,7 @@ nodemgr_t *nodemgr_create(loop_t *l, const char *config_path, struct err *err)
     }
     m->loop = l;
     m->config_path = config_path;
+    m->ready_fd = ready_fd;
     snprintf(db, sizeof db, "%s/nodemgr.db", cm_statedir());
     m->db = db_open(db, err);
     if (!m->db || config_start(m, err) < 0 || start_life(m, err) < 0)

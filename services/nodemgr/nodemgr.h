@@ -39,6 +39,7 @@ typedef struct nodemgr {
     size_t npending;
     bool keys_changed;       /* busd has an older table than we */
     bool connected;          /* busd has noted our name once */
+    int ready_fd;            /* told then; -1: none, or told */
     int64_t flush_after;     /* the disk failed: not before this */
     int64_t ticked_at;
     int tick_timer, tick_ms;
@@ -48,7 +49,8 @@ typedef struct nodemgr {
 
 extern const struct svc_method nodemgr_methods[];
 
-nodemgr_t *nodemgr_create(loop_t *l, const char *config_path, struct err *err);
+/* A newline goes to ready_fd (-1: none) once requests can reach us. */
+nodemgr_t *nodemgr_create(loop_t *l, const char *config_path, int ready_fd, struct err *err);
 void nodemgr_destroy(nodemgr_t **m);
 
 /* config.c */
