@@ -53,7 +53,7 @@ ok 'a stopped service is restarted by force' clustermatic restart iofwd
 ok 'with a new process' not test "$(pid_of iofwd)" = "$old"
 
 machine_down() { [ "$(s6-svstat -o up "$run/s6/node.$1")" = false ]; }
-ok 'a node is halted' bpctl -S 1 -H
+ok 'a node is halted, once it has found the new bus' eventually 10 bpctl -S 1 -H
 ok 'its machine ends' eventually 10 machine_down 1
 ok 'the node is down' eventually 20 node_is 1 down
 sleep 1.5 # longer than the supervisor takes to start anything again
