@@ -282,6 +282,27 @@ static int from_procspace(const struct siginfo *si)
     return si->signo == DOORBELL && si->code == SI_QUEUE && si->uid == 0;
 }
 
+static int pending(int sig)
+{
+    unsigned long set = 0;
+
+    sys2(NR_rt_sigpending, &set, 8);
+    return (set & SIG_BIT(sig)) != 0;
+}
+
+static void stop_by(int sig)
+{
+    if (sig != SIGSTOP) {
+        raise_default(sig);
+        set_mask(MASK_BLOCK, SIG_BIT(sig));
+        /* Only SIGCONT ends a stop, and ours is blocked. Without one we never
+         * stopped: the kernel spares orphaned groups terminal stops. */
+        if (pending(SIGCONT))
+            return;
+    }
+    sys2(NR_kill, sys0(NR_getpid), SIGSTOP);
+}
+
 static void obey(uint64_t value)
 {
     unsigned arg = (unsigned)value;
@@ -292,14 +313,8 @@ static void obey(uint64_t value)
     case OP_DIE:
         die_by((int)(arg & ~CORE_FLAG & 0xff));
     case OP_STOP:
-        if (arg < 1 || arg >= DOORBELL)
-            break;
-        if (arg == SIGSTOP) {
-            sys2(NR_kill, sys0(NR_getpid), SIGSTOP);
-            break;
-        }
-        raise_default((int)arg);
-        set_mask(MASK_BLOCK, SIG_BIT(arg));
+        if (arg > 0 && arg < DOORBELL)
+            stop_by((int)arg);
         break;
     }
 }

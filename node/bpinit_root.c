@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
@@ -99,11 +100,19 @@ static int pivot(int root_fd, struct err *err)
 
 static int make_devices(struct err *err)
 {
+    struct statvfs root;
+    char shm[64];
+
+    /* Shared memory is the node's memory too: as much as its root may have. */
+    if (statvfs("/", &root) < 0)
+        return err_set(err, errno, "size of the root: %s", strerror(errno));
+    snprintf(shm, sizeof shm, "mode=1777,size=%llu",
+             (unsigned long long)root.f_blocks * root.f_frsize);
     if (mount_on("tmpfs", "/dev", MS_NOSUID | MS_STRICTATIME, "mode=0755,size=64k", err) < 0 ||
         make_folder("/dev/pts", 0755, err) < 0 || make_folder("/dev/shm", 01777, err) < 0 ||
         mount_on("devpts", "/dev/pts", MS_NOSUID | MS_NOEXEC,
                  "newinstance,ptmxmode=0666,mode=0620,gid=5", err) < 0 ||
-        mount_on("tmpfs", "/dev/shm", MS_NOSUID | MS_NODEV, "mode=1777", err) < 0)
+        mount_on("tmpfs", "/dev/shm", MS_NOSUID | MS_NODEV, shm, err) < 0)
         return -1;
     for (size_t i = 0; i < sizeof devices / sizeof *devices; i++) {
         const char *path = devices[i].path;

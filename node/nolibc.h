@@ -23,6 +23,7 @@ enum {
     NR_kill = 62,
     NR_prctl = 157,
     NR_setrlimit = 160,
+    NR_rt_sigpending = 127,
     NR_rt_sigtimedwait = 128,
     NR_exit_group = 231,
     NR_getrandom = 318,
