@@ -1,0 +1,22 @@
+# What `make bench` measures with; never installed. Everything lands in build/bench.
+BENCH := $(B)/bench
+bench_bins := $(BENCH)/rep $(BENCH)/spawn $(BENCH)/busrtt $(BENCH)/rawbus $(BENCH)/echo \
+              $(BENCH)/true-static
+
+$(BENCH)/rep: $(call objs,bench/rep.c)
+	$(LINK)
+$(BENCH)/spawn: $(call objs,bench/spawn.c)
+	$(LINK)
+$(BENCH)/busrtt: LIBS = $(ZMQ_LIBS) $(MP_LIBS)
+$(BENCH)/busrtt: $(call objs,bench/busrtt.c) $(LIBCM)
+	$(LINK)
+$(BENCH)/rawbus: LIBS = $(ZMQ_LIBS)
+$(BENCH)/rawbus: $(call objs,bench/rawbus.c)
+	$(LINK)
+$(BENCH)/echo: LIBS = $(ZMQ_LIBS) $(MP_LIBS)
+$(BENCH)/echo: $(call objs,bench/echo.c) $(LIBBUS) $(LIBCM)
+	$(LINK)
+# Without the tree's flags: a sanitizer cannot be linked statically.
+$(BENCH)/true-static: bench/true.c
+	@mkdir -p $(@D)
+	$(CC) -O2 -static -s -o $@ $<
