@@ -25,7 +25,7 @@ struct packet {
 struct agent_link {
     struct init *in;
     int listen_fd, sock;
-    struct packet *queue, **queue_end;
+    struct packet *queue, *last;
     size_t queued;
 };
 
@@ -41,7 +41,7 @@ static void drop_agent(link_t *l)
         l->queue = p->next;
         free(p);
     }
-    l->queue_end = &l->queue;
+    l->last = NULL;
     l->queued = 0;
 }
 
@@ -71,8 +71,11 @@ static void enqueue(link_t *l, const void *data, size_t len)
     p->next = NULL;
     p->len = len;
     memcpy(p->data, data, len);
-    *l->queue_end = p;
-    l->queue_end = &p->next;
+    if (l->queue)
+        l->last->next = p;
+    else
+        l->queue = p;
+    l->last = p;
     l->queued += len;
     watch(l);
 }
@@ -117,7 +120,7 @@ static void flush(link_t *l)
         l->queue = p->next;
         free(p);
     }
-    l->queue_end = &l->queue;
+    l->last = NULL;
     watch(l);
 }
 
@@ -392,7 +395,6 @@ link_t *link_create(struct init *in, const char *path, struct err *err)
     }
     l->in = in;
     l->sock = -1;
-    l->queue_end = &l->queue;
     l->listen_fd = pkt_listen(path, 0600, err);
     if (l->listen_fd < 0)
         return NULL;
