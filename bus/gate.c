@@ -130,13 +130,13 @@ int gate_send(gate_t *g, const char *topic, const mp_buf *body, int timeout_ms,
     struct wire w = { .kind = WIRE_REQUEST, .deadline = timeout_ms, .uid = -1, .gid = -1,
                       .pid = -1, .node = -1 };
 
+    mp_init(&m);
     if (strlen(topic) > WIRE_TOPIC_MAX)
         return err_set(err, EINVAL, "%s: topic is too long", topic);
     snprintf(w.topic, sizeof w.topic, "%s", topic);
     if (!*id)
         *id = fresh_id();
     w.id = *id;
-    mp_init(&m);
     wire_pack(&m, &w);
     if (body)
         msgpack_sbuffer_write(&m.b, body->b.data, body->b.size);

@@ -220,9 +220,9 @@ static int on_list(struct init *in, const msgpack_object *map, struct err *err)
     CLEANUP(mp_free) mp_buf m;
     uint64_t id;
 
+    mp_init(&m);
     if (mp_get_uint(map, "id", &id, err) < 0)
         return -1;
-    mp_init(&m);
     mp_array(&m, 2);
     mp_str(&m, "procs");
     mp_map(&m, 4);

@@ -87,13 +87,13 @@ char *pending_key(gate_t *g, const char *text, struct err *err)
     CLEANUP(msgpack_unpacked_destroy) msgpack_unpacked reply;
     char *found = NULL;
 
+    msgpack_unpacked_init(&reply);
     if (strlen(text) == KEY_LENGTH) {
         found = strdup(text);
         if (!found)
             err_set(err, ENOMEM, "out of memory");
         return found;
     }
-    msgpack_unpacked_init(&reply);
     if (pending_get(g, &reply, err) < 0)
         return NULL;
     for (uint32_t i = 0; i < reply.data.via.array.size; i++) {

@@ -208,9 +208,9 @@ static void on_late(void *arg)
     struct bpsh *b = arg;
     CLEANUP(nodelist_free) nodelist_t late;
 
+    nodelist_init(&late);
     if (b->answered)
         return;
-    nodelist_init(&late);
     for (uint32_t r = 0; r < b->remote; r++)
         if (!b->reader || !reader_heard(b->reader, r))
             if (nodelist_add(&late, b->proc[b->by_rank[r]].node) < 0)
@@ -281,6 +281,7 @@ static void on_look(void *arg)
     CLEANUP(nodelist_free) nodelist_t who;
     CLEANUP(mp_free) mp_buf m;
 
+    mp_init(&m);
     b->watch_timer = 0;
     nodelist_init(&who);
     for (uint32_t i = 0; i < b->procs; i++)
@@ -289,7 +290,6 @@ static void on_look(void *arg)
     if (!who.n)
         return;
     CLEANUP(cleanup_free) char *spec = nodelist_text(&who);
-    mp_init(&m);
     mp_map(&m, 1);
     mp_kstr(&m, "spec", spec ? spec : "");
     calls_start(b->calls, "nodemgr.list", &m, RESOLVE_MS, on_looked, b, NULL);

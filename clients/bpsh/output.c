@@ -167,8 +167,7 @@ static bool has_work(const output_t *o, const struct lane *l)
         return false;
     if (!o->form.lines || l->ended)
         return true;
-    size_t look = l->len < o->form.line_max ? l->len : o->form.line_max;
-    return look == o->form.line_max || memchr(l->buf + l->start, '\n', look);
+    return l->len > o->form.line_max || memchr(l->buf + l->start, '\n', l->len);
 }
 
 /* --- forms --- */
@@ -189,10 +188,12 @@ static void serve_lines(output_t *o, sink_t *s, struct lane *l)
         prefix_len = snprintf(prefix, sizeof prefix, "%3d: ", o->node[proc_of(o, l)]);
     while (has_work(o, l) && sink_reserve(s, o->form.line_max + DECORATION)) {
         const char *p = l->buf + l->start;
-        size_t n = l->len < o->form.line_max ? l->len : o->form.line_max;
+        size_t n = l->len <= o->form.line_max ? l->len : o->form.line_max + 1;
         const char *nl = memchr(p, '\n', n);
         if (nl)
             n = (size_t)(nl - p) + 1;
+        else if (n > o->form.line_max)
+            n--; /* the newline might have been the next one, but it is not */
         sink_put(s, prefix, (size_t)prefix_len);
         sink_put(s, p, n);
         if (!nl && o->form.prefix)

@@ -45,6 +45,7 @@ struct agent {
     int ready_fd;           /* told once we are a ready node; -1 none, or done */
     char boot[64];          /* of this machine's life */
     char space_id[64];      /* of this bpinit's life; "" before its hello */
+    bool leaving;           /* the master has said how this machine's life ends */
     char *chroot;           /* later launches run in there; NULL: the root */
     launches_t *launches;
     report_t *report;

@@ -28,12 +28,16 @@ static void do_end(void *arg)
     free(d);
 }
 
+/* A halt makes the master give the space up, so an "end" can come on its heels:
+ * it must not turn the halt into a fresh start. */
 static int end_soon(agent_t *a, const char *how, struct err *err)
 {
+    if (a->leaving && !strcmp(how, "end"))
+        return 0;
     struct deed *d = malloc(sizeof *d);
-
     if (!d)
         return err_set(err, ENOMEM, "out of memory");
+    a->leaving = true;
     d->a = a;
     snprintf(d->how, sizeof d->how, "%s", how);
     svc_log("info", "the master says: %s", how);

@@ -57,7 +57,7 @@ static void again_slower(join_t *j)
 
 static void give_up(join_t *j, const char *why)
 {
-    if (j->ending)
+    if (j->ending || j->a->leaving)
         return;
     j->ending = true;
     svc_log("error", "%s: ending everything that runs here", why);

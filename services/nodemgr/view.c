@@ -50,8 +50,6 @@ static void pack_texts(mp_buf *m, const char *key, const struct strlist *l)
 
 static void pack_master(mp_buf *m)
 {
-    static const struct strlist none = { 0 };
-
     mp_map(m, 13);
     mp_kint(m, "node", -1);
     mp_kstr(m, "name", "master");
@@ -61,7 +59,8 @@ static void pack_master(mp_buf *m)
     mp_kint(m, "since", 0);
     mp_kstr(m, "reach", "yes");
     mp_kstr(m, "addr", "");
-    pack_texts(m, "macs", &none);
+    mp_key(m, "macs");
+    mp_array(m, 0);
     mp_kuint(m, "mode", 0111);
     mp_kuint(m, "uid", 0);
     mp_kuint(m, "gid", 0);

@@ -18,6 +18,7 @@ static void on_node(void *arg, int node, const msgpack_object *value, const stru
     struct forward *f = arg;
     CLEANUP(mp_free) mp_buf nil;
 
+    mp_init(&nil);
     (void)node;
     /* A node that does not answer now may be back before its grace is over:
      * SIGKILL and SIGSTOP must not get lost on the way. */
@@ -29,7 +30,6 @@ static void on_node(void *arg, int node, const msgpack_object *value, const stru
     if (!f->token)
         return;
     if (value) {
-        mp_init(&nil);
         mp_nil(&nil);
         svc_answer(f->ps->svc, f->token, &nil);
     } else {
@@ -46,6 +46,7 @@ static void send_signal(procspace_t *ps, struct proc *p, int sig, bool has_value
     CLEANUP(mp_free) mp_buf m;
     struct forward *f = calloc(1, sizeof *f);
 
+    mp_init(&m);
     if (!f) {
         struct err err;
         err_set(&err, ENOMEM, "out of memory");
@@ -54,7 +55,6 @@ static void send_signal(procspace_t *ps, struct proc *p, int sig, bool has_value
         return;
     }
     *f = (struct forward){ ps, token, p->pid, sig };
-    mp_init(&m);
     mp_map(&m, has_value ? 5 : 4);
     mp_key(&m, "pids");
     mp_array(&m, 1);

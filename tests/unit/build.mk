@@ -50,3 +50,9 @@ $(B)/tests/unit/spawn: $(call objs,tests/unit/spawn.c) $(LIBCM) | $(LIBEXEC)/bpi
 unit += $(B)/tests/unit/rings
 $(B)/tests/unit/rings: $(call objs,tests/unit/rings.c node/rings.c) $(LIBCM)
 	$(LINK)
+
+unit += $(B)/tests/unit/nodes
+$(B)/tests/unit/nodes: LIBS = $(MP_LIBS) $(SQLITE_LIBS)
+$(B)/tests/unit/nodes: $(call objs,tests/unit/nodes.c services/nodemgr/nodes.c \
+                       services/nodemgr/rules.c services/nodemgr/db.c bus/store.c) $(LIBCM)
+	$(LINK)
