@@ -100,7 +100,8 @@ ok 'no cluster: says how to start one' fails_with 'clustermatic up' \
     env CM_RUNDIR="$tmp/none" bpstat
 ok 'an ordinary user sees the nodes' prints "$tmp/compact" as 65534 bpstat
 
-bpstat -U -n 0 -s >"$tmp/live" & live=$!
+: >"$tmp/live"
+bpstat -U -n 0 -s >>"$tmp/live" & live=$!
 ok '-U prints at once' eventually 5 grep -q up "$tmp/live"
 kill -USR1 $fake
 ok 'and when something changes' eventually 5 grep -q error "$tmp/live"
@@ -163,6 +164,7 @@ ok '--json keeps arguments apart' is "['sh', '-c', 'a \\x1bb']" \
 # --- bpevents
 
 watch_events() { # OPTION...: bpevents in the background, which misses nothing any more
+    : >"$tmp/events"
     bpevents "$@" --ready-fd 8 8>&9 9>&- >"$tmp/events" 2>"$tmp/gaps" & events=$!
     read -r -t 10 <&9
 }
