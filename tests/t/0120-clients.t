@@ -136,6 +136,8 @@ ok '--pending lists' has '^a{20}B{20} 198.18.1.9 +02:c6:12:00:00:09 .* no node h
 ok '--pending --json' is 198.18.1.9 json 'v[0]["addr"]' bpctl --pending --json
 ok 'the beginning of a key is enough' bpctl -S 9 --accept aaa
 ok 'and stands for the whole' has "key=a{20}B{20} node=9" cat "$tmp/asked"
+ok 'the whole of one is taken as it is' bpctl -S 8 --accept 1234567890123456789012345678901234567890
+ok 'and passed on' has 'key=(1234567890){4} node=8' cat "$tmp/asked"
 ok 'an unknown key is refused' fails_with 'no waiting key' bpctl -S 9 --accept zz
 ok 'a key is one node'"'"'s' fails_with "one node's" bpctl -S 8,9 --accept aaa
 ok '--forget' bpctl -S 9 --forget
