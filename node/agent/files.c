@@ -312,35 +312,48 @@ static void evict(files_t *f, struct content *c)
     content_forget(f, c);
 }
 
-/* Throw out what was not used for longest, until bytes are free. false: there
- * was nothing to throw out. */
+static uint64_t room_left(const files_t *f)
+{
+    struct statvfs v;
+
+    return fstatvfs(f->cache, &v) < 0 ? 0 : (uint64_t)v.f_bavail * v.f_frsize;
+}
+
+static bool may_go(const struct content *c)
+{
+    return !c->holds && !c->job && c->size;
+}
+
+/* Throw out what was not used for longest, until bytes are free. false: all
+ * that may go would not be enough; it stays then. */
 static bool make_room(files_t *f, uint64_t bytes)
 {
-    uint64_t freed = 0;
+    uint64_t room = room_left(f), most = room;
+    size_t gone = 0;
 
-    while (freed < bytes || !freed) {
+    for (const struct content *c = f->all; c; c = c->next)
+        if (may_go(c))
+            most += c->size;
+    /* One at least: the file system may be out of something else than bytes. */
+    while (most >= bytes && (room < bytes || !gone)) {
         struct content *oldest = NULL;
         for (struct content *c = f->all; c; c = c->next)
-            if (!c->holds && !c->job && c->size && (!oldest || c->used < oldest->used))
+            if (may_go(c) && (!oldest || c->used < oldest->used))
                 oldest = c;
         if (!oldest)
-            return freed > 0;
-        freed += oldest->size;
+            break;
+        room += oldest->size;
+        gone++;
         evict(f, oldest);
     }
-    return true;
+    return gone > 0;
 }
 
 static int no_room(const files_t *f, const char *path, uint64_t size, struct err *err)
 {
-    struct statvfs v;
-    uint64_t kb = 0;
-
-    if (fstatvfs(f->cache, &v) == 0)
-        kb = (uint64_t)v.f_bavail * v.f_frsize / 1024;
     return err_set(err, ENOSPC,
                    "%s (%" PRIu64 " kB) does not fit: No space left on device; node root has "
-                   "%" PRIu64 " kB free", path, (size + 1023) / 1024, kb);
+                   "%" PRIu64 " kB free", path, (size + 1023) / 1024, room_left(f) / 1024);
 }
 
 /* ---- providing ---- */

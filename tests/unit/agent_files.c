@@ -30,7 +30,7 @@ struct blob {
     size_t len;
 };
 
-static struct blob blobs[16];
+static struct blob blobs[32];
 static int nblobs;
 static struct bulk_ticket ticket;
 static int listen_fd;
@@ -472,6 +472,10 @@ static void runs_out_of_room(void)
     e = provide("/usr/bin/b", b, 0, NULL);
     ok(!e.code && node_has("/usr/bin/b", b), "it fits once the first is not held any more");
     ok(place_stat(root, "/usr/bin/a", &st) < 0, "which went with its place");
+    struct blob *huge = blob_make(2000000, 17);
+    e = provide("/usr/bin/huge", huge, 0, NULL);
+    ok(e.code == ENOSPC && node_has("/usr/bin/b", b),
+       "for what can never fit nothing is thrown out");
     new_files();
     e = provide("/usr/bin/a", a, 0, NULL);
     ok(!e.code && node_has("/usr/bin/a", a) && place_stat(root, "/usr/bin/b", &st) < 0,
