@@ -284,6 +284,7 @@ static void on_look(void *arg)
     mp_init(&m);
     b->watch_timer = 0;
     nodelist_init(&who);
+    mp_init(&m);
     for (uint32_t i = 0; i < b->procs; i++)
         if (b->proc[i].killed && !output_ended(b->output, i))
             nodelist_add(&who, b->proc[i].node);
