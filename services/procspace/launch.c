@@ -199,7 +199,10 @@ static void to_nodes(struct starting *s)
         if (i == 0 || nodes[i] != nodes[i - 1])
             nodes[k++] = nodes[i];
     mp_init(&m);
-    pack_launch(s, &m);
+    if (k)
+        pack_launch(s, &m);
+    else
+        mp_nil(&m); /* nobody is asked; and there may be no manifest to pack */
     int64_t left = s->end - now_ms();
     svc_call_nodes(s->ps->svc, nodes, k, "launch", &m, left > 1000 ? (int)left : 1000,
                    on_node, on_nodes_done, s);
