@@ -68,13 +68,14 @@ def config(text):
         f.write(text)
 
 
-BASE = """pingtimeout 2
+BASE = """pingtimeout 20
 iprange 0 127.0.1.0 127.0.1.2
 ip 3 127.0.1.3
 node 3 02:00:00:00:00:03
 ip 4 127.0.1.4
 node 4 02:00:00:00:00:04
 """
+QUICK = BASE.replace("pingtimeout 20", "pingtimeout 2")
 port = free_port()
 
 
@@ -108,7 +109,7 @@ def joining():
     refused(a0.beat, 13, "not accepted", "a stranger may not beat")
     refused(lambda: a0.call("nodemgr.list"), 13, "not accepted", "nor ask anything")
     terms = a0.join(ready=True)
-    ok(terms["node"] == 0 and terms["beat_ms"] == 400 and terms["ping_ms"] == 2000,
+    ok(terms["node"] == 0 and terms["beat_ms"] == 1000 and terms["ping_ms"] == 20000,
        "an agent at a configured address joins as its node", terms)
     n = nodes()[0]
     ok((n["state"], n["mode"], n["uid"], n["reach"]) == ("boot", 0o100, 0, "yes"),
@@ -268,13 +269,15 @@ def may_i(a0):
 
 
 def silence(a0, a1):
-    a0.beat()
+    config(QUICK)
+    me.call("nodemgr.reload")
+    ok(a0.beat()["beat_ms"] == 400, "a shorter pingtimeout makes beats quicker")
     a1.beat()
     events.drain(0.05)
     began = time.monotonic()
     e = events.wait("node.state", node=0, reach="late")
     took = time.monotonic() - began
-    ok(e and e["state"] == "up" and 0.9 < took < 2.0, f"a silent node is late after {took:.1f} s", e)
+    ok(e and e["state"] == "up" and 0.9 < took < 4, f"a silent node is late after {took:.1f} s", e)
     got = me.call("nodemgr.resolve", {"spec": "0"})["nodes"][0]
     ok(got[1:3] == ["up", "late"] and got[4] == 301 and "Node is late: no word for" in got[5],
        "and takes no new work", got)
@@ -285,14 +288,14 @@ def silence(a0, a1):
 
 def partition(a0):
     set_(0, state="mine", mode=0o101, uid=77, attrs={"k": b"v"})
-    config(BASE + "grace 5\n")
+    config(QUICK + "grace 5\n")
     me.call("nodemgr.reload")
     a0.beat()
     events.drain(0.05)
     began = time.monotonic()
     e = events.wait("node.state", node=0, state="down")
     took = time.monotonic() - began
-    ok(e and e["was"] == "mine" and e["who"] == "nodemgr" and 1.9 < took < 3.2,
+    ok(e and e["was"] == "mine" and e["who"] == "nodemgr" and 1.9 < took < 4.5,
        f"after pingtimeout it is down ({took:.1f} s): {e and e['why']}")
     n = nodes()[0]
     ok((n["state"], n["mode"], n["uid"], n["reach"], n["attrs"]) == ("down", 0, 0, "no", {}),
@@ -409,7 +412,7 @@ def reload_(a0, a3):
     ok("did you mean pingtimeout?" in got["warnings"][0] and got["generation"] > generation,
        "a warning is given back", got)
     events.drain()
-    config("pingtimeout 2\nip 10 127.0.1.0\nip 1 127.0.1.1\nip 3 127.0.1.3\n"
+    config("pingtimeout 20\nip 10 127.0.1.0\nip 1 127.0.1.1\nip 3 127.0.1.3\n"
            "node 3 02:00:00:00:00:03\nip 0 127.0.5.5\n")
     procs["nodemgr"].send_signal(signal.SIGHUP)
     ok(events.wait("node.config"), "SIGHUP takes a new configuration")
@@ -422,12 +425,12 @@ def reload_(a0, a3):
     ok(now[3]["space"] == a3.space, "one known by its hardware address stays", now[3])
     ok(a0.beat() and nodes()[10]["reach"] == "yes", "and it beats on under the new number")
     events.drain()
-    config("pingtimeout 2\nip 1 127.0.1.1\n")
+    config("pingtimeout 20\nip 1 127.0.1.1\n")
     me.call("nodemgr.reload")
     seen = events.drain()
     ok(("node.lost", a0.space) in [(e[0], e[1].get("space")) for e in seen],
        "a machine that is named no more is disconnected", seen)
-    config("pingtimeout 2\nip 10 127.0.1.0\n")
+    config("pingtimeout 20\nip 10 127.0.1.0\n")
     me.call("nodemgr.reload")
     ok(nodes()[10]["key"] == a0.key and nodes()[10]["state"] == "down",
        "its key is remembered when its number returns")
