@@ -19,6 +19,9 @@ static char *absolute(const char *dir, size_t dir_len, const char *name)
 
     if (*name == '/')
         return strdup(name);
+    while (name[0] == '.' && name[1] == '/')
+        for (name += 2; *name == '/';)
+            name++;
     CLEANUP(cleanup_free) char *cwd = NULL;
     if (!dir_len || *dir != '/') {
         cwd = getcwd(NULL, 0);
