@@ -106,14 +106,14 @@ static void wait_quiet(struct plan *p)
 
 /* --- one run --- */
 
-/* Wait for pid until end; its status, or -1 when time is up. SIGCHLD is blocked. */
+static sigset_t awaited; /* blocked, and taken by wait_until() */
+
+/* Wait for pid until end; its status, or -1 when time is up. What we are ended
+ * by ends pid's whole group first: it is not ours, so a terminal does not. */
 static int wait_until(pid_t pid, double end)
 {
-    sigset_t child;
-    int status;
+    int status, sig = 0;
 
-    sigemptyset(&child);
-    sigaddset(&child, SIGCHLD);
     for (;;) {
         pid_t r = waitpid(pid, &status, WNOHANG);
         if (r == pid)
@@ -124,7 +124,11 @@ static int wait_until(pid_t pid, double end)
         if (left <= 0)
             return -1;
         struct timespec t = { (time_t)left, (long)((left - (double)(time_t)left) * 1e9) };
-        sigtimedwait(&child, NULL, &t);
+        sig = sigtimedwait(&awaited, NULL, &t);
+        if (sig > 0 && sig != SIGCHLD) {
+            kill(-pid, SIGTERM);
+            exit(128 + sig);
+        }
     }
 }
 
@@ -306,7 +310,6 @@ static void parse_case(struct plan *p, int argc, char **argv)
 int main(int argc, char **argv)
 {
     struct plan p = { .runs = 7, .warmups = 1, .limit = 120 };
-    sigset_t child;
 
     for (int from = 0, to; from < argc; from = to) {
         for (to = from + 1; to < argc && strcmp(argv[to], "::") != 0; to++)
@@ -315,9 +318,12 @@ int main(int argc, char **argv)
             argv[to] = NULL; /* ends this case's argv, is argv[0] of the next */
         parse_case(&p, to - from, argv + from);
     }
-    sigemptyset(&child);
-    sigaddset(&child, SIGCHLD);
-    sigprocmask(SIG_BLOCK, &child, NULL);
+    sigemptyset(&awaited);
+    sigaddset(&awaited, SIGCHLD);
+    sigaddset(&awaited, SIGHUP);
+    sigaddset(&awaited, SIGINT);
+    sigaddset(&awaited, SIGTERM);
+    sigprocmask(SIG_BLOCK, &awaited, NULL);
     run_all(&p);
     report(&p);
     for (int i = 0; i < p.n; i++)

@@ -33,7 +33,7 @@ T ?= $(unit) $(sort $(wildcard tests/t/*.t))
 check: check-deps
 	$(SUBMAKE) all units
 	@$(SUBMAKE) -s run-tests
-units: $(unit)
+units: $(unit) $(bench_bins)
 run-tests:
 	@CM_BUILD=$(B) CM_SAN=$(SAN) prove --timer -e '' $(T)
 
@@ -43,8 +43,8 @@ analyze:
 	$(SUBMAKE) B=$(B)-analyze CC=gcc EXTRA_CFLAGS='-fanalyzer -Wno-analyzer-malloc-leak' all units
 
 bench: bench-deps
-	$(SUBMAKE) all units
-	CM_BUILD=$(B) bench/run
+	$(SUBMAKE) all $(bench_bins)
+	@CM_BUILD=$(B) bench/run $(FIGURES)
 
 # Exactly what a newcomer does, and the cluster is left running.
 demo: deps
