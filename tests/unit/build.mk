@@ -56,3 +56,13 @@ $(B)/tests/unit/nodes: LIBS = $(MP_LIBS) $(SQLITE_LIBS)
 $(B)/tests/unit/nodes: $(call objs,tests/unit/nodes.c services/nodemgr/nodes.c \
                        services/nodemgr/rules.c services/nodemgr/db.c bus/store.c) $(LIBCM)
 	$(LINK)
+
+unit += $(B)/tests/unit/wire $(B)/tests/unit/pkt $(B)/tests/unit/svc
+$(B)/tests/unit/wire $(B)/tests/unit/pkt: LIBS = $(MP_LIBS)
+$(B)/tests/unit/wire: $(call objs,tests/unit/wire.c) $(LIBCM)
+	$(LINK)
+$(B)/tests/unit/pkt: $(call objs,tests/unit/pkt.c) $(LIBCM)
+	$(LINK)
+$(B)/tests/unit/svc: LIBS = $(ZMQ_LIBS) $(MP_LIBS)
+$(B)/tests/unit/svc: $(call objs,tests/unit/svc.c) $(LIBBUS) $(LIBCM) | $(LIBEXEC)/busd
+	$(LINK)
