@@ -17,7 +17,7 @@
  * values included; only the doorbell is heard.
  *
  * The doorbell is SIGRTMAX from uid 0 with value op << 32 | arg: 1 exit with
- * status arg, 2 die by signal arg, 3 stop by signal arg.
+ * status arg, 2 die by signal arg (0x80: with a core dump), 3 stop by signal arg.
  */
 #include <stdint.h>
 #include "node/nolibc.h"
@@ -40,6 +40,8 @@ enum { MASK_BLOCK = 0, MASK_UNBLOCK = 1, MASK_SET = 2 };
 
 #define RLIMIT_CORE 4
 #define PR_SET_NAME 15
+#define PR_SET_DUMPABLE 4
+#define O_WRONLY 1
 #define AF_UNIX 1
 #define SOCK_SEQPACKET 5
 #define SOCK_CLOEXEC 02000000
@@ -266,13 +268,52 @@ static void raise_default(int sig)
     set_mask(MASK_UNBLOCK, SIG_BIT(sig));
 }
 
-static void __attribute__((noreturn)) die_by(int sig)
+/* "core dumped" in a wait status is the kernel's word alone: to have it, the
+ * ghost really dumps, as little as can be, into RUN/cores/UID, which procspace
+ * has made and empties again. */
+static void prepare_dump(const char *gate)
+{
+    char dir[sizeof(struct address) + 24];
+    char digits[12];
+    unsigned n = 0, end = 0, k = 0;
+    unsigned long uid = (unsigned long)sys0(NR_getuid), limit[2] = { 0, 0 };
+
+    for (; gate[n] && n < sizeof(struct address); n++) {
+        dir[n] = gate[n];
+        if (gate[n] == '/')
+            end = n + 1;
+    }
+    for (const char *s = "cores/"; *s; s++)
+        dir[end++] = *s;
+    do
+        digits[k++] = (char)('0' + uid % 10);
+    while ((uid /= 10) && k < sizeof digits);
+    while (k)
+        dir[end++] = digits[--k];
+    dir[end] = 0;
+    if (sys1(NR_chdir, dir) < 0)
+        return;
+    long fd = sys2(NR_open, "/proc/self/coredump_filter", O_WRONLY);
+    if (fd >= 0) {
+        sys3(NR_write, fd, "0", 1);
+        sys1(NR_close, fd);
+    }
+    sys2(NR_getrlimit, RLIMIT_CORE, limit);
+    limit[0] = limit[1];
+    sys2(NR_setrlimit, RLIMIT_CORE, limit);
+    sys2(NR_prctl, PR_SET_DUMPABLE, 1);
+}
+
+static void __attribute__((noreturn)) die_by(int sig, int core, const char *gate)
 {
     /* 1, not 0: a core_pattern that is a pipe ignores 0. A dump of the ghost
      * would be of no use to anybody. */
     unsigned long limit[2] = { 1, 1 };
 
-    sys2(NR_setrlimit, RLIMIT_CORE, limit);
+    if (core)
+        prepare_dump(gate);
+    else
+        sys2(NR_setrlimit, RLIMIT_CORE, limit);
     raise_default(sig);
     leave(128 + sig);
 }
@@ -303,7 +344,7 @@ static void stop_by(int sig)
     sys2(NR_kill, sys0(NR_getpid), SIGSTOP);
 }
 
-static void obey(uint64_t value)
+static void obey(const struct ghost *g, uint64_t value)
 {
     unsigned arg = (unsigned)value;
 
@@ -311,7 +352,7 @@ static void obey(uint64_t value)
     case OP_EXIT:
         leave((int)arg);
     case OP_DIE:
-        die_by((int)(arg & ~CORE_FLAG & 0xff));
+        die_by((int)(arg & ~CORE_FLAG & 0xff), (arg & CORE_FLAG) != 0, g->gate);
     case OP_STOP:
         if (arg > 0 && arg < DOORBELL)
             stop_by((int)arg);
@@ -336,20 +377,20 @@ static void pass_up(const struct ghost *g, const struct siginfo *si)
 
         if (take_signal(SIG_BIT(DOORBELL), delay, &bell) == DOORBELL &&
             from_procspace(&bell))
-            obey(bell.value);
+            obey(g, bell.value);
         else if (delay < RETRY_LAST_MS)
             delay *= 2;
     }
 }
 
 /* The kernel's rule, for doorbells too: a SIGCONT cancels stops on their way. */
-static void cancel_stops(void)
+static void cancel_stops(const struct ghost *g)
 {
     struct siginfo bell;
 
     while (take_signal(SIG_BIT(DOORBELL), 0, &bell) == DOORBELL)
         if (from_procspace(&bell) && bell.value >> 32 != OP_STOP)
-            obey(bell.value);
+            obey(g, bell.value);
 }
 
 static void haunt(void *arg)
@@ -363,11 +404,11 @@ static void haunt(void *arg)
         if (take_signal(ALL_SIGNALS, -1, &si) < 0 || si.signo == SIGCHLD)
             continue;
         if (from_procspace(&si)) {
-            obey(si.value);
+            obey(g, si.value);
             continue;
         }
         if (si.signo == SIGCONT)
-            cancel_stops();
+            cancel_stops(g);
         pass_up(g, &si);
     }
 }

@@ -10,6 +10,7 @@
 
 enum {
     NR_write = 1,
+    NR_open = 2,
     NR_close = 3,
     NR_mmap = 9,
     NR_rt_sigaction = 13,
@@ -21,6 +22,9 @@ enum {
     NR_recvfrom = 45,
     NR_setsockopt = 54,
     NR_kill = 62,
+    NR_chdir = 80,
+    NR_getrlimit = 97,
+    NR_getuid = 102,
     NR_prctl = 157,
     NR_setrlimit = 160,
     NR_rt_sigpending = 127,

@@ -5,13 +5,16 @@
  * kernel's tracepoint says so where it can be had (trace.c), and a slow sweep
  * sees the rest.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include "bus/rundir.h"
 #include "services/procspace/procspace.h"
@@ -25,6 +28,41 @@ struct ghosts {
 };
 
 static int pidfd_open_(pid_t pid) { return (int)syscall(SYS_pidfd_open, pid, 0); }
+
+/* A ghost that is to die "core dumped" dumps a few pages into a folder of its
+ * user's. Where dumps go elsewhere (core_pattern) the flag is not to be had. */
+static bool cores_dir(const struct proc *p, char *dir)
+{
+    char pattern[2] = "";
+    int fd = open("/proc/sys/kernel/core_pattern", O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? -1 : read(fd, pattern, 1);
+
+    if (fd >= 0)
+        close(fd);
+    cm_path(dir, "cores");
+    if (n != 1 || pattern[0] == '|' || pattern[0] == '/' ||
+        (mkdir(dir, 0711) < 0 && errno != EEXIST))
+        return false;
+    size_t len = strlen(dir);
+    snprintf(dir + len, PATH_MAX - len, "/%lld", (long long)p->uid);
+    return (mkdir(dir, 0700) == 0 || errno == EEXIST) &&
+           lchown(dir, (uid_t)p->uid, (gid_t)p->gid) == 0;
+}
+
+static void cores_empty(const struct proc *p)
+{
+    char path[PATH_MAX], name[64];
+    struct dirent *e;
+
+    snprintf(name, sizeof name, "cores/%lld", (long long)p->uid);
+    int fd = open(cm_path(path, name), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    DIR *d = fd < 0 ? NULL : fdopendir(fd);
+    while (d && (e = readdir(d)))
+        if (strncmp(e->d_name, "core", 4) == 0)
+            unlinkat(fd, e->d_name, 0);
+    if (d)
+        closedir(d);
+}
 
 static int pidfd_send(int fd, int sig, siginfo_t *si)
 {
@@ -135,6 +173,8 @@ static void on_pidfd(void *arg, int fd, uint32_t events)
     loop_fd_del(ps->loop, fd);
     close(fd);
     p->pidfd = -1;
+    if (p->state == PROC_ENDED && WIFSIGNALED(p->status) && WCOREDUMP(p->status))
+        cores_empty(p);
     if (p->state != PROC_ENDED)
         body_signal(ps, p, SIGKILL);
     else
@@ -157,10 +197,13 @@ void ghost_unwatch(procspace_t *ps, struct proc *p)
  * nothing, so the doorbell needs no second trip to fetch it. */
 void ghost_ring(struct proc *p, enum ghost_op op, int arg)
 {
+    char dir[PATH_MAX];
     siginfo_t si;
 
     if (p->pidfd < 0)
         return;
+    if (op == GHOST_DIE && (arg & 0x80) && !cores_dir(p, dir))
+        arg &= ~0x80;
     memset(&si, 0, sizeof si);
     si.si_signo = SIGRTMAX;
     si.si_code = SI_QUEUE;
