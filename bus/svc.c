@@ -20,6 +20,7 @@
 
 #define HELLO_MS 1000      /* how often a service says that it is there */
 #define RESEND_MS 1000     /* a call without an answer is sent again */
+#define AWAY_MS 100        /* ... sooner to a service that was not there yet */
 #define KEEP_ANSWERS 4096  /* answers to SVC_CHANGES requests that are kept ... */
 #define KEEP_MS 60000      /* ... for this long */
 #define BUCKETS 1024
@@ -529,7 +530,9 @@ static void on_answer(svc_t *s, const struct wire *w, const void *body, size_t l
     bool away = !value && err.code == ECONNREFUSED && !c->each && now_ms() < c->end;
     if (c->each)
         call_answer_node(s, c, w->node, value, &err);
-    else if (!away)
+    else if (away)
+        c->last_sent = now_ms() - RESEND_MS + AWAY_MS;
+    else
         call_finish(s, c, value, &err);
     msgpack_unpacked_destroy(&u);
 }

@@ -123,9 +123,7 @@ static void on_zap(void *arg)
     const char *id = ok ? key : "";
     zmq_send(z->rep, "1.0", 3, ZMQ_SNDMORE);
     zmq_send(z->rep, f[1], len[1], ZMQ_SNDMORE);
-    /* 300, not 400: a key that is not known yet may be in a moment, and a peer
-     * that was refused for good does not connect again. */
-    zmq_send(z->rep, ok ? "200" : "300", 3, ZMQ_SNDMORE);
+    zmq_send(z->rep, ok ? "200" : "400", 3, ZMQ_SNDMORE);
     zmq_send(z->rep, ok ? "OK" : "key not accepted", ok ? 2 : 16, ZMQ_SNDMORE);
     zmq_send(z->rep, id, strlen(id), ZMQ_SNDMORE);
     zmq_send(z->rep, "", 0, 0);

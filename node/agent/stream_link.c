@@ -2,8 +2,9 @@
  *
  * A DEALER that queues nothing while there is no connection: what was sent on
  * one that broke is started again by iofwd's OPEN on the next. ZeroMQ
- * reconnects by itself; where it gave up (a key refused before nodemgr had
- * answered), a new socket is made when iofwd has been silent for long.
+ * reconnects by itself, but gives up for good where our key was refused: iofwd
+ * learns of a new node a moment after the node itself. Then a new socket is
+ * made, and also when iofwd has been silent for long.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -15,6 +16,8 @@
 #define TICK_MS 1000
 #define HELLO_EVERY 5      /* ticks, once answered */
 #define FIRST_ANSWER_MS 3000
+#define REFUSED_FIRST_MS 50 /* before the next try with a key that was refused */
+#define REFUSED_LAST_MS 2000
 #define SILENCE_MS 15000
 #define QUEUE 64           /* messages, of up to 256 KiB */
 #define WAITING_MAX 65536
@@ -30,8 +33,9 @@ struct waiting { /* a short message that found the queue full */
 
 struct link {
     streams_t *s;
-    void *dealer;
+    void *dealer, *monitor;
     int timer, ticks;
+    int refused_timer, refused_ms;
     int64_t made, heard; /* heard 0: never since made */
     struct waiting *waiting, **waiting_end;
     uint32_t nwaiting;
@@ -128,6 +132,7 @@ static void hello(link_t *l)
 static void on_hello(link_t *l, const struct stream_msg *m)
 {
     l->heard = now_ms();
+    l->refused_ms = REFUSED_FIRST_MS;
     if (!(m->flags & STREAM_GONE))
         return;
     /* A connection that iofwd does not know: all streams wait for OPEN. */
@@ -172,12 +177,47 @@ static void on_dealer(void *arg)
 
 static void unmake(link_t *l)
 {
+    loop_timer_del(l->s->a->loop, l->refused_timer);
+    l->refused_timer = 0;
+    if (l->monitor) {
+        zloop_del(l->s->a->loop, l->monitor);
+        zmq_close(l->monitor);
+        l->monitor = NULL;
+    }
     if (l->dealer) {
         zloop_del(l->s->a->loop, l->dealer);
         zmq_close(l->dealer);
         l->dealer = NULL;
     }
     forget_waiting(l);
+}
+
+static void remake(void *arg);
+
+/* ZeroMQ's word that our key was refused: an event, then an address. */
+static void on_monitor(void *arg)
+{
+    link_t *l = arg;
+    char buf[256];
+
+    while (zmq_recv(l->monitor, buf, sizeof buf, ZMQ_DONTWAIT) >= 0)
+        if (!l->refused_timer)
+            l->refused_timer =
+                loop_timer(l->s->a->loop, l->refused_ms, false, remake, l);
+}
+
+static int watch_refusals(link_t *l, struct err *err)
+{
+    static unsigned number; /* the names of closed ones may linger */
+    char name[64];
+
+    snprintf(name, sizeof name, "inproc://stream-link-%u", ++number);
+    l->monitor = zmq_socket(zloop_context(), ZMQ_PAIR);
+    if (l->monitor && set(l->monitor, ZMQ_LINGER, 0) == 0 &&
+        zmq_socket_monitor(l->dealer, name, ZMQ_EVENT_HANDSHAKE_FAILED_AUTH) == 0 &&
+        zmq_connect(l->monitor, name) == 0)
+        return zloop_add(l->s->a->loop, l->monitor, on_monitor, l, err);
+    return err_set(err, zmq_errno(), "watch a connection: %s", zmq_strerror(zmq_errno()));
 }
 
 static int make(link_t *l, struct err *err)
@@ -198,24 +238,35 @@ static int make(link_t *l, struct err *err)
         set(l->dealer, ZMQ_HEARTBEAT_IVL, BEAT_MS) == 0 &&
         set(l->dealer, ZMQ_HEARTBEAT_TIMEOUT, BEAT_TIMEOUT_MS) == 0 &&
         set(l->dealer, ZMQ_RECONNECT_IVL, RECONNECT_MS) == 0 &&
-        set(l->dealer, ZMQ_RECONNECT_IVL_MAX, RECONNECT_MAX_MS) == 0 &&
-        zmq_connect(l->dealer, to) == 0)
-        return zloop_add(a->loop, l->dealer, on_dealer, l, err);
+        set(l->dealer, ZMQ_RECONNECT_IVL_MAX, RECONNECT_MAX_MS) == 0) {
+        if (watch_refusals(l, err) < 0)
+            return -1;
+        if (zmq_connect(l->dealer, to) == 0)
+            return zloop_add(a->loop, l->dealer, on_dealer, l, err);
+    }
     return err_set(err, zmq_errno(), "streams at %s: %s", to, zmq_strerror(zmq_errno()));
+}
+
+static void remake(void *arg)
+{
+    link_t *l = arg;
+    struct err err = { 0 };
+
+    if (l->refused_timer && (l->refused_ms *= 2) > REFUSED_LAST_MS)
+        l->refused_ms = REFUSED_LAST_MS;
+    unmake(l);
+    streams_unlinked(l->s);
+    if (make(l, &err) < 0)
+        svc_log("error", "%s", err.text);
 }
 
 static void on_tick(void *arg)
 {
     link_t *l = arg;
-    struct err err = { 0 };
     int64_t now = now_ms();
 
-    if (l->heard ? now - l->heard > SILENCE_MS : now - l->made > FIRST_ANSWER_MS) {
-        unmake(l);
-        streams_unlinked(l->s);
-        if (make(l, &err) < 0)
-            svc_log("error", "%s", err.text);
-    }
+    if (l->heard ? now - l->heard > SILENCE_MS : now - l->made > FIRST_ANSWER_MS)
+        remake(l);
     if (l->dealer && (!l->heard || ++l->ticks % HELLO_EVERY == 0))
         hello(l);
     if (l->dealer)
@@ -231,6 +282,7 @@ link_t *link_create(streams_t *s, struct err *err)
         return NULL;
     }
     l->s = s;
+    l->refused_ms = REFUSED_FIRST_MS;
     l->waiting_end = &l->waiting;
     if (make(l, err) < 0) {
         link_destroy(&l);

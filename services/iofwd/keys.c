@@ -22,6 +22,7 @@ struct keys {
     struct key *key; /* ascending by z85 */
     size_t n;
     uint16_t port; /* from the command line; 0: nodemgr's */
+    uint16_t listen; /* what nodemgr said; 0: nothing new */
     bool asking, ask_more;
     int timer;
 };
@@ -78,6 +79,16 @@ static void ask_again(keys_t *k)
     k->timer = loop_timer(k->io->loop, AGAIN_MS, false, ask, k);
 }
 
+/* Not before the keys are known: an agent that is refused does not come back soon. */
+static void listen_now(keys_t *k)
+{
+    struct err err = { 0 };
+
+    if (k->listen && nodes_listen(k->io->nodes, k->listen, &err) < 0)
+        svc_log("error", "%s", err.text);
+    k->listen = 0;
+}
+
 static void on_keys(void *arg, const msgpack_object *value, const struct err *err)
 {
     keys_t *k = arg;
@@ -91,7 +102,10 @@ static void on_keys(void *arg, const msgpack_object *value, const struct err *er
         else if (err->code != ETIMEDOUT && err->code != ECONNREFUSED)
             svc_log("warning", "nodemgr.keys: %s", err->text);
         ask_again(k);
-    } else if (k->ask_more) {
+        return;
+    }
+    listen_now(k);
+    if (k->ask_more) {
         k->ask_more = false;
         ask(k);
     }
@@ -106,9 +120,10 @@ static void on_config(void *arg, const msgpack_object *value, const struct err *
     (void)err; /* the keys are asked for again, and the port with them */
     if (!value)
         return;
-    if (mp_get_int(value, "port", 1, 65535 - CM_PORT_CONTENT, &port, &e) < 0 ||
-        nodes_listen(k->io->nodes, (uint16_t)port + CM_PORT_STREAMS, &e) < 0)
+    if (mp_get_int(value, "port", 1, 65535 - CM_PORT_CONTENT, &port, &e) < 0)
         svc_log("error", "%s", e.text);
+    else
+        k->listen = (uint16_t)(port + CM_PORT_STREAMS);
 }
 
 static void ask(void *arg)
