@@ -225,6 +225,11 @@ void ghost_signal(struct proc *p, int sig)
         pidfd_send(p->pidfd, sig, NULL);
 }
 
+bool ghost_lives(const struct proc *p)
+{
+    return p->pidfd >= 0 && pidfd_send(p->pidfd, 0, NULL) == 0;
+}
+
 void ghost_seen_stopped(procspace_t *ps, struct proc *p)
 {
     if (p->ghost_stopped || p->state == PROC_ENDED)

@@ -38,9 +38,9 @@ static int open_all(procspace_t *ps, int port, struct err *err)
         loop_signal(ps->loop, SIGTERM, on_stop, ps->loop, err) < 0 ||
         loop_signal(ps->loop, SIGINT, on_stop, ps->loop, err) < 0 ||
         !(ps->contents = contents_create(ps, err)) ||
-        contents_listen(ps->contents, port, err) < 0 || ghosts_open(ps, err) < 0)
+        contents_listen(ps->contents, port, err) < 0 || ghosts_open(ps, err) < 0 ||
+        recover_ghosts(ps, err) < 0)
         return -1;
-    recover_ghosts(ps);
     if (!(ps->svc = svc_create(ps->loop, "procspace", procspace_methods, ps, err)) ||
         svc_follow(ps->svc, "node.", on_node_event, ps, err) < 0)
         return -1;

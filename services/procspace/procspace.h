@@ -29,13 +29,12 @@ enum proc_state {
 struct proc {
     pid_t pid; /* the ghost's, on the master */
     int pidfd; /* of the ghost; -1: it is gone */
-    int node;  /* where the body is; -1: not known (after a restart) */
+    int node;  /* where the body is */
     uint32_t gen, rank;
     int64_t uid, gid;
     struct launch *launch;
     enum proc_state state;
     bool ghost_stopped;   /* as far as we know */
-    bool unconfirmed;     /* found after a restart; its node has not spoken yet */
     int64_t cont_until;   /* a SIGCONT of ours is on its way up again: drop it */
     int status;           /* as from wait(), once PROC_ENDED */
     int64_t utime_us, stime_us, maxrss_kb, started, ended;
@@ -79,7 +78,7 @@ struct procspace {
     size_t ended;
     struct node_space *nodes;
     int numbers;
-    int silent_nodes; /* that were asked for their bodies and did not answer */
+    struct recovery *recovery; /* recover.c; NULL once all is known again */
 };
 
 /* --- table.c: processes and launches --- */
@@ -112,6 +111,7 @@ int ghost_watch(procspace_t *ps, struct proc *p, struct err *err);
 void ghost_unwatch(procspace_t *ps, struct proc *p);
 void ghost_ring(struct proc *p, enum ghost_op op, int arg);
 void ghost_signal(struct proc *p, int sig); /* straight at the ghost */
+bool ghost_lives(const struct proc *p);
 /* The ghost is seen stopped (SIGSTOP, that nobody can catch): stop the body. */
 void ghost_seen_stopped(procspace_t *ps, struct proc *p);
 
@@ -128,8 +128,10 @@ int on_report(void *self, struct svc_req *req, struct err *err);
 void node_lost(procspace_t *ps, int node, const char *space, const char *why);
 
 /* --- recover.c --- */
-void recover_ghosts(procspace_t *ps);    /* at start, before the bus */
-void recover_nodes(void *arg);           /* when connected: ask who lives */
+int recover_ghosts(procspace_t *ps, struct err *err); /* at start, before the bus */
+void recover_nodes(void *arg); /* when connected: ask who lives */
+/* A ghost of before the restart, of which no node has spoken yet. */
+bool recovering(procspace_t *ps, pid_t pid);
 
 /* --- lists.c --- */
 int on_list(void *self, struct svc_req *req, struct err *err);

@@ -1,7 +1,10 @@
 /* recover.c - after a restart: ghosts are found in /proc, bodies at the nodes
  *
- * The node's word about bodies is the truth. A ghost whose node says nothing
- * of it dies by SIGKILL; a body whose ghost is gone is ended.
+ * A ghost in /proc says of itself which launch it belongs to, and anybody may
+ * start one that lies. So it is only a candidate until a node names a body
+ * with that pid, launch and user. The node's word about bodies is the truth: a
+ * ghost whose node knows nothing of it dies by SIGKILL; a body whose ghost is
+ * gone is ended.
  */
 #include <ctype.h>
 #include <dirent.h>
@@ -9,7 +12,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 #include "services/procspace/procspace.h"
 
@@ -17,94 +19,117 @@
 #define AGAIN_MS 3000
 #define SETTLE_MS 10000 /* exits that nodes had not yet reported come in by then */
 
-/* argv[0] of a ghost is its program's. */
-static void argv0_of(pid_t pid, char *buf, size_t room)
-{
-    char path[64];
+struct candidate {
+    pid_t pid;
+    int pidfd;
+    uint64_t launch;
+};
 
-    snprintf(path, sizeof path, "/proc/%d/cmdline", pid);
-    FILE *f = fopen(path, "re");
-    size_t n = f ? fread(buf, 1, room - 1, f) : 0;
-    buf[n] = 0;
-    if (f)
-        fclose(f);
+struct recovery {
+    struct candidate *c;
+    size_t n;
+    int silent;  /* nodes that were asked and did not answer */
+    int settle;  /* its timer */
+};
+
+static int compare_pid(const void *a, const void *b)
+{
+    pid_t x = ((const struct candidate *)a)->pid, y = ((const struct candidate *)b)->pid;
+    return (x > y) - (x < y);
 }
 
-/* Put a ghost that was found in /proc under its launch; its rank and node come
- * from its node. */
-static struct proc *adopt(procspace_t *ps, pid_t pid, uint32_t rank, uint64_t expect)
+static struct candidate *candidate_find(procspace_t *ps, pid_t pid)
 {
-    char path[64], argv0[256];
-    struct stat st;
-    uint64_t id = 0;
+    struct candidate key = { .pid = pid };
+
+    if (!ps->recovery || !ps->recovery->n)
+        return NULL;
+    return bsearch(&key, ps->recovery->c, ps->recovery->n, sizeof key, compare_pid);
+}
+
+bool recovering(procspace_t *ps, pid_t pid) { return candidate_find(ps, pid) != NULL; }
+
+int recover_ghosts(procspace_t *ps, struct err *err)
+{
+    DIR *d = opendir("/proc");
+    struct dirent *e;
+    size_t room = 0;
+    struct recovery *r = ps->recovery = calloc(1, sizeof *r);
+
+    if (!r || !d) {
+        if (d)
+            closedir(d);
+        return err_set(err, r ? errno : ENOMEM, "/proc: %s", strerror(r ? errno : ENOMEM));
+    }
+    while ((e = readdir(d))) {
+        struct candidate c = { 0 };
+        if (!isdigit((unsigned char)e->d_name[0]))
+            continue;
+        c.pid = (pid_t)atoi(e->d_name);
+        c.pidfd = ghost_take(c.pid, -1, &c.launch, NULL);
+        if (c.pidfd < 0)
+            continue;
+        if (r->n == room) {
+            room = room ? room * 2 : 64;
+            struct candidate *p = realloc(r->c, room * sizeof *p);
+            if (!p) {
+                closedir(d);
+                return err_set(err, ENOMEM, "out of memory");
+            }
+            r->c = p;
+        }
+        r->c[r->n++] = c;
+    }
+    closedir(d);
+    qsort(r->c, r->n, sizeof *r->c, compare_pid);
+    if (r->n)
+        svc_log("info", "found %zu ghosts of an earlier procspace", r->n);
+    return 0;
+}
+
+/* The candidate is whom the node speaks of: from now on it is a process. */
+static struct proc *adopt(procspace_t *ps, pid_t pid, uint32_t rank, uint64_t launch,
+                          int64_t uid, int64_t gid, const msgpack_object *o)
+{
     struct err err = { 0 };
-    int fd = ghost_take(pid, -1, &id, &err);
+    uint64_t of = 0;
+    int fd = ghost_take(pid, uid, &of, &err);
 
     if (fd < 0)
         return NULL;
-    snprintf(path, sizeof path, "/proc/%d", pid);
-    if (!id || (expect && id != expect) || stat(path, &st) < 0) {
-        close(fd);
-        return NULL;
-    }
-    struct launch *l = launch_find(ps, id);
-    if (!l) {
-        argv0_of(pid, argv0, sizeof argv0);
-        l = launch_add(ps, id, rank + 1, st.st_uid, st.st_gid, 0, argv0, &err);
-    }
-    if (l && launch_grow(l, rank + 1, &err) < 0)
-        l = NULL;
-    struct proc *p = l ? proc_add(ps, l, rank, pid, fd, -1, &err) : NULL;
+    CLEANUP(cleanup_free) char *argv0 = mp_opt_dup(o, "argv0");
+    struct launch *l = of == launch ? launch_find(ps, launch) : NULL;
+    if (of == launch && !l)
+        l = launch_add(ps, launch, rank + 1, uid, gid, (pid_t)mp_opt_int(o, "owner", 0),
+                       argv0 ? argv0 : "", &err);
+    struct proc *p = NULL;
+    if (l && l->uid == uid && launch_grow(l, rank + 1, &err) == 0 && !l->rank[rank])
+        p = proc_add(ps, l, rank, pid, fd, -1, &err);
     if (!p) {
         close(fd);
         return NULL;
     }
     p->state = PROC_RUNNING;
-    p->unconfirmed = true;
+    p->started = mp_opt_int(o, "start", p->started);
     ghost_watch(ps, p, &err);
     return p;
-}
-
-void recover_ghosts(procspace_t *ps)
-{
-    unsigned n = 0;
-    DIR *d = opendir("/proc");
-    struct dirent *e;
-    struct err err;
-
-    while (d && (e = readdir(d))) {
-        uint64_t id;
-        if (!isdigit((unsigned char)e->d_name[0]))
-            continue;
-        pid_t pid = (pid_t)atoi(e->d_name);
-        int fd = ghost_take(pid, -1, &id, &err);
-        if (fd < 0)
-            continue;
-        close(fd);
-        struct launch *l = launch_find(ps, id);
-        n += adopt(ps, pid, l ? l->ranks : 0, id) != NULL;
-    }
-    if (d)
-        closedir(d);
-    if (n)
-        svc_log("info", "found %u ghosts of an earlier procspace", n);
 }
 
 /* One line of a node's list of bodies. */
 static void on_body(procspace_t *ps, int node, const msgpack_object *o)
 {
     int64_t pid = mp_opt_int(o, "pid", -1), rank = mp_opt_int(o, "rank", -1);
-    int64_t gen = mp_opt_int(o, "gen", 1);
+    int64_t gen = mp_opt_int(o, "gen", 1), uid = mp_opt_int(o, "uid", -1);
     uint64_t launch = 0;
 
-    if (pid <= 0 || pid > INT32_MAX || rank < 0 || rank > 1000000 ||
+    if (pid <= 0 || pid > INT32_MAX || rank < 0 || rank > 1000000 || uid < 0 ||
         mp_get_uint(o, "launch", &launch, NULL) < 0)
         return;
     struct proc *p = proc_find(ps, (pid_t)pid);
     if (p && p->launch->id != launch)
         p = NULL;
     if (!p)
-        p = adopt(ps, (pid_t)pid, (uint32_t)rank, launch);
+        p = adopt(ps, (pid_t)pid, (uint32_t)rank, launch, uid, mp_opt_int(o, "gid", -1), o);
     if (!p) { /* nobody stands for it on the master any more */
         struct proc body = { .pid = (pid_t)pid, .node = node, .gen = (uint32_t)gen,
                              .pidfd = -1 };
@@ -112,14 +137,13 @@ static void on_body(procspace_t *ps, int node, const msgpack_object *o)
         body_signal(ps, &body, SIGKILL);
         return;
     }
-    proc_set_rank(p, (uint32_t)rank);
+    if (p->node >= 0 && p->node != node)
+        return; /* a node speaks only of what is its own */
     p->node = node;
     p->gen = (uint32_t)gen;
-    p->unconfirmed = false;
-    if (p->pidfd < 0)
+    if (p->pidfd < 0 && p->state == PROC_RUNNING)
         body_signal(ps, p, SIGKILL);
-    bool stopped = mp_opt_bool(o, "stopped", false);
-    if (stopped && !p->ghost_stopped) {
+    if (mp_opt_bool(o, "stopped", false) && !p->ghost_stopped) {
         ghost_ring(p, GHOST_STOP, SIGSTOP);
         p->ghost_stopped = true;
     }
@@ -130,8 +154,9 @@ static void on_node(void *arg, int node, const msgpack_object *value, const stru
     procspace_t *ps = arg;
     const msgpack_object_array *a;
 
-    if (!value && err->code != ENOSYS)
-        ps->silent_nodes++;
+    (void)err;
+    if (!value && ps->recovery)
+        ps->recovery->silent++;
     if (!value || mp_get_array(value, "procs", &a, NULL) < 0)
         return;
     CLEANUP(cleanup_free) char *space = mp_opt_dup(value, "space");
@@ -146,21 +171,21 @@ static void on_node(void *arg, int node, const msgpack_object *value, const stru
 static void settle(void *arg)
 {
     procspace_t *ps = arg;
+    struct recovery *r = ps->recovery;
     unsigned n = 0;
 
-    for (size_t b = 0; b < PROC_BUCKETS; b++) {
-        struct proc *p = ps->proc[b];
-        while (p) {
-            if (p->unconfirmed && p->state != PROC_ENDED) {
-                p->unconfirmed = false;
-                n++;
-                proc_ended(ps, p, SIGKILL);
-                p = ps->proc[b]; /* the list may have changed */
-            } else {
-                p = p->next;
-            }
+    for (size_t i = 0; i < r->n; i++) {
+        struct proc left = { .pid = r->c[i].pid, .pidfd = r->c[i].pidfd };
+        struct proc *p = proc_find(ps, left.pid);
+        if ((!p || p->launch->id != r->c[i].launch) && ghost_lives(&left)) {
+            ghost_signal(&left, SIGKILL);
+            n++;
         }
+        close(left.pidfd);
     }
+    free(r->c);
+    free(r);
+    ps->recovery = NULL;
     if (n)
         svc_log("warning", "%u ghosts without a body on any node: killed", n);
 }
@@ -170,8 +195,12 @@ static void on_all_asked(void *arg)
 {
     procspace_t *ps = arg;
 
-    loop_timer(ps->loop, ps->silent_nodes ? AGAIN_MS : SETTLE_MS, false,
-               ps->silent_nodes ? recover_nodes : settle, ps);
+    if (!ps->recovery)
+        return; /* only the bus was away */
+    if (ps->recovery->silent)
+        loop_timer(ps->loop, AGAIN_MS, false, recover_nodes, ps);
+    else if (!ps->recovery->settle)
+        ps->recovery->settle = loop_timer(ps->loop, SETTLE_MS, false, settle, ps);
 }
 
 static void on_nodes(void *arg, const msgpack_object *value, const struct err *err)
@@ -194,7 +223,8 @@ static void on_nodes(void *arg, const msgpack_object *value, const struct err *e
         if (node >= 0 && space && space[0]) /* without one, nothing runs there */
             nodes[n++] = (int)node;
     }
-    ps->silent_nodes = 0;
+    if (ps->recovery)
+        ps->recovery->silent = 0;
     svc_call_nodes(ps->svc, nodes, n, "procs", NULL, ASK_MS, on_node, on_all_asked, ps);
 }
 

@@ -87,6 +87,9 @@ int on_signal(void *self, struct svc_req *req, struct err *err)
     if (pid <= 0 || pid > INT32_MAX)
         return err_set(err, EPROTO, "pid: %lld is no process number", (long long)pid);
     struct proc *p = proc_find(ps, (pid_t)pid);
+    if (!p && recovering(ps, (pid_t)pid))
+        return err_set(err, EAGAIN, "process %lld: its node has not been heard since "
+                                    "procspace was restarted; try again", (long long)pid);
     if (!p)
         return err_set(err, BE_INVALIDPROC, "process %lld is not on any node", (long long)pid);
     if (req->w->uid != 0 && req->w->uid != p->uid)
@@ -115,6 +118,9 @@ int on_stopped(void *self, struct svc_req *req, struct err *err)
     if (mp_get_int(req->body, "pid", 1, INT32_MAX, &pid, err) < 0)
         return -1;
     struct proc *p = proc_find(ps, (pid_t)pid);
+    if (!p && recovering(ps, (pid_t)pid))
+        return err_set(err, EAGAIN, "process %lld: its node has not been heard since "
+                                    "procspace was restarted; try again", (long long)pid);
     if (!p)
         return err_set(err, BE_INVALIDPROC, "process %lld is not on any node", (long long)pid);
     if (req->w->uid != 0 && req->w->uid != p->uid)
