@@ -81,9 +81,10 @@ int recover_ghosts(procspace_t *ps, struct err *err)
         r->c[r->n++] = c;
     }
     closedir(d);
-    qsort(r->c, r->n, sizeof *r->c, compare_pid);
-    if (r->n)
+    if (r->n) {
+        qsort(r->c, r->n, sizeof *r->c, compare_pid);
         svc_log("info", "found %zu ghosts of an earlier procspace", r->n);
+    }
     return 0;
 }
 
