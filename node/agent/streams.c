@@ -15,6 +15,7 @@
 
 #define UNKNOWN_MS 60000   /* a launch that was asked for may be this late */
 #define UNKNOWN_MAX 4096
+#define UNKNOWN_A_USER 1024 /* root: as many as there are */
 #define DONE_MAX 1024
 #define OPEN_ENTRY 32      /* bytes a rank in OPEN */
 
@@ -297,8 +298,15 @@ static void close_stream(streams_t *s, stream_t *st)
         stream_finish(st); /* its pipe is closed with the ring */
 }
 
-static void on_close(stream_launch_t *l, const struct stream_msg *m)
+static void on_close(stream_launch_t *l, const struct stream_msg *m, const unsigned char *body)
 {
+    uint32_t uid = m->len >= 4 ? get32(body) : 0;
+
+    if (uid != l->uid && uid != 0) {
+        svc_log("warning", "user %u wanted to close streams of launch %016llx of user %u", uid,
+                (unsigned long long)l->id, l->uid);
+        return;
+    }
     for (stream_t *st = l->streams, *next; st; st = next) {
         next = st->next;
         if ((m->rank == STREAM_ALL || m->rank == st->rank) &&
@@ -315,7 +323,7 @@ static void about_launch(stream_launch_t *l, const struct stream_msg *m,
     if (m->kind == STREAM_OPEN)
         on_open(l, m, body);
     else if (m->kind == STREAM_CLOSE)
-        on_close(l, m);
+        on_close(l, m, body);
     else if (m->kind == STREAM_DATA && m->fd == 0 && l->opened)
         in_data(l, m, body);
 }
@@ -329,6 +337,20 @@ static void on_never_came(void *arg)
     launch_free(l);
 }
 
+/* May one more launch that is not here be waited for? One user's must not keep
+ * another's from being waited for. */
+static bool may_wait(const streams_t *s, uint32_t uid)
+{
+    uint32_t n = 0;
+
+    if (!uid || s->nunknown < UNKNOWN_A_USER)
+        return s->nunknown < UNKNOWN_MAX;
+    for (size_t i = 0; i < STREAM_BUCKETS; i++)
+        for (const stream_launch_t *l = s->launch[i]; l; l = l->next)
+            n += !l->known && l->uid == uid;
+    return n < UNKNOWN_A_USER && s->nunknown < UNKNOWN_MAX;
+}
+
 /* OPEN and CLOSE of a launch that is not (all) here yet. */
 static void save(streams_t *s, stream_launch_t *l, const struct stream_msg *m,
                  const unsigned char *body)
@@ -338,11 +360,13 @@ static void save(streams_t *s, stream_launch_t *l, const struct stream_msg *m,
             say_none(s, m->launch, STREAM_ALL, 0);
             return;
         }
-        if (s->nunknown >= UNKNOWN_MAX || !(l = launch_new(s, m->launch))) {
+        uint32_t uid = m->len >= 4 ? get32(body) : 0;
+        if (!may_wait(s, uid) || !(l = launch_new(s, m->launch))) {
             say_none(s, m->launch, STREAM_ALL, 0);
             return;
         }
         s->nunknown++;
+        l->uid = uid;
         l->timer = loop_timer(s->a->loop, UNKNOWN_MS, false, on_never_came, l);
     }
     if (m->kind == STREAM_OPEN && m->rank == 0)

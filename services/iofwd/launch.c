@@ -20,6 +20,7 @@
 
 struct goodbye { /* CLOSE for a node that was away when its reader went */
     uint64_t launch;
+    uint32_t uid;
     int node;
 };
 
@@ -319,7 +320,17 @@ int launch_open(struct iofwd *io, reader_t *r, const struct stream_msg *m,
 
 /* ---- the end ---- */
 
-static void remember_goodbye(launches_t *ls, uint64_t launch, int node)
+/* The node compares uid with its launch's: whoever wants to close streams has
+ * not necessarily been let in to read them. */
+static void send_close(struct iofwd *io, int node, uint32_t uid, struct stream_msg *m)
+{
+    unsigned char body[4];
+
+    put32(body, uid);
+    nodes_send(io->nodes, node, m, body, sizeof body);
+}
+
+static void remember_goodbye(launches_t *ls, const struct goodbye *g)
 {
     if (ls->goodbyes == GOODBYES_MAX) /* the oldest has waited long enough */
         memmove(ls->goodbye, ls->goodbye + 1, --ls->goodbyes * sizeof *ls->goodbye);
@@ -327,18 +338,18 @@ static void remember_goodbye(launches_t *ls, uint64_t launch, int node)
     if (!p)
         return;
     ls->goodbye = p;
-    p[ls->goodbyes++] = (struct goodbye){ launch, node };
+    p[ls->goodbyes++] = *g;
 }
 
-static void say_goodbye(launches_t *ls, uint64_t launch, int node)
+static void say_goodbye(launches_t *ls, const struct goodbye *g)
 {
     struct stream_msg m = { .kind = STREAM_CLOSE, .flags = STREAM_GONE, .rank = STREAM_ALL,
-                            .launch = launch };
+                            .launch = g->launch };
 
-    nodes_send(ls->io->nodes, node, &m, NULL, 0);
+    send_close(ls->io, g->node, g->uid, &m);
     /* Sending is how we learn that it is away. */
-    if (!nodes_connected(ls->io->nodes, node))
-        remember_goodbye(ls, launch, node);
+    if (!nodes_connected(ls->io->nodes, g->node))
+        remember_goodbye(ls, g);
 }
 
 void launch_end(launch_t *l, bool tell)
@@ -353,7 +364,7 @@ void launch_end(launch_t *l, bool tell)
     handover_forget(l->io->handover, l, STREAM_ALL);
     for (uint32_t i = 0; tell && i < l->nnodes; i++)
         if (!l->lnode[i].none)
-            say_goodbye(ls, l->id, l->lnode[i].node);
+            say_goodbye(ls, &(struct goodbye){ l->id, l->uid, l->lnode[i].node });
     launch_free(l);
 }
 
@@ -400,7 +411,7 @@ static void close_rank(launch_t *l, const struct stream_msg *m)
     if (r->node < 0)
         return;
     struct lnode *at = &l->lnode[r->at];
-    nodes_send(l->io->nodes, r->node, &out, NULL, 0);
+    send_close(l->io, r->node, l->uid, &out);
     if ((m->fd != 0 && !(m->flags & STREAM_GONE)) || r->closed)
         return;
     r->closed = true;
@@ -426,7 +437,7 @@ static int on_close(launch_t *l, const struct stream_msg *m, struct err *err)
     struct stream_msg out = { .kind = STREAM_CLOSE, .fd = m->fd, .rank = STREAM_ALL,
                               .launch = l->id };
     for (uint32_t i = 0; i < l->nnodes; i++)
-        nodes_send(l->io->nodes, l->lnode[i].node, &out, NULL, 0);
+        send_close(l->io, l->lnode[i].node, l->uid, &out);
     return 0;
 }
 
@@ -533,9 +544,9 @@ void launches_node_here(launches_t *ls, int node, const char *space, bool fresh)
         if (g.node != node)
             ls->goodbye[kept++] = g;
         else if (!launches_find(ls, g.launch))
-            nodes_send(ls->io->nodes, node,
+            send_close(ls->io, node, g.uid,
                        &(struct stream_msg){ .kind = STREAM_CLOSE, .flags = STREAM_GONE,
-                                             .rank = STREAM_ALL, .launch = g.launch }, NULL, 0);
+                                             .rank = STREAM_ALL, .launch = g.launch });
     }
     ls->goodbyes = kept;
 }
