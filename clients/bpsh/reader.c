@@ -149,7 +149,7 @@ static void send_open(reader_t *r)
     for (uint32_t from = 0; from < r->conf.n; from += most) {
         uint32_t n = r->conf.n - from < most ? r->conf.n - from : most;
         char *p = tx_message(r, &(struct stream_msg){
-            .kind = STREAM_OPEN, .rank = from, .limit = least, .len = 4 + 28 * n,
+            .kind = STREAM_OPEN, .rank = from, .offset = r->conf.n, .limit = least, .len = 4 + 28 * n,
             .flags = (uint16_t)((r->conf.raw ? STREAM_RAW : 0) |
                                 (r->started ? STREAM_STARTED : 0)) });
         if (!p)

@@ -167,7 +167,8 @@ void launch_end(launch_t *l, bool tell); /* remove it; tell: CLOSE to its nodes 
 /* ---- output.c ---- */
 int output_open(launch_t *l, struct out *o, uint64_t received, struct err *err);
 uint64_t output_window(const launch_t *l); /* of one stream */
-void output_reopen(launch_t *l, struct lnode *n); /* credit, after OPEN */
+/* Acknowledgement and credit, after OPEN; again: not this launch's first there. */
+void output_reopen(launch_t *l, struct lnode *n, bool again);
 uint64_t output_open_offset(launch_t *l, uint32_t rank, int fd); /* what OPEN says to the node */
 void output_credit_node(launch_t *l, uint32_t rank, int fd, uint16_t flags);
 void output_data(launch_t *l, const struct stream_msg *m, zmq_msg_t *body);

@@ -229,8 +229,7 @@ static void open_node(launch_t *l, struct lnode *at)
         open_part(l, at, i, at->count - i < NODE_ENTRIES ? at->count - i : NODE_ENTRIES,
                   again ? 0 : window);
     /* The first time all streams have the same credit; later each its own. */
-    if (again)
-        output_reopen(l, at);
+    output_reopen(l, at, again);
 }
 
 /* ---- OPEN from a reader ---- */

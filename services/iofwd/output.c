@@ -79,13 +79,16 @@ static void resume_node(launch_t *l, uint32_t rank, int fd)
     nodes_send(l->io->nodes, l->rank[rank].node, &m, NULL, 0);
 }
 
-void output_reopen(launch_t *l, struct lnode *n)
+void output_reopen(launch_t *l, struct lnode *n, bool again)
 {
     for (uint32_t i = 0; i < n->count; i++)
         for (int fd = 1; fd <= 2; fd++) {
             uint32_t rank = l->by_node[n->first + i];
             const struct out *o = out_of(l, rank, fd);
-            if (o->bulk == BULK_NO && !(o->flags & OUT_DONE) && o->granted > o->next)
+            /* OPEN says from where to go on, not that what was before may go:
+             * a ring full of what the reader has had would stay full. */
+            if (o->bulk == BULK_NO && !(o->flags & OUT_DONE) &&
+                (again ? o->granted > o->next : o->acked > 0))
                 output_credit_node(l, rank, fd, 0);
         }
 }
