@@ -44,6 +44,9 @@ JSON_LIBS := -ljansson
 LIBCM := $(B)/libcm.a
 LIBBUS := $(B)/libbus.a
 
+# One short line a step; V=1 shows the commands.
+say = $(if $(V),,@echo '  $(1)  $@' && )
+
 # objects: $(call objs,dir/a.c dir/b.c)
 objs = $(patsubst %.c,$(B)/obj/%.o,$(1))
 
@@ -53,17 +56,17 @@ all: $(bins) $(helpers) $(scripts)
 
 $(B)/obj/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) $(EXTRA_CFLAGS) -c -o $@ $<
+	$(call say,CC)$(CC) $(CPPFLAGS) $(CFLAGS) $(EXTRA_CFLAGS) -c -o $@ $<
 
 $(B)/%.a:
 	@mkdir -p $(@D)
 	@rm -f $@
-	$(AR) rcs $@ $^
+	$(call say,AR)$(AR) rcs $@ $^
 
 # link: prerequisites that are objects or archives, then $(LIBS) of the target
 define LINK
 @mkdir -p $(@D)
-$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(LIBS)
+$(call say,LD)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(LIBS)
 endef
 
 $(bins) $(helpers) $(unit): | $(B)

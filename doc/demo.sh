@@ -18,9 +18,9 @@ say() { printf '\n%s# %s%s\n' "$bold" "$1" "$plain"; }
 show() {
     local rc
     printf '%s$ %s%s\n' "$bold" "$1" "$plain"
-    bash -c "$1"
+    eval "$1"
     rc=$?
-    [ $rc = 0 ] || printf '  (status %d)\n' $rc
+    [ $rc = 0 ] || printf '(status %d)\n' $rc
     return $rc
 }
 must() {
@@ -50,16 +50,24 @@ must 'echo hello | bpsh 2 cat'
 show "bpsh 1 sh -c 'exit 7'"
 [ $? = 7 ] || exit 1
 
-say "A process of a node has a stand-in here, with the same pid: a ghost."
-show "bpsh 0-3 sleep 1000 & sleep 1
-ps -C sleep -o pid,stat,args
-bpps | grep sleep"
-
-say "So kill works as ever: the one on node 3 dies, and its parent is told."
-show "pid=\$(bpps --json | python3 -c 'import json, sys
-for p in json.load(sys.stdin):
-    if p[\"node\"] == 3 and p[\"comm\"] == \"sleep\": print(p[\"pid\"])' | head -n 1)
-kill -TERM \"\$pid\"; sleep 1; bpps | grep sleep; pkill -TERM -x sleep -P \$(pgrep -xo bpsh)"
+say "A process of a node has a stand-in here with the same pid, a ghost: ps and kill work."
+bpsh=
+show 'bpsh 0-3 sleep 1000 </dev/null & bpsh=$!'
+four_sleep() { [ "$(pgrep -c -P "$bpsh")" = 4 ] && [ "$(bpps | grep -c 'sleep 1000')" = 4 ]; }
+three_sleep() { [ "$(bpps | grep -c 'sleep 1000')" = 3 ]; }
+within() { # within SECONDS CONDITION
+    local end=$((SECONDS + $1))
+    until "$2"; do [ $SECONDS -lt $end ] || break; done
+}
+within 20 four_sleep
+must 'ps --ppid $bpsh -o pid,stat,args'
+must 'bpps | grep sleep'
+must 'kill -KILL $(pgrep -P $bpsh | tail -n 1)'
+within 20 three_sleep
+must 'bpps | grep sleep'
+say "The rest end too; bpsh gives 255, since one died by a signal."
+must 'pkill -TERM -P $bpsh'
+show 'wait $bpsh'
 
 cat <<END
 

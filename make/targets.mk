@@ -14,7 +14,7 @@ man_pages := $(foreach r,$(man_rst),$(call man_page,$(r)))
 define man_rule
 $(call man_page,$(1)): $(1)
 	@mkdir -p $$(@D)
-	$(RST2MAN) $$< $$@
+	$$(call say,MAN)$(RST2MAN) $$< $$@
 endef
 $(foreach r,$(man_rst),$(eval $(call man_rule,$(r))))
 endif
