@@ -168,6 +168,16 @@ show_logs() {
     done
 }
 
+# What a sanitizer (SAN=1) found in a service or on a node is in its log.
+# shellcheck disable=SC2317
+sanitizers_content() {
+    local name
+    for name in ${names[@]+"${names[@]}"}; do
+        ! grep -rhE -A 12 'ERROR: (Address|Leak)Sanitizer|runtime error:' \
+            "/var/log/clustermatic-$name" 2>/dev/null || return 1
+    done
+}
+
 # shellcheck disable=SC2317
 finish() {
     local rc=$? name cmd
@@ -182,6 +192,10 @@ finish() {
         if [ -e "/run/clustermatic-$name" ]; then
             clustermatic down --name "$name" || rc=1
         fi
+    done
+    sanitizers_content | sed 's/^/# /'
+    [ "${PIPESTATUS[0]}" = 0 ] || { echo '# a sanitizer found something'; rc=1; }
+    for name in ${names[@]+"${names[@]}"}; do
         rm -rf "/var/lib/clustermatic-$name" "/var/log/clustermatic-$name"
     done
     rm -rf "$tmp"

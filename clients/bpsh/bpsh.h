@@ -36,6 +36,8 @@ struct proc {
     pid_t pid;     /* the ghost, or the child; 0: not there (any more) */
     pid_t was;     /* the same, kept */
     bool failed;   /* it was never started; said so */
+    bool early;    /* ended before the launch was answered, with */
+    int early_status;
     bool killed;   /* died by SIGKILL: its node may be lost */
     bool lost;     /* its streams are gone before their end */
     uint64_t folded[2];
@@ -110,6 +112,7 @@ void local_free(struct bpsh *b, struct proc *p);
 /* procs.c */
 int procs_index(struct bpsh *b, struct err *err); /* all pids are known */
 void procs_reap(struct bpsh *b);
+void procs_answered(struct bpsh *b); /* the launch was, and failures are noted */
 void procs_kill(struct bpsh *b, int sig);
 void procs_end_streams(struct bpsh *b, struct proc *p); /* nothing more comes from it */
 void procs_free(struct bpsh *b);

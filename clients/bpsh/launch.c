@@ -187,8 +187,10 @@ static void on_answer(void *arg, const msgpack_object *value, const struct err *
     b->answered = true;
     if (b->reader)
         reader_started(b->reader);
-    if (value && take_failures(b, value, &why) == 0)
+    if (value && take_failures(b, value, &why) == 0) {
+        procs_answered(b);
         return;
+    }
     fprintf(stderr, "bpsh: %s\n", value ? why.text : err->text);
     status_raise(b, EXIT_REFUSED);
     for (uint32_t r = 0; r < b->remote; r++) {

@@ -71,10 +71,8 @@ static void tell_stopped(struct bpsh *b, const struct proc *p)
     calls_start(b->calls, "procspace.stopped", &m, 30000, NULL, NULL, NULL);
 }
 
-static void died(struct bpsh *b, struct proc *p, int status)
+static void judge(struct bpsh *b, struct proc *p, int status)
 {
-    p->pid = 0;
-    b->alive--;
     if (p->failed)
         return;
     if (WIFEXITED(status)) {
@@ -92,6 +90,29 @@ static void died(struct bpsh *b, struct proc *p, int status)
         p->killed = true;
         launch_maybe_lost(b);
     }
+}
+
+/* A stand-in may end because its process was never started: the answer of the
+ * launch, which says so, comes a moment later. */
+static void died(struct bpsh *b, struct proc *p, int status)
+{
+    p->pid = 0;
+    b->alive--;
+    if (p->node >= 0 && !b->answered) {
+        p->early = true;
+        p->early_status = status;
+    } else {
+        judge(b, p, status);
+    }
+}
+
+void procs_answered(struct bpsh *b)
+{
+    for (uint32_t i = 0; i < b->procs; i++)
+        if (b->proc[i].early) {
+            b->proc[i].early = false;
+            judge(b, &b->proc[i], b->proc[i].early_status);
+        }
 }
 
 void procs_reap(struct bpsh *b)
