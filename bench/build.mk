@@ -19,4 +19,4 @@ $(BENCH)/echo: $(call objs,bench/echo.c) $(LIBBUS) $(LIBCM)
 # Without the tree's flags: a sanitizer cannot be linked statically.
 $(BENCH)/true-static: bench/true.c
 	@mkdir -p $(@D)
-	$(CC) -O2 -static -s -o $@ $<
+	$(call say,LD)$(CC) -O2 -static -s -o $@ $<

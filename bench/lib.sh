@@ -113,8 +113,12 @@ measure() {
     local n=$1 line key reason rest
     shift
     [ ${#cases[@]} != 0 ] || return
-    "${programs:?}/rep" -n "$n" -w 2 -q 20 -t 60 "$@" "${cases[@]}" >"$dir/samples" 2>"$dir/log/rep" ||
-        die "rep: $(tail -n 1 "$dir/log/rep")"
+    # In the background, so that a signal to us need not wait for it.
+    "${programs:?}/rep" -n "$n" -w 2 -q 20 -t 60 "$@" "${cases[@]}" \
+        </dev/null >"$dir/samples" 2>"$dir/log/rep" &
+    pid_of[rep]=$!
+    wait "${pid_of[rep]}" || die "rep: $(tail -n 1 "$dir/log/rep")"
+    unset 'pid_of[rep]'
     while read -r line; do
         say "  $line"
     done <"$dir/log/rep"
