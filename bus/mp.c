@@ -211,9 +211,83 @@ char *mp_opt_dup(const msgpack_object *map, const char *key)
     return mp_dup(mp_get(map, key));
 }
 
+/* What follows the first byte of a value: bytes of a length field, then how
+ * many bytes the value has beside it, and how many values it holds. */
+static void shape(unsigned char tag, unsigned *length_bytes, uint64_t *fixed, unsigned *each)
+{
+    *length_bytes = *each = 0;
+    *fixed = 0;
+    if (tag <= 0x7f || tag >= 0xe0 || tag == 0xc0 || tag == 0xc2 || tag == 0xc3)
+        return;
+    if (tag >= 0xa0 && tag <= 0xbf)
+        *fixed = tag & 0x1f; /* fixstr */
+    else if (tag >= 0xc4 && tag <= 0xc6)
+        *length_bytes = 1u << (tag - 0xc4); /* bin */
+    else if (tag >= 0xc7 && tag <= 0xc9) {
+        *length_bytes = 1u << (tag - 0xc7); /* ext: and its type */
+        *fixed = 1;
+    } else if (tag == 0xca || tag == 0xcb)
+        *fixed = tag == 0xca ? 4 : 8; /* float */
+    else if (tag >= 0xcc && tag <= 0xcf)
+        *fixed = 1u << (tag - 0xcc); /* uint */
+    else if (tag >= 0xd0 && tag <= 0xd3)
+        *fixed = 1u << (tag - 0xd0); /* int */
+    else if (tag >= 0xd4 && tag <= 0xd8)
+        *fixed = 1 + (1u << (tag - 0xd4)); /* fixext */
+    else if (tag >= 0xd9 && tag <= 0xdb)
+        *length_bytes = 1u << (tag - 0xd9); /* str */
+    else if (tag >= 0xdc) {
+        *length_bytes = tag & 1 ? 4 : 2; /* array, map */
+        *each = tag < 0xde ? 1 : 2;
+    } else if (tag >= 0x80 && tag <= 0x9f) {
+        *each = tag < 0x90 ? 2 : 1; /* fixmap, fixarray */
+    }
+}
+
+size_t mp_measure(const void *data, size_t len)
+{
+    const unsigned char *p = data, *end = p + len;
+    uint64_t left[MP_DEPTH], values = 0;
+    unsigned depth = 0;
+
+    do {
+        unsigned length_bytes, each;
+        uint64_t fixed, n = 0;
+
+        if (p == end || *p == 0xc1 || ++values > MP_VALUES)
+            return 0;
+        if (depth)
+            left[depth - 1]--;
+        shape(*p, &length_bytes, &fixed, &each);
+        if (each && !length_bytes)
+            n = *p & 0x0f;
+        p++;
+        if ((size_t)(end - p) < length_bytes)
+            return 0;
+        for (unsigned i = 0; i < length_bytes; i++)
+            n = n << 8 | *p++;
+        uint64_t bytes = fixed + (each ? n * each : n); /* a value has a byte at least */
+        if ((uint64_t)(end - p) < bytes)
+            return 0;
+        if (each && n) {
+            if (depth == MP_DEPTH)
+                return 0;
+            left[depth++] = n * each;
+        } else {
+            p += bytes;
+        }
+        while (depth && !left[depth - 1])
+            depth--;
+    } while (depth);
+    return (size_t)(p - (const unsigned char *)data);
+}
+
 int mp_decode(msgpack_unpacked *u, const void *p, size_t len, struct err *err)
 {
     size_t off = 0;
+
+    if (!mp_measure(p, len))
+        return err_set(err, EPROTO, "message: not a whole msgpack value, or too large a one");
     msgpack_unpack_return r = msgpack_unpack_next(u, p, len, &off);
 
     if (r == MSGPACK_UNPACK_NOMEM_ERROR)

@@ -62,6 +62,13 @@ bool mp_as_int(const msgpack_object *o, int64_t *out); /* false: not an int */
 bool mp_is(const msgpack_object *o, const char *text); /* equals this text */
 char *mp_dup(const msgpack_object *o);                 /* NULL if not text/bytes or has NUL */
 
+/* The length of the first value at p, without decoding it. 0: it is not whole,
+ * or nested deeper than MP_DEPTH, or of more than MP_VALUES values: what is
+ * decoded takes 24 bytes a value, however few it takes on the wire. */
+#define MP_DEPTH 32
+#define MP_VALUES (8u * 1024 * 1024)
+size_t mp_measure(const void *p, size_t len);
+
 /* Decode one value that must fill [p, p+len) entirely. The result refers to
  * its own zone and, for text, to p: keep p alive. -1: EPROTO. */
 int mp_decode(msgpack_unpacked *u, const void *p, size_t len, struct err *err);

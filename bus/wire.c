@@ -75,8 +75,8 @@ int wire_unpack(struct wire *w, const void *p, size_t len, size_t *used,
 
     memset(w, 0, sizeof *w);
     msgpack_unpacked_init(&u);
-    msgpack_unpack_return r = msgpack_unpack_next(&u, p, len, &off);
-    if (r != MSGPACK_UNPACK_SUCCESS && r != MSGPACK_UNPACK_EXTRA_BYTES)
+    size_t size = mp_measure(p, len < WIRE_ENVELOPE_MAX ? len : WIRE_ENVELOPE_MAX);
+    if (!size || msgpack_unpack_next(&u, p, size, &off) != MSGPACK_UNPACK_SUCCESS)
         rc = err_set(err, EPROTO, "envelope: not msgpack");
     else if (u.data.type != MSGPACK_OBJECT_ARRAY || u.data.via.array.size < 9)
         rc = err_set(err, EPROTO, "envelope: want a list of at least 9 fields");

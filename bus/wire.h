@@ -8,6 +8,7 @@
 
 #define WIRE_VERSION 1
 #define WIRE_TOPIC_MAX 120
+#define WIRE_ENVELOPE_MAX 4096 /* bytes; ours has less than 400 */
 
 enum wire_kind {
     WIRE_REQUEST = 1,

@@ -1,10 +1,11 @@
 """busclient - the bus from Python, for tests: services' clients and fake agents.
 
-Local() speaks as a local process over RUN/bus, Agent() as a node over tcp with
-CURVE, Events() follows RUN/events. Envelope and payload are doc/wire.md's.
+Local() speaks as a service over RUN/bus, Gate() as any program over RUN/gate,
+Agent() as a node over tcp with CURVE, Events() follows RUN/events. Envelope and payload are doc/wire.md's.
 """
 import os
 import random
+import socket
 import time
 
 import msgpack
@@ -85,6 +86,34 @@ class Local(Peer):
     def __init__(self):
         super().__init__()
         self.sock.connect(f"ipc://{os.environ['CM_RUNDIR']}/bus")
+
+
+class Gate:
+    """uid: what the envelope claims; nobody must believe it."""
+
+    def __init__(self):
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.sock.connect(os.environ["CM_RUNDIR"] + "/gate")
+
+    def call(self, topic, body=None, timeout=8.0, uid=-1):
+        ident = random.getrandbits(62)
+        self.sock.settimeout(timeout)
+        env = [1, REQUEST, topic, ident, 5000, uid, uid, -1, -1, "", ""]
+        self.sock.send(b"\0" + msgpack.packb(env) + msgpack.packb(body, use_bin_type=True))
+        while True:
+            data, fds, _, _ = socket.recv_fds(self.sock, 200000, 4)
+            if not data:
+                raise ConnectionError("the gate has closed the connection")
+            if data[0] == 1:
+                data = b"\0" + os.pread(fds[0], 1 << 27, 0)
+                os.close(fds[0])
+            u = msgpack.Unpacker(raw=False, strict_map_key=False, max_buffer_size=1 << 27)
+            u.feed(data[1:])
+            env, value = u.unpack(), u.unpack()
+            if env[3] == ident:
+                if env[1] == ERROR:
+                    raise Refused(*value[:2])
+                return value
 
 
 class Agent(Peer):

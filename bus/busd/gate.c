@@ -9,6 +9,7 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 #include "bus/busd/busd.h"
@@ -18,6 +19,7 @@
 
 #define QUEUE_MAX (16u * 1024 * 1024)
 #define BATCH 16 /* packets of one client before the others get a turn */
+#define ACCEPT_PAUSE_MS 200
 
 struct waiting {
     struct waiting *next;
@@ -44,6 +46,8 @@ struct gatesrv {
     uint64_t next_id;
     struct client *bucket[1024];
     size_t nsubscribed;
+    size_t user_max; /* connections of one user; root: no limit */
+    int pause_timer;
 };
 
 static void client_drop(struct client *c)
@@ -164,6 +168,38 @@ static void on_client(void *arg, int fd, uint32_t events)
     }
 }
 
+static size_t clients_of(const gatesrv_t *g, uid_t uid)
+{
+    size_t n = 0;
+
+    for (int b = 0; b < 1024; b++)
+        for (const struct client *c = g->bucket[b]; c; c = c->next)
+            n += c->who.uid == uid;
+    return n;
+}
+
+/* One user must not take all descriptors. Counting is only worth it when there
+ * are many. */
+static bool too_many(const gatesrv_t *g, int fd, uid_t uid)
+{
+    if (uid == 0 || (size_t)fd < g->user_max || clients_of(g, uid) < g->user_max)
+        return false;
+    svc_log("warning", "gate: user %u has %zu connections: no more", uid, g->user_max);
+    return true;
+}
+
+static void on_accept(void *arg, int fd, uint32_t events);
+
+static void listen_again(void *arg)
+{
+    gatesrv_t *g = arg;
+    struct err err = { 0 };
+
+    g->pause_timer = 0;
+    if (loop_fd(g->loop, g->listener, EPOLLIN, on_accept, g, &err) < 0)
+        svc_log("error", "gate: %s", err.text);
+}
+
 static void on_accept(void *arg, int fd, uint32_t events)
 {
     gatesrv_t *g = arg;
@@ -173,12 +209,17 @@ static void on_accept(void *arg, int fd, uint32_t events)
     for (int i = 0; i < BATCH; i++) {
         int s = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
         if (s < 0) {
-            if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
-                svc_log("error", "gate: accept: %s", strerror(errno));
+            if (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED)
+                return;
+            /* No descriptors left: who waits is heard when there are some. */
+            svc_log("error", "gate: accept: %s", strerror(errno));
+            loop_fd_del(g->loop, fd);
+            g->pause_timer = loop_timer(g->loop, ACCEPT_PAUSE_MS, false, listen_again, g);
             return;
         }
         struct client *c = calloc(1, sizeof *c);
-        if (!c || getsockopt(s, SOL_SOCKET, SO_PEERCRED, &c->who, &len) < 0) {
+        if (!c || getsockopt(s, SOL_SOCKET, SO_PEERCRED, &c->who, &len) < 0 ||
+            too_many(g, s, c->who.uid)) {
             free(c);
             close(s);
             continue;
@@ -291,6 +332,9 @@ gatesrv_t *gatesrv_create(loop_t *l, busd_t *b, struct err *err)
     g->bus = b;
     /* Ids of an earlier busd must not be met again: its late answers. */
     g->next_id = (uint64_t)wall_ms() << 20;
+    struct rlimit files = { .rlim_cur = 1024 };
+    getrlimit(RLIMIT_NOFILE, &files);
+    g->user_max = files.rlim_cur / 4;
     g->listener = pkt_listen(cm_path(path, "gate"), 0666, err);
     if (g->listener < 0 || fcntl(g->listener, F_SETFL, O_NONBLOCK) < 0 ||
         loop_fd(l, g->listener, EPOLLIN, on_accept, g, err) < 0) {
@@ -309,6 +353,7 @@ void gatesrv_destroy(gatesrv_t **gp)
     for (int b = 0; b < 1024; b++)
         while (g->bucket[b])
             client_drop(g->bucket[b]);
+    loop_timer_del(g->loop, g->pause_timer);
     loop_fd_del(g->loop, g->listener);
     close(g->listener);
     free(g);

@@ -415,7 +415,10 @@ static void dispatch(busd_t *b, char origin, const void *id, size_t id_len, stru
     unsigned char route[ROUTE_MAX + 1];
     const void *body = zmq_msg_data(bodyf);
     size_t len = zmq_msg_size(bodyf);
-    struct service *s = origin == ROUTE_IPC ? service_by_id(b, id, id_len) : NULL;
+    /* A peer may choose its id, so the id of a service that has just died says
+     * nothing about who speaks now. */
+    struct service *s =
+        origin == ROUTE_IPC && trusted(w->uid) ? service_by_id(b, id, id_len) : NULL;
 
     if (id_len >= sizeof route)
         return;
@@ -604,14 +607,14 @@ static void *open_socket(int type, struct err *err)
     return s;
 }
 
-static int bind_ipc(void *sock, const char *name, struct err *err)
+static int bind_ipc(void *sock, const char *name, mode_t mode, struct err *err)
 {
     char endpoint[PATH_MAX + 8];
 
     snprintf(endpoint, sizeof endpoint, "ipc://%s/%s", cm_rundir(), name);
     if (zmq_bind(sock, endpoint) < 0)
         return err_set(err, errno, "%s: %s", endpoint, zmq_strerror(errno));
-    if (chmod(endpoint + 6, 0666) < 0)
+    if (chmod(endpoint + 6, mode) < 0)
         return err_set(err, errno, "%s: %s", endpoint + 6, strerror(errno));
     return 0;
 }
@@ -707,7 +710,10 @@ busd_t *busd_create(loop_t *l, const struct busd_options *o, struct err *err)
     b->instance = b->instance >> 1 | 1;
     if (!(b->local = open_socket(ZMQ_ROUTER, err)) ||
         !(b->events = open_socket(ZMQ_PUB, err)) || open_remote(b, o, err) < 0 ||
-        bind_ipc(b->events, "events", err) < 0 || bind_ipc(b->local, "bus", err) < 0 ||
+        bind_ipc(b->events, "events", 0666, err) < 0 ||
+        /* For services only. ZeroMQ lets a peer choose its id and aborts when two
+         * have the same: nobody who is not trusted may connect to a ROUTER. */
+        bind_ipc(b->local, "bus", 0600, err) < 0 ||
         zloop_add(l, b->local, on_local, b, err) < 0 ||
         !(b->gate = gatesrv_create(l, b, err)))
         busd_destroy(&b);

@@ -95,7 +95,7 @@ def set_(number, **what):
 
 def as_user(uid, gid, groups, code):
     """Run a piece of Python as somebody else, with a client me; its last value."""
-    prog = ("import sys; sys.path.insert(0,'tests'); from busclient import *; me=Local()\n"
+    prog = ("import sys; sys.path.insert(0,'tests'); from busclient import *; me=Gate()\n"
             f"try: print(repr({code}))\nexcept Refused as no: print(repr((no.code, no.text)))")
     out = subprocess.run(["setpriv", f"--reuid={uid}", f"--regid={gid}",
                           f"--groups={groups}" if groups else "--clear-groups",

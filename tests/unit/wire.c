@@ -104,9 +104,41 @@ static void maps(void)
     msgpack_unpacked_destroy(&u);
 }
 
+static void bombs(void)
+{
+    msgpack_unpacked u;
+    struct err err = { 0 };
+    struct wire w;
+    const size_t big = 10u << 20;
+    unsigned char *p = malloc(big);
+
+    msgpack_unpacked_init(&u);
+    memset(p, 0x91, big); /* [[[[[... */
+    ok(mp_decode(&u, p, big, &err) < 0 && err.code == EPROTO, "lists in lists without end");
+    ok(wire_unpack(&w, p, big, NULL, &err) < 0, "nor is that an envelope");
+    memset(p, 0xc0, big);
+    memcpy(p, "\xdd\xff\xff\xff\xff", 5);
+    ok(mp_measure(p, big) == 0, "a list of 2^32-1 items in 10 MB");
+    ok(mp_measure("\xdf\xff\xff\xff\xff", 5) == 0, "a map of as many in 5 bytes");
+    memcpy(p, "\xdd\x00\x90\x00\x00", 5); /* 9,437,184 nils: 226 MB decoded */
+    ok(mp_decode(&u, p, 5 + 0x900000, &err) < 0, "a value that would become very large");
+    memcpy(p, "\xdd\x00\x40\x00\x00", 5);
+    ok(mp_decode(&u, p, 5 + 0x400000, &err) == 0, "four million items are fine");
+    ok(wire_unpack(&w, p, 5 + 0x400000, NULL, &err) < 0, "but are no envelope");
+    memset(p, 0x91, 40);
+    ok(mp_measure(p, 33) == 0 && mp_measure(p, 40) == 0, "33 lists, nothing inside");
+    p[31] = 0xc0;
+    ok(mp_measure(p, 40) == 32, "31 lists and a nil");
+    ok(mp_measure(p, 31) == 0, "cut");
+    ok(mp_measure("", 0) == 0 && mp_measure("\xc1", 1) == 0, "nothing, and what is no value");
+    msgpack_unpacked_destroy(&u);
+    free(p);
+}
+
 int main(void)
 {
     reads_the_sample();
+    bombs();
     reads_what_is_newer();
     refuses();
     maps();
