@@ -256,11 +256,28 @@ void svc_answer(svc_t *s, svc_token *t, const mp_buf *value)
     finish(s, t, WIRE_REPLY, value->b.data, value->b.size);
 }
 
+/* "Try again" is no result: the same id is acted on when it comes again. */
+static void answer_forget(svc_t *s, svc_token *t)
+{
+    struct answer **p;
+
+    if (!t->keep)
+        return;
+    for (p = &s->answers[bucket(t->keep->id)]; *p && *p != t->keep; p = &(*p)->next)
+        ;
+    if (*p)
+        *p = t->keep->next;
+    t->keep->running = NULL; /* it leaves the ring in its turn */
+    t->keep = NULL;
+}
+
 void svc_fail(svc_t *s, svc_token *t, const struct err *err)
 {
     CLEANUP(mp_free) mp_buf m;
 
     mp_init(&m);
+    if (err->code == EAGAIN)
+        answer_forget(s, t);
     mp_array(&m, 2);
     mp_int(&m, err->code ? err->code : EIO);
     mp_str(&m, err->text);

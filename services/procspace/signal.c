@@ -5,6 +5,7 @@
 #include "services/procspace/procspace.h"
 
 #define SIGNAL_MS 10000
+#define AWAY_MS 200 /* an agent that was not there is asked again */
 
 struct forward { /* one signal on its way; the ghost waits for the answer */
     procspace_t *ps;
@@ -13,25 +14,50 @@ struct forward { /* one signal on its way; the ghost waits for the answer */
     int sig;
 };
 
+static void send_again(void *arg)
+{
+    struct forward *f = arg;
+    struct proc *p = proc_find(f->ps, f->pid);
+
+    if (p && p->state == PROC_RUNNING)
+        body_signal(f->ps, p, f->sig);
+    free(f);
+}
+
+/* SIGKILL and SIGSTOP, which nobody would say again. */
+static void keep(const struct forward *f)
+{
+    struct forward *later = malloc(sizeof *later);
+
+    if (!later)
+        return;
+    *later = *f;
+    loop_timer(f->ps->loop, AWAY_MS, false, send_again, later);
+}
+
+/* A node that does not answer now may be back before its grace is over (its
+ * agent may only be restarting): no signal must get lost on the way. */
 static void on_node(void *arg, int node, const msgpack_object *value, const struct err *err)
 {
     struct forward *f = arg;
     CLEANUP(mp_free) mp_buf nil;
+    struct err away;
 
     mp_init(&nil);
-    (void)node;
-    /* A node that does not answer now may be back before its grace is over:
-     * SIGKILL and SIGSTOP must not get lost on the way. */
     struct proc *p = proc_find(f->ps, f->pid);
-    if (!value && err->code == ETIMEDOUT && p && p->state == PROC_RUNNING && !f->token) {
-        body_signal(f->ps, p, f->sig);
+    bool again = !value && p && p->state == PROC_RUNNING &&
+                 (err->code == BE_NODEDOWN || (err->code == ETIMEDOUT && !f->token));
+    if (!f->token) {
+        if (again)
+            keep(f);
         return;
     }
-    if (!f->token)
-        return;
     if (value) {
         mp_nil(&nil);
         svc_answer(f->ps->svc, f->token, &nil);
+    } else if (again) { /* it did not get there, and who sent it repeats it */
+        err_set(&away, EAGAIN, "node %d does not answer now; try again", node);
+        svc_fail(f->ps->svc, f->token, &away);
     } else {
         svc_fail(f->ps->svc, f->token, err);
     }
