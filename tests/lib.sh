@@ -173,7 +173,7 @@ show_logs() {
 sanitizers_content() {
     local name
     for name in ${names[@]+"${names[@]}"}; do
-        ! grep -rhE -A 12 'ERROR: (Address|Leak)Sanitizer|runtime error:' \
+        ! grep -rE -A 12 'ERROR: (Address|Leak)Sanitizer|runtime error:' \
             "/var/log/clustermatic-$name" 2>/dev/null || return 1
     done
 }

@@ -425,6 +425,7 @@ contents_t *contents_create(procspace_t *ps, struct err *err)
     c->todo_last = &c->todo;
     pthread_mutex_init(&c->lock, NULL);
     pthread_cond_init(&c->work, NULL);
+    pthread_cond_init(&c->idle, NULL);
     c->bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (c->bell < 0 || loop_fd(ps->loop, c->bell, EPOLLIN, on_bell, c, err) < 0 ||
         (errno = pthread_create(&c->worker, NULL, worker, c))) {

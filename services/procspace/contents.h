@@ -65,7 +65,9 @@ struct contents {
     struct hash_slot *hashes;
     struct ticket *tickets; /* newest first */
     int listener, port;
-    int connections;
+    int connections; /* threads that serve one */
+    struct connection *serving_now;
+    pthread_cond_t idle; /* connections is 0 */
 };
 
 bool sig_same(const struct file_sig *s, const struct stat *st);

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <openssl/crypto.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,6 +28,7 @@ struct connection {
     int fd;
     manifest_t *m;
     unsigned char key[BULK_KEY];
+    struct connection *next; /* serving_now, with the lock held */
 };
 
 /* With the lock held. */
@@ -130,6 +132,27 @@ static int send_file(bulk_t *b, const struct content_file *f, char *buf, struct 
     return 0;
 }
 
+/* While it stands in serving_now, serve_stop() may cut its connection. */
+static void enter(struct connection *k)
+{
+    pthread_mutex_lock(&k->c->lock);
+    k->next = k->c->serving_now;
+    k->c->serving_now = k;
+    if (k->c->stopping)
+        shutdown(k->fd, SHUT_RDWR);
+    pthread_mutex_unlock(&k->c->lock);
+}
+
+static void leave(struct connection *k)
+{
+    pthread_mutex_lock(&k->c->lock);
+    struct connection **p = &k->c->serving_now;
+    while (*p != k)
+        p = &(*p)->next;
+    *p = k->next;
+    pthread_mutex_unlock(&k->c->lock);
+}
+
 static void *serve(void *arg)
 {
     struct connection *k = arg;
@@ -137,6 +160,8 @@ static void *serve(void *arg)
     struct err err = { 0 };
     unsigned char hash[32];
     char *buf = malloc(CHUNK);
+
+    enter(k);
     bulk_t *b = bulk_server_lookup(k->fd, lookup, k, IDLE_MS, &err);
 
     while (b && buf && bulk_readable(b, IDLE_MS) > 0) {
@@ -149,14 +174,17 @@ static void *serve(void *arg)
         if (send_file(b, wanted(k->m, hash), buf, &err) < 0)
             break;
     }
+    leave(k);
     if (err.code)
         svc_log("warning", "content server: %s", err.text);
     bulk_close(&b);
     manifest_unref(c, &k->m);
     free(buf);
     free(k);
+    OPENSSL_thread_stop(); /* here, since at the end nobody waits for more than this */
     pthread_mutex_lock(&c->lock);
-    c->connections--;
+    if (--c->connections == 0)
+        pthread_cond_signal(&c->idle);
     pthread_mutex_unlock(&c->lock);
     return NULL;
 }
@@ -234,6 +262,12 @@ void serve_stop(contents_t *c)
         pthread_join(c->server, NULL);
         close(c->listener);
     }
+    pthread_mutex_lock(&c->lock);
+    for (const struct connection *k = c->serving_now; k; k = k->next)
+        shutdown(k->fd, SHUT_RDWR);
+    while (c->connections)
+        pthread_cond_wait(&c->idle, &c->lock);
+    pthread_mutex_unlock(&c->lock);
     while (c->tickets) {
         struct ticket *t = c->tickets;
         c->tickets = t->next;
