@@ -66,3 +66,14 @@ $(B)/tests/unit/pkt: $(call objs,tests/unit/pkt.c) $(LIBCM)
 $(B)/tests/unit/svc: LIBS = $(ZMQ_LIBS) $(MP_LIBS)
 $(B)/tests/unit/svc: $(call objs,tests/unit/svc.c) $(LIBBUS) $(LIBCM) | $(LIBEXEC)/busd
 	$(LINK)
+
+unit += $(B)/tests/unit/bpsh_output
+$(B)/tests/unit/bpsh_output: LIBS = $(MP_LIBS)
+$(B)/tests/unit/bpsh_output: $(call objs,tests/unit/bpsh_output.c clients/bpsh/output.c \
+    clients/bpsh/sink.c clients/bpsh/fold.c) $(LIBCM)
+	$(LINK)
+
+unit += $(B)/tests/unit/bpsh_reader
+$(B)/tests/unit/bpsh_reader: LIBS = $(MP_LIBS)
+$(B)/tests/unit/bpsh_reader: $(call objs,tests/unit/bpsh_reader.c clients/bpsh/reader.c) $(LIBCM)
+	$(LINK)
