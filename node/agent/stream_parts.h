@@ -36,6 +36,8 @@ struct stream { /* one ring */
     stream_t *next, *next_bucket, *next_work;
 };
 
+enum { MOANED_OPEN = 1, MOANED_CLOSE = 2 };
+
 struct saved { /* a message about a launch that has not come yet */
     struct saved *next;
     struct stream_msg m;
@@ -49,6 +51,7 @@ struct stream_launch {
     bool known; /* uid is */
     bool added; /* all its streams are here */
     bool opened;
+    uint8_t moaned; /* MOANED_*: a refusal is logged once */
     stream_t *streams;
     struct saved *saved, **saved_end;
     int timer; /* while not known */
@@ -66,6 +69,7 @@ struct streams {
     stream_t *work, **work_end; /* stdout and stderr with something to send */
     stream_launch_t *done, **done_end; /* over, remembered for late questions */
     uint32_t ndone, nunknown;
+    size_t saved; /* bytes */
     int bulk_done; /* eventfd of the bulk threads */
     uint32_t nbulk;
 };

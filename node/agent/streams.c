@@ -16,6 +16,7 @@
 #define UNKNOWN_MS 60000   /* a launch that was asked for may be this late */
 #define UNKNOWN_MAX 4096
 #define UNKNOWN_A_USER 1024 /* root: as many as there are */
+#define SAVED_MAX (64u << 20) /* bytes of what was said about them */
 #define DONE_MAX 1024
 #define OPEN_ENTRY 32      /* bytes a rank in OPEN */
 
@@ -79,6 +80,7 @@ static void forget_saved(stream_launch_t *l)
     while (l->saved) {
         struct saved *v = l->saved;
         l->saved = v->next;
+        l->all->saved -= sizeof *v + v->m.len;
         free(v);
     }
     l->saved_end = &l->saved;
@@ -210,6 +212,7 @@ void streams_added(streams_t *s, uint64_t launch)
     while (v) {
         struct saved *next = v->next;
         about_launch(l, &v->m, v->body);
+        s->saved -= sizeof *v + v->m.len;
         free(v);
         v = next;
     }
@@ -264,8 +267,10 @@ static void on_open(stream_launch_t *l, const struct stream_msg *m, const unsign
     if (m->len != 8 + (uint64_t)n * OPEN_ENTRY)
         return;
     if (uid != l->uid && uid != 0 && l->streams) {
-        svc_log("warning", "user %u asked for the streams of launch %016llx of user %u", uid,
-                (unsigned long long)l->id, l->uid);
+        if (!(l->moaned & MOANED_OPEN))
+            svc_log("warning", "user %u asked for the streams of launch %016llx of user %u", uid,
+                    (unsigned long long)l->id, l->uid);
+        l->moaned |= MOANED_OPEN;
         say_none(s, l->id, STREAM_ALL, STREAM_GONE);
         return;
     }
@@ -303,8 +308,10 @@ static void on_close(stream_launch_t *l, const struct stream_msg *m, const unsig
     uint32_t uid = m->len >= 4 ? get32(body) : 0;
 
     if (uid != l->uid && uid != 0) {
-        svc_log("warning", "user %u wanted to close streams of launch %016llx of user %u", uid,
-                (unsigned long long)l->id, l->uid);
+        if (!(l->moaned & MOANED_CLOSE))
+            svc_log("warning", "user %u wanted to close streams of launch %016llx of user %u",
+                    uid, (unsigned long long)l->id, l->uid);
+        l->moaned |= MOANED_CLOSE;
         return;
     }
     for (stream_t *st = l->streams, *next; st; st = next) {
@@ -371,9 +378,11 @@ static void save(streams_t *s, stream_launch_t *l, const struct stream_msg *m,
     }
     if (m->kind == STREAM_OPEN && m->rank == 0)
         forget_saved(l); /* a newer word of the reader's than what was kept */
-    struct saved *v = malloc(sizeof *v + m->len);
+    size_t size = sizeof(struct saved) + m->len;
+    struct saved *v = s->saved + size <= SAVED_MAX ? malloc(size) : NULL;
     if (!v)
         return;
+    s->saved += size;
     v->next = NULL;
     v->m = *m;
     memcpy(v->body, body, m->len);
