@@ -237,7 +237,7 @@ int output_resume(launch_t *l, const struct stream_msg *m, struct err *err)
         handover_forget(l->io->handover, l, m->rank);
     o->bulk = BULK_NO;
     o->bulk_from = m->offset + BULK_AGAIN;
-    o->next = o->written = m->offset;
+    o->next = o->written = o->acked = m->offset;
     if (m->limit)
         o->want = m->limit;
     uint64_t window = output_window(l);
