@@ -45,7 +45,7 @@ function row(f, k,    out, ratio) {
         return "| " out " | not measured: " reason[f, k] " | | | | |"
     ratio = k != "ours" && (f, "ours") in mid ? times(mid[f, "ours"] / mid[f, k]) : ""
     if (failed[f, k] > 0)
-        out = out " (" failed[f, k] " more runs failed: " failure[f, k] ")"
+        out = out " (runs that failed: " failed[f, k] "; " failure[f, k] ")"
     return "| " out " | " show(low[f, k]) " | " show(mid[f, k]) " | " show(high[f, k]) " | " \
            count[f, k] " | " ratio " |"
 }
