@@ -1,5 +1,6 @@
 /* launch.c - from the node specification to the answer of the launch */
 #include <errno.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -7,6 +8,7 @@
 #include <sys/random.h>
 #include <unistd.h>
 #include "bus/nodespec.h"
+#include "bus/rundir.h"
 #include "clients/bpsh/bpsh.h"
 
 #define RESOLVE_MS 10000
@@ -309,11 +311,21 @@ static void give_up_node(struct bpsh *b, int64_t node)
     }
 }
 
+static bool cluster_gone(void)
+{
+    char path[PATH_MAX];
+
+    return access(cm_path(path, "gate"), F_OK) < 0 && errno == ENOENT;
+}
+
 static void on_looked(void *arg, const msgpack_object *value, const struct err *err)
 {
     struct bpsh *b = arg;
 
-    (void)err;
+    /* Nobody to ask in all that time, and no gate: the cluster was ended. */
+    if (!value && (err->code == ETIMEDOUT || err->code == ECONNREFUSED) && cluster_gone())
+        for (uint32_t i = 0; i < b->procs; i++)
+            give_up_node(b, b->proc[i].node);
     for (uint32_t i = 0; value && value->type == MSGPACK_OBJECT_ARRAY &&
                          i < value->via.array.size; i++) {
         const msgpack_object *o = &value->via.array.ptr[i];

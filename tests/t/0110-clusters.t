@@ -81,9 +81,22 @@ ok 'supervisor killed: status says that no cluster runs' fails_with 'no cluster 
     clustermatic status --name "$one"
 ok 'up ends the remains and starts again' clustermatic up --name "$one" --virtual 2
 ok 'with two nodes' is 2 status "$one" 's["nodes"]["states"]["up"]'
+
+# Programs running: they die with the cluster, their ghosts too, and bpsh ends.
+bpsh 0-1 sleep 1000 </dev/null >/dev/null 2>&1 &
+bpsh=$!
+two_ghosts() { [ "$(pgrep -c -P $bpsh)" = 2 ]; }
+ok 'two programs run' eventually 10 two_ghosts
+ghosts=$(pgrep -P $bpsh | tr '\n' ' ')
 kill -9 "$(cut -d' ' -f1 "$run/svscan")"
 ok 'down works on remains' clustermatic down --name "$one"
 ok 'no process is left' is '' processes_of "$run"
+# shellcheck disable=SC2086 # one word a ghost
+ok 'no ghost either' not kill -0 $ghosts
+bpsh_ended() { ! kill -0 $bpsh; }
+ok 'and bpsh has seen it' eventually 30 bpsh_ended
+kill -KILL $bpsh 2>/dev/null # so that the next line cannot wait for ever
+ok 'as a death by a signal' exits 255 wait $bpsh
 
 same_mounts() { mounts | diff "$tmp/mounts.before" -; }
 ok 'mounts are as before' eventually 5 same_mounts
