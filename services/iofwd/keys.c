@@ -23,6 +23,7 @@ struct keys {
     size_t n;
     uint16_t port; /* from the command line; 0: nodemgr's */
     uint16_t listen; /* what nodemgr said; 0: nothing new */
+    bool known; /* nodemgr has said which keys there are */
     bool asking, ask_more;
     int timer;
 };
@@ -79,11 +80,14 @@ static void ask_again(keys_t *k)
     k->timer = loop_timer(k->io->loop, AGAIN_MS, false, ask, k);
 }
 
-/* Not before the keys are known: an agent that is refused does not come back soon. */
+/* Not before the keys are known: an agent that is refused does not come back
+ * soon. Either answer may be the later one. */
 static void listen_now(keys_t *k)
 {
     struct err err = { 0 };
 
+    if (!k->known)
+        return;
     if (k->listen && nodes_listen(k->io->nodes, k->listen, &err) < 0)
         svc_log("error", "%s", err.text);
     k->listen = 0;
@@ -104,6 +108,7 @@ static void on_keys(void *arg, const msgpack_object *value, const struct err *er
         ask_again(k);
         return;
     }
+    k->known = true;
     listen_now(k);
     if (k->ask_more) {
         k->ask_more = false;
@@ -117,13 +122,17 @@ static void on_config(void *arg, const msgpack_object *value, const struct err *
     struct err e = { 0 };
     int64_t port;
 
-    (void)err; /* the keys are asked for again, and the port with them */
-    if (!value)
+    (void)err; /* that nodemgr is not there yet is no news */
+    if (!value) {
+        ask_again(k);
         return;
-    if (mp_get_int(value, "port", 1, 65535 - CM_PORT_CONTENT, &port, &e) < 0)
+    }
+    if (mp_get_int(value, "port", 1, 65535 - CM_PORT_CONTENT, &port, &e) < 0) {
         svc_log("error", "%s", e.text);
-    else
-        k->listen = (uint16_t)(port + CM_PORT_STREAMS);
+        return;
+    }
+    k->listen = (uint16_t)(port + CM_PORT_STREAMS);
+    listen_now(k);
 }
 
 static void ask(void *arg)
