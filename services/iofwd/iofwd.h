@@ -8,6 +8,7 @@
  *   launch.c   one launch of one reader: its ranks, its nodes, its life
  *   output.c   stdout and stderr, from nodes to the reader
  *   input.c    stdin, from the reader to all nodes, answers folded
+ *   closing.c  what the reader wants no more of, until the nodes know
  *   handover.c a bulk stream leaves for a connection of its own
  *   methods.c  what can be asked over the bus
  */
@@ -35,6 +36,7 @@ typedef struct readers readers_t;
 typedef struct reader reader_t;
 typedef struct launches launches_t;
 typedef struct launch launch_t;
+typedef struct closings closings_t;
 typedef struct handover handover_t;
 
 struct iofwd {
@@ -44,6 +46,7 @@ struct iofwd {
     nodes_t *nodes;
     readers_t *readers;
     launches_t *launches;
+    closings_t *closings;
     handover_t *handover;
 };
 
@@ -105,14 +108,14 @@ struct out { /* stdout or stderr of one rank */
 struct rank {
     int32_t node;
     uint32_t at; /* its lnode */
-    bool closed; /* by the reader: takes no stdin */
+    uint8_t closed; /* by the reader: 1 << fd */
     struct out out[2];
 };
 
 struct lnode { /* a node of a launch */
     int node;
     uint32_t first, count; /* its ranks: launch->by_node[first..] */
-    uint32_t open;         /* ranks not closed by the reader */
+    uint32_t open;         /* ranks whose stdin the reader has not closed */
     bool none;             /* nothing of the launch is there (any more) */
     bool opened;           /* OPEN was sent */
     char space[64];        /* ... into this process space; "" not known */
@@ -134,6 +137,7 @@ struct launch {
     uint32_t *starved;     /* streams with OUT_STARVED: rank * 2 + (fd - 1) */
     size_t nstarved, starved_room;
     uint64_t relayed; /* bytes to the reader */
+    uint8_t closed;   /* for all ranks: 1 << fd */
     /* stdin as the reader sees it */
     uint64_t in_acked, in_limit, in_sent;
     bool in_eof_sent, in_told_eof, in_told_gone;
@@ -181,6 +185,14 @@ void output_room(launch_t *l);
 int input_data(launch_t *l, const struct stream_msg *m, zmq_msg_t *body, struct err *err);
 void input_answer(launch_t *l, struct lnode *n, const struct stream_msg *m);
 void input_fold(launch_t *l); /* tell the reader what has changed */
+
+/* ---- closing.c ---- */
+closings_t *closings_create(struct iofwd *io, struct err *err);
+void closings_destroy(closings_t **c);
+int closing_from_reader(launch_t *l, const struct stream_msg *m, struct err *err);
+void closing_goodbye(launch_t *l);                  /* its reader is gone */
+void closing_reopen(launch_t *l, struct lnode *at); /* after OPEN */
+void closing_node_here(closings_t *c, int node);    /* on a new connection */
 
 /* ---- handover.c ---- */
 handover_t *handover_create(struct iofwd *io, struct err *err);

@@ -16,20 +16,11 @@
 #define OPEN_ENTRY 28       /* bytes a rank in a reader's OPEN */
 #define NODE_ENTRY 32       /* ... in an OPEN to a node */
 #define NODE_ENTRIES ((STREAM_BODY_MAX - 8) / NODE_ENTRY)
-#define GOODBYES_MAX 65536
-
-struct goodbye { /* CLOSE for a node that was away when its reader went */
-    uint64_t launch;
-    uint32_t uid;
-    int node;
-};
 
 struct launches {
     struct iofwd *io;
     launch_t *bucket[BUCKETS];
     uint32_t n;
-    struct goodbye *goodbye;
-    size_t goodbyes;
 };
 
 static uint32_t get32(const unsigned char *p)
@@ -125,7 +116,6 @@ void launches_destroy(launches_t **lsp)
     if (!ls)
         return;
     launches_each(ls, free_one, NULL);
-    free(ls->goodbye);
     free(ls);
     *lsp = NULL;
 }
@@ -230,6 +220,7 @@ static void open_node(launch_t *l, struct lnode *at)
                   again ? 0 : window);
     /* The first time all streams have the same credit; later each its own. */
     output_reopen(l, at, again);
+    closing_reopen(l, at);
 }
 
 /* ---- OPEN from a reader ---- */
@@ -319,38 +310,6 @@ int launch_open(struct iofwd *io, reader_t *r, const struct stream_msg *m,
 
 /* ---- the end ---- */
 
-/* The node compares uid with its launch's: whoever wants to close streams has
- * not necessarily been let in to read them. */
-static void send_close(struct iofwd *io, int node, uint32_t uid, struct stream_msg *m)
-{
-    unsigned char body[4];
-
-    put32(body, uid);
-    nodes_send(io->nodes, node, m, body, sizeof body);
-}
-
-static void remember_goodbye(launches_t *ls, const struct goodbye *g)
-{
-    if (ls->goodbyes == GOODBYES_MAX) /* the oldest has waited long enough */
-        memmove(ls->goodbye, ls->goodbye + 1, --ls->goodbyes * sizeof *ls->goodbye);
-    struct goodbye *p = realloc(ls->goodbye, (ls->goodbyes + 1) * sizeof *p);
-    if (!p)
-        return;
-    ls->goodbye = p;
-    p[ls->goodbyes++] = *g;
-}
-
-static void say_goodbye(launches_t *ls, const struct goodbye *g)
-{
-    struct stream_msg m = { .kind = STREAM_CLOSE, .flags = STREAM_GONE, .rank = STREAM_ALL,
-                            .launch = g->launch };
-
-    send_close(ls->io, g->node, g->uid, &m);
-    /* Sending is how we learn that it is away. */
-    if (!nodes_connected(ls->io->nodes, g->node))
-        remember_goodbye(ls, g);
-}
-
 void launch_end(launch_t *l, bool tell)
 {
     launches_t *ls = l->io->launches;
@@ -361,9 +320,8 @@ void launch_end(launch_t *l, bool tell)
     *at = l->next;
     ls->n--;
     handover_forget(l->io->handover, l, STREAM_ALL);
-    for (uint32_t i = 0; tell && i < l->nnodes; i++)
-        if (!l->lnode[i].none)
-            say_goodbye(ls, &(struct goodbye){ l->id, l->uid, l->lnode[i].node });
+    if (tell)
+        closing_goodbye(l);
     launch_free(l);
 }
 
@@ -401,45 +359,6 @@ void launch_reader_lost(launch_t *l, int pidfd)
 
 /* ---- from the reader ---- */
 
-static void close_rank(launch_t *l, const struct stream_msg *m)
-{
-    struct rank *r = &l->rank[m->rank];
-    struct stream_msg out = { .kind = STREAM_CLOSE, .fd = m->fd, .rank = m->rank,
-                              .launch = l->id, .flags = m->flags & STREAM_GONE };
-
-    if (r->node < 0)
-        return;
-    struct lnode *at = &l->lnode[r->at];
-    send_close(l->io, r->node, l->uid, &out);
-    if ((m->fd != 0 && !(m->flags & STREAM_GONE)) || r->closed)
-        return;
-    r->closed = true;
-    if (--at->open == 0) {
-        at->gone = at->answered = true;
-        input_fold(l);
-    }
-}
-
-static int on_close(launch_t *l, const struct stream_msg *m, struct err *err)
-{
-    if (m->rank != STREAM_ALL) {
-        if (m->rank >= l->nranks)
-            return err_set(err, EPROTO, "CLOSE: rank %u of %u", m->rank, l->nranks);
-        close_rank(l, m);
-        return 0;
-    }
-    if (m->flags & STREAM_GONE) {
-        reader_set_launch(l->reader, NULL);
-        launch_end(l, true);
-        return 0;
-    }
-    struct stream_msg out = { .kind = STREAM_CLOSE, .fd = m->fd, .rank = STREAM_ALL,
-                              .launch = l->id };
-    for (uint32_t i = 0; i < l->nnodes; i++)
-        send_close(l->io, l->lnode[i].node, l->uid, &out);
-    return 0;
-}
-
 int launch_from_reader(launch_t *l, const struct stream_msg *m, zmq_msg_t *body, struct err *err)
 {
     if (m->launch != l->id)
@@ -452,7 +371,7 @@ int launch_from_reader(launch_t *l, const struct stream_msg *m, zmq_msg_t *body,
     case STREAM_DATA: return input_data(l, m, body, err);
     case STREAM_CREDIT: return output_credit(l, m, err);
     case STREAM_RESUME: return output_resume(l, m, err);
-    case STREAM_CLOSE: return on_close(l, m, err);
+    case STREAM_CLOSE: return closing_from_reader(l, m, err);
     default: return err_set(err, EPROTO, "message of kind %d from a reader", m->kind);
     }
 }
@@ -533,21 +452,9 @@ static void node_here(void *arg, launch_t *l)
 
 void launches_node_here(launches_t *ls, int node, const char *space, bool fresh)
 {
-    struct here h = { node, space, fresh };
-    size_t kept = 0, n = ls->goodbyes;
-
-    launches_each(ls, node_here, &h);
-    ls->goodbyes = 0;
-    for (size_t i = 0; i < n; i++) {
-        struct goodbye g = ls->goodbye[i];
-        if (g.node != node)
-            ls->goodbye[kept++] = g;
-        else if (!launches_find(ls, g.launch))
-            send_close(ls->io, node, g.uid,
-                       &(struct stream_msg){ .kind = STREAM_CLOSE, .flags = STREAM_GONE,
-                                             .rank = STREAM_ALL, .launch = g.launch });
-    }
-    ls->goodbyes = kept;
+    launches_each(ls, node_here, &(struct here){ node, space, fresh });
+    if (fresh)
+        closing_node_here(ls->io->closings, node);
 }
 
 static void node_lost(void *arg, launch_t *l)

@@ -65,6 +65,7 @@ static int open_all(struct iofwd *io, uint16_t port, struct err *err)
         return -1;
     io->svc = svc_create(io->loop, "iofwd", iofwd_methods, io, err);
     if (!io->svc || !(io->launches = launches_create(io, err)) ||
+        !(io->closings = closings_create(io, err)) ||
         !(io->handover = handover_create(io, err)) ||
         !(io->nodes = nodes_create(io, keys.secret_key, err)) ||
         !(io->readers = readers_create(io, err)) || !(io->keys = keys_create(io, port, err)))
@@ -79,6 +80,7 @@ static void close_all(struct iofwd *io)
     readers_destroy(&io->readers);
     nodes_destroy(&io->nodes);
     handover_destroy(&io->handover);
+    closings_destroy(&io->closings);
     launches_destroy(&io->launches);
     svc_destroy(&io->svc);
     loop_destroy(&io->loop);
