@@ -246,7 +246,6 @@ int output_resume(launch_t *l, const struct stream_msg *m, struct err *err)
     resume_node(l, m->rank, m->fd);
     /* What came by the bulk channel may be acknowledged nowhere else: the node's
      * ring would stay full of it. */
-    o->acked = m->offset;
     output_credit_node(l, m->rank, m->fd, 0);
     return 0;
 }
