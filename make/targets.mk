@@ -35,6 +35,7 @@ check: check-deps
 	@$(SUBMAKE) -s run-tests
 units: $(unit) $(bench_bins)
 run-tests:
+	@for t in $(T); do [ -x $$t ] || { echo "$$t: not executable: chmod +x"; exit 1; }; done
 	@CM_BUILD=$(B) CM_SAN=$(SAN) prove --timer -e '' $(T)
 
 # gcc's analyzer. Three of its checks lose track of lists and growing arrays and cry
