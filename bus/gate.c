@@ -12,6 +12,7 @@
 #include "bus/rundir.h"
 
 #define RETRY_MS 50      /* between looks for a gate or a service that is away */
+#define RESEND_MS 1000 /* a request without an answer is sent again */
 #define NOTICE_MS 2000   /* then a person at a terminal is told what is waited for */
 #define MAX_PREFIXES 8
 
@@ -227,7 +228,7 @@ static void service_of(const char *topic, char *out, size_t room)
 int gate_call(gate_t *g, const char *topic, const mp_buf *body, int timeout_ms,
               msgpack_unpacked *reply, struct err *err)
 {
-    int64_t start = now_ms(), end = start + timeout_ms;
+    int64_t start = now_ms(), end = start + timeout_ms, sent_at = 0;
     uint64_t id = 0;
     bool sent = false;
     char service[WIRE_TOPIC_MAX + 1];
@@ -250,6 +251,7 @@ int gate_call(gate_t *g, const char *topic, const mp_buf *body, int timeout_ms,
                 continue;
             }
             sent = true;
+            sent_at = now_ms();
         }
         struct gate_msg m;
         int slice = left > 500 ? 500 : (int)left;
@@ -264,6 +266,8 @@ int gate_call(gate_t *g, const char *topic, const mp_buf *body, int timeout_ms,
         if (n == 0) {
             if (now_ms() - start >= NOTICE_MS)
                 notice(g, service);
+            /* It may have died with our request: the same id is no second one. */
+            sent = now_ms() - sent_at < RESEND_MS;
             continue;
         }
         bool ours = m.w.id == id && (m.w.kind == WIRE_REPLY || m.w.kind == WIRE_ERROR);

@@ -7,6 +7,8 @@
 
 #define RETRY_MS 50      /* between looks for a bus or a service that is away */
 #define ABSENT_MS 5000   /* a service may take this long to be restarted */
+#define RESEND_FIRST_MS 1000 /* a service may have died with the request: it is */
+#define RESEND_LAST_MS 8000  /* sent again, which under the same id does no harm */
 
 struct call {
     struct call *next;
@@ -17,6 +19,8 @@ struct call {
     int64_t began, deadline;
     int timer; /* the deadline */
     int again; /* another try is due */
+    int resend_ms;
+    int64_t refused_first, refused_last; /* busd: not running */
     calls_fn *cb;
     void *arg;
 };
@@ -62,6 +66,14 @@ static void gate_lost(calls_t *c)
         c->timer = loop_timer(c->loop, RETRY_MS, false, on_reopen, c);
 }
 
+static void on_again(void *arg);
+
+static void again_in(struct call *k, int ms)
+{
+    loop_timer_del(k->calls->loop, k->again);
+    k->again = loop_timer(k->calls->loop, ms, false, on_again, k);
+}
+
 static void call_send(struct call *k)
 {
     struct err err = { 0 };
@@ -69,8 +81,12 @@ static void call_send(struct call *k)
 
     if (k->calls->fd < 0 || left <= 0)
         return; /* on_reopen() or the deadline sees to it */
-    if (gate_send(k->calls->gate, k->topic, &k->body, (int)left, &k->id, &err) == 0)
+    if (gate_send(k->calls->gate, k->topic, &k->body, (int)left, &k->id, &err) == 0) {
+        again_in(k, k->resend_ms);
+        if ((k->resend_ms *= 2) > RESEND_LAST_MS)
+            k->resend_ms = RESEND_LAST_MS;
         return;
+    }
     if (err.code == EMSGSIZE) {
         err_prefix(&err, "%s", k->topic);
         call_end(k, NULL, &err);
@@ -115,6 +131,20 @@ static void on_reopen(void *arg)
     }
 }
 
+static bool wait_for_restart(struct call *k)
+{
+    int64_t now = now_ms();
+
+    if (now - k->refused_last > ABSENT_MS)
+        k->refused_first = now;
+    k->refused_last = now;
+    if (now - k->refused_first >= ABSENT_MS)
+        return false;
+    again_in(k, RETRY_MS);
+    k->resend_ms = RESEND_FIRST_MS;
+    return true;
+}
+
 static void on_error(struct call *k, const msgpack_object *o)
 {
     struct err err = { 0 };
@@ -127,11 +157,8 @@ static void on_error(struct call *k, const msgpack_object *o)
         return;
     }
     /* busd's word that the service is not running: it is being restarted. */
-    if (code == ECONNREFUSED && now_ms() - k->began < ABSENT_MS) {
-        if (!k->again)
-            k->again = loop_timer(k->calls->loop, RETRY_MS, false, on_again, k);
+    if (code == ECONNREFUSED && wait_for_restart(k))
         return;
-    }
     CLEANUP(cleanup_free) char *text = mp_dup(&o->via.array.ptr[1]);
     err_set(&err, (int)code, "%s", text ? text : err_name((int)code));
     call_end(k, NULL, &err);
@@ -218,6 +245,7 @@ int calls_start(calls_t *c, const char *topic, const mp_buf *body, int timeout_m
     k->began = now_ms();
     k->deadline = k->began + timeout_ms;
     k->timer = loop_timer(c->loop, timeout_ms, false, on_deadline, k);
+    k->resend_ms = RESEND_FIRST_MS;
     k->cb = cb;
     k->arg = arg;
     k->next = c->first;
