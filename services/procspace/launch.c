@@ -14,6 +14,8 @@
 
 #define MAX_RANKS 1000000
 #define CHECK_MS 10000
+#define AGAIN_MS 100
+#define PATIENCE_MS 3000
 #define MARGIN_MS 500 /* our answer leaves this long before the asker gives up */
 
 struct failed {
@@ -40,6 +42,8 @@ struct starting { /* a launch on its way */
     struct failed *failed;
     size_t nfailed;
     int64_t end;
+    nodelist_t again; /* whose agents are being restarted */
+    int64_t patience; /* until when they are waited for */
 };
 
 static void starting_free(struct starting *s)
@@ -49,6 +53,7 @@ static void starting_free(struct starting *s)
     for (size_t i = 0; i < s->nfailed; i++)
         free(s->failed[i].text);
     free(s->failed);
+    nodelist_free(&s->again);
     free(s->node);
     free(s->pid);
     free(s->out);
@@ -120,6 +125,9 @@ static void on_node(void *arg, int node, const msgpack_object *value, const stru
     struct starting *s = arg;
     const msgpack_object_array *failed;
 
+    if (!value && err->code == BE_NODEDOWN && now_ms() < s->patience &&
+        nodelist_add(&s->again, node) == 0)
+        return;
     if (!value) { /* the node as a whole */
         for (uint32_t r = 0; r < s->ranks; r++)
             if (s->node[r] == node && !s->out[r])
@@ -141,7 +149,29 @@ static void on_node(void *arg, int node, const msgpack_object *value, const stru
     }
 }
 
-static void on_nodes_done(void *arg) { finish(arg); }
+static void ask_nodes(struct starting *s, const int *nodes, int n);
+
+static void ask_again(void *arg)
+{
+    struct starting *s = arg;
+    nodelist_t l = s->again;
+
+    nodelist_init(&s->again);
+    ask_nodes(s, l.node, (int)l.n);
+    nodelist_free(&l);
+}
+
+/* nodemgr has just said that the node is there, busd that it is not: its agent
+ * is being restarted, and takes the launch in a moment. */
+static void on_nodes_done(void *arg)
+{
+    struct starting *s = arg;
+
+    if (s->again.n)
+        loop_timer(s->ps->loop, AGAIN_MS, false, ask_again, s);
+    else
+        finish(s);
+}
 
 static bool ours_to_say(const msgpack_object *key)
 {
@@ -183,9 +213,19 @@ static int compare_int(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static void to_nodes(struct starting *s)
+static void ask_nodes(struct starting *s, const int *nodes, int n)
 {
     CLEANUP(mp_free) mp_buf m;
+    int64_t left = s->end - now_ms();
+
+    mp_init(&m);
+    pack_launch(s, &m);
+    svc_call_nodes(s->ps->svc, nodes, n, "launch", &m, left > 1000 ? (int)left : 1000,
+                   on_node, on_nodes_done, s);
+}
+
+static void to_nodes(struct starting *s)
+{
     CLEANUP(cleanup_free) int *nodes = malloc((s->ranks + 1) * sizeof *nodes);
     int n = 0, k = 0;
 
@@ -198,14 +238,11 @@ static void to_nodes(struct starting *s)
     for (int i = 0; i < n; i++)
         if (i == 0 || nodes[i] != nodes[i - 1])
             nodes[k++] = nodes[i];
-    mp_init(&m);
+    s->patience = now_ms() + PATIENCE_MS;
     if (k)
-        pack_launch(s, &m);
+        ask_nodes(s, nodes, k);
     else
-        mp_nil(&m); /* nobody is asked; and there may be no manifest to pack */
-    int64_t left = s->end - now_ms();
-    svc_call_nodes(s->ps->svc, nodes, k, "launch", &m, left > 1000 ? (int)left : 1000,
-                   on_node, on_nodes_done, s);
+        finish(s); /* nobody to ask; and there may be no manifest */
 }
 
 /* --- second: both answers are here --- */
