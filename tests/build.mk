@@ -1,0 +1,5 @@
+# What the integration tests start on nodes. Without the sanitizers: it dies on purpose.
+$(B)/tests/body: tests/body.c
+	@mkdir -p $(@D)
+	$(CC) -std=gnu11 -O2 -g -Wall -Wextra -Werror -Wshadow -D_GNU_SOURCE -o $@ $<
+units: $(B)/tests/body
