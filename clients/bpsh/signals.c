@@ -67,7 +67,10 @@ static void take(struct bpsh *b, const struct signalfd_siginfo *si)
         return;
     }
     if (!from_terminal(si)) {
-        procs_kill(b, sig);
+        if (b->alive)
+            procs_kill(b, sig);
+        else
+            leave(b, -sig); /* only their streams are still awaited */
         return;
     }
     if (sig == SIGINT || sig == SIGQUIT) {
