@@ -4,8 +4,9 @@
  *                        ends. TERM: end with 42. HUP, USR1, USR2: say so. A
  *                        real-time signal: say its number, value and sender.
  *   body deaf            the same, but INT, QUIT and TERM are ignored
- *   body exit STATUS     end with it
- *   body die SIGNAL      by its default action
+ *   body exit STATUS     end with it; STATUS may be the word rank
+ *   body die SIGNAL      by its default action; SIGNAL may be the word rank;
+ *                        98 if it does not kill
  *   body burn MS         that much processor time
  *   body queue PID SIGNAL VALUE   send a signal with a value
  *   body wstatus CMD...  run CMD; print its wait status, as wait() gives it
@@ -72,6 +73,8 @@ static int die(int sig)
     struct rlimit none = { 0, 0 };
     sigset_t all;
 
+    if (sig == SIGSTOP || sig == SIGTSTP || sig == SIGTTIN || sig == SIGTTOU)
+        return 98;
     if (!getenv("CM_TEST_CORE"))
         setrlimit(RLIMIT_CORE, &none);
     signal(sig, SIG_DFL);
@@ -106,8 +109,11 @@ static int wstatus(char **argv)
 int main(int argc, char **argv)
 {
     const char *what = argc > 1 ? argv[1] : "";
+    const char *rank = getenv("BPROC_RANK");
     int n = argc > 2 ? atoi(argv[2]) : 0;
 
+    if (argc > 2 && rank && strcmp(argv[2], "rank") == 0)
+        n = atoi(rank);
     if (strcmp(what, "wait") == 0)
         return wait_for_end(0);
     if (strcmp(what, "deaf") == 0)

@@ -68,9 +68,10 @@ char *command_find(const char *name, struct err *err)
         char *path = absolute(list, n, name);
         if (path && runnable(path, &why))
             return path;
-        free(path);
-        if (first == ENOENT && why == EACCES)
+        /* Found, but not to be run. A folder closed to us is none of that. */
+        if (path && first == ENOENT && why == EACCES && access(path, F_OK) == 0)
             first = why;
+        free(path);
         if (!list[n])
             break;
         list += n + 1;

@@ -137,7 +137,7 @@ int launch_resolve(struct bpsh *b, gate_t **gate, struct err *err)
 static bool is_exec_error(int code)
 {
     return code == ENOENT || code == EACCES || code == ENOEXEC || code == ENOTDIR ||
-           code == EISDIR || code == ELOOP || code == ELIBBAD;
+           code == EISDIR || code == ELOOP || code == ELIBBAD || code == ELIBACC;
 }
 
 void launch_failure(struct bpsh *b, struct proc *p, int code, const char *text)

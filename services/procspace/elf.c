@@ -16,6 +16,14 @@
 #include <unistd.h>
 #include "services/procspace/procspace.h"
 
+#if defined(__x86_64__)
+#define OUR_MACHINE EM_X86_64
+#elif defined(__aarch64__)
+#define OUR_MACHINE EM_AARCH64
+#else
+#error "which e_machine do programs of this machine have?"
+#endif
+
 #define MAX_FILES 512
 #define MAX_SCRIPTS 4 /* interpreters of interpreters, as the kernel has it */
 
@@ -286,7 +294,8 @@ static int one_elf(struct object *o, const char *path, const char *library_path,
 
     if (!eh || memcmp(eh->e_ident, ELFMAG, SELFMAG) != 0)
         return err_set(err, ENOEXEC, "%s: neither a program nor a script with #!", path);
-    if (eh->e_ident[EI_CLASS] != ELFCLASS64 || eh->e_ident[EI_DATA] != ELFDATA2LSB)
+    if (eh->e_ident[EI_CLASS] != ELFCLASS64 || eh->e_ident[EI_DATA] != ELFDATA2LSB ||
+        eh->e_machine != OUR_MACHINE)
         return err_set(err, ENOEXEC, "%s: not a 64-bit program of this machine's kind", path);
     if (eh->e_phentsize != sizeof(Elf64_Phdr))
         return err_set(err, ENOEXEC, "%s: damaged (program headers)", path);
