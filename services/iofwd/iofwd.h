@@ -118,6 +118,7 @@ struct lnode { /* a node of a launch */
     uint32_t open;         /* ranks whose stdin the reader has not closed */
     bool none;             /* nothing of the launch is there (any more) */
     bool opened;           /* OPEN was sent */
+    bool heard;            /* and the node has said something: it has the launch */
     char space[64];        /* ... into this process space; "" not known */
     /* stdin */
     bool answered, gone, eof;

@@ -205,7 +205,9 @@ static void open_part(launch_t *l, struct lnode *at, uint32_t from, uint32_t n, 
 
 static void open_node(launch_t *l, struct lnode *at)
 {
-    bool again = at->opened;
+    /* A node that may not have the launch yet keeps OPEN for it, and nothing
+     * else: then its credit must be in there. */
+    bool again = at->opened && at->heard;
     uint64_t window = output_window(l);
 
     if (!nodes_connected(l->io->nodes, at->node))
@@ -418,6 +420,7 @@ void launch_from_node(launch_t *l, int node, const struct stream_msg *m, zmq_msg
         return;
     if (!all && (m->rank >= l->nranks || l->rank[m->rank].node != node))
         return;
+    at->heard = true;
     if (m->kind == STREAM_DATA && m->fd != 0 && !all) {
         output_data(l, m, body);
     } else if ((m->kind == STREAM_CREDIT || m->kind == STREAM_RESUME) && m->fd == 0) {
