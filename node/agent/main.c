@@ -64,6 +64,7 @@ const struct svc_method agent_methods[] = {
     { "node.*.launch", on_launch, SVC_ADMIN | SVC_CHANGES },
     { "node.*.signal", on_signal, SVC_ADMIN | SVC_CHANGES },
     { "node.*.end_launch", on_end_launch, SVC_ADMIN | SVC_CHANGES },
+    { "node.*.hangup", on_hangup, SVC_ADMIN | SVC_CHANGES },
     { "node.*.procs", on_procs, SVC_ADMIN },
     { "node.*.ps", on_ps, SVC_ADMIN },
     { "node.*.control", on_control, SVC_ADMIN | SVC_CHANGES },

@@ -324,6 +324,16 @@ static void on_close(stream_launch_t *l, const struct stream_msg *m, const unsig
         l->opened = false;
 }
 
+void streams_hangup(streams_t *s, uint64_t launch)
+{
+    stream_launch_t *l = launch_find(s, launch);
+
+    for (stream_t *st = l ? l->streams : NULL, *next; st; st = next) {
+        next = st->next;
+        close_stream(s, st);
+    }
+}
+
 static void about_launch(stream_launch_t *l, const struct stream_msg *m,
                          const unsigned char *body)
 {

@@ -23,6 +23,8 @@ void streams_add(streams_t *s, uint64_t launch, uint32_t uid, uint32_t rank, int
 void streams_added(streams_t *s, uint64_t launch);
 /* bpinit rang the bell: some rings have dirty_for_agent set. */
 void streams_changed(streams_t *s);
+/* The reader of a launch is dead: its pipes are closed as if it had said CLOSE. */
+void streams_hangup(streams_t *s, uint64_t launch);
 /* bpinit is gone: the arena of all rings is unmapped when this returns; forget
  * them, having stopped every thread that touches them. */
 void streams_lost(streams_t *s);

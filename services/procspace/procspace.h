@@ -46,6 +46,7 @@ struct launch {
     uint64_t id;
     int64_t uid, gid;
     pid_t owner;
+    int owner_fd, owner_timer; /* owner.c */
     char *argv0;
     struct proc **rank; /* NULL: never started */
     uint32_t ranks, running;
@@ -97,6 +98,10 @@ void proc_set_rank(struct proc *p, uint32_t rank);
 /* Nothing of it runs (any more): publish, keep the result for a while. */
 void launch_over(procspace_t *ps, struct launch *l);
 struct node_space *node_space(procspace_t *ps, int node);
+
+/* --- owner.c --- */
+void owner_watch(struct launch *l);
+void owner_forget(struct launch *l);
 
 /* --- launch.c --- */
 int on_launch(void *self, struct svc_req *req, struct err *err);

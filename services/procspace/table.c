@@ -125,6 +125,7 @@ struct launch *launch_add(procspace_t *ps, uint64_t id, uint32_t ranks, int64_t 
     struct launch **bucket = &ps->launch[(id ^ id >> 24) % LAUNCH_BUCKETS];
     l->next = *bucket;
     *bucket = l;
+    owner_watch(l);
     return l;
 }
 
@@ -161,6 +162,7 @@ static void launch_free(procspace_t *ps, struct launch *l)
 
     if (*link == l)
         *link = l->next;
+    owner_forget(l);
     for (uint32_t i = 0; i < l->ranks; i++)
         if (l->rank[i]) {
             proc_forget(ps, l->rank[i]);
@@ -176,6 +178,7 @@ void launch_over(procspace_t *ps, struct launch *l)
     CLEANUP(mp_free) mp_buf m;
 
     l->ended = wall_ms();
+    owner_forget(l);
     mp_init(&m);
     mp_map(&m, 4);
     mp_kuint(&m, "launch", l->id);
