@@ -48,5 +48,7 @@ for script in $(git ls-files '*.py'); do
     ok "$script compiles" python3 -c 'import ast, sys; ast.parse(open(sys.argv[1]).read())' "$script"
 done
 ok 'no banned function is called' no_banned
+cleanups() { git ls-files -z '*.c' | xargs -0 tests/lint-cleanup.py; }
+ok 'no buffer is freed before it is set up' cleanups
 ok 'no source file has grown too long' short_files
 done_testing
