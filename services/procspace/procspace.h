@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
+#include "bus/elf.h"
 #include "bus/err.h"
 #include "bus/loop.h"
 #include "bus/mp.h"
@@ -155,16 +156,6 @@ int identity_of(const struct wire *w, struct identity *id, struct err *err);
 void identity_free(struct identity *id);
 int as_user(const struct identity *id, struct err *err); /* then as_self() */
 void as_self(void);
-
-/* --- elf.c: which files a program needs --- */
-struct file_list {
-    char **path; /* first: the program */
-    size_t n;
-};
-/* Errors name the file and what is wrong (ENOENT, EACCES, ENOEXEC, ELIBACC). */
-int elf_needs(const char *path, const char *library_path, struct file_list *out,
-              struct err *err);
-void file_list_free(struct file_list *l);
 
 /* --- contents.c: manifests, hashes, and the server that agents fetch from --- */
 contents_t *contents_create(procspace_t *ps, struct err *err);

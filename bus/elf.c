@@ -4,17 +4,19 @@
  * caller's LD_LIBRARY_PATH, RUNPATH, /etc/ld.so.cache, /lib, /usr/lib. Runs
  * with the user's file access, so nothing is read that he could not read.
  */
+#include "bus/elf.h"
 #include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include "services/procspace/procspace.h"
 
 #if defined(__x86_64__)
 #define OUR_MACHINE EM_X86_64
@@ -287,22 +289,39 @@ static int script(const struct object *o, const char *path, char *interp, struct
     return 1;
 }
 
+/* The program headers of a file that this machine's loader takes; NULL: *err. */
+static const Elf64_Phdr *headers(const struct object *o, const char *path, unsigned *n,
+                                 struct err *err)
+{
+    const Elf64_Ehdr *eh = at(o, 0, sizeof *eh);
+    const Elf64_Phdr *ph = NULL;
+
+    if (!eh || memcmp(eh->e_ident, ELFMAG, SELFMAG) != 0)
+        err_set(err, ENOEXEC, "%s: neither a program nor a script with #!", path);
+    else if (eh->e_ident[EI_CLASS] != ELFCLASS64 || eh->e_ident[EI_DATA] != ELFDATA2LSB ||
+             eh->e_machine != OUR_MACHINE)
+        err_set(err, ENOEXEC, "%s: not a 64-bit program of this machine's kind", path);
+    else if (eh->e_phentsize != sizeof(Elf64_Phdr) ||
+             !(ph = at(o, eh->e_phoff, (uint64_t)eh->e_phnum * sizeof *ph)) ||
+             (uintptr_t)ph % 8)
+        err_set(err, ENOEXEC, "%s: damaged (program headers)", path);
+    else {
+        *n = eh->e_phnum;
+        return ph;
+    }
+    return NULL;
+}
+
 static int one_elf(struct object *o, const char *path, const char *library_path,
                    struct file_list *out, struct err *err)
 {
     const Elf64_Ehdr *eh = at(o, 0, sizeof *eh);
+    unsigned n = 0;
+    const Elf64_Phdr *ph = headers(o, path, &n, err);
 
-    if (!eh || memcmp(eh->e_ident, ELFMAG, SELFMAG) != 0)
-        return err_set(err, ENOEXEC, "%s: neither a program nor a script with #!", path);
-    if (eh->e_ident[EI_CLASS] != ELFCLASS64 || eh->e_ident[EI_DATA] != ELFDATA2LSB ||
-        eh->e_machine != OUR_MACHINE)
-        return err_set(err, ENOEXEC, "%s: not a 64-bit program of this machine's kind", path);
-    if (eh->e_phentsize != sizeof(Elf64_Phdr))
-        return err_set(err, ENOEXEC, "%s: damaged (program headers)", path);
-    const Elf64_Phdr *ph = at(o, eh->e_phoff, (uint64_t)eh->e_phnum * sizeof *ph);
-    if (!ph || (uintptr_t)ph % 8)
-        return err_set(err, ENOEXEC, "%s: damaged (program headers)", path);
-    for (unsigned i = 0; i < eh->e_phnum; i++) {
+    if (!ph)
+        return -1;
+    for (unsigned i = 0; i < n; i++) {
         if (ph[i].p_type == PT_INTERP) {
             const char *s = text_at(o, ph[i].p_offset);
             if (!s || s[0] != '/')
@@ -313,7 +332,7 @@ static int one_elf(struct object *o, const char *path, const char *library_path,
                 return -1;
         }
         if (ph[i].p_type == PT_DYNAMIC &&
-            dynamic(o, eh, ph, eh->e_phnum, &ph[i], path, library_path, out, err) < 0)
+            dynamic(o, eh, ph, n, &ph[i], path, library_path, out, err) < 0)
             return -1;
     }
     return 0;
@@ -366,4 +385,46 @@ int elf_needs(const char *path, const char *library_path, struct file_list *out,
             return access("/etc/ld.so.cache", R_OK) < 0 ? 0
                                                         : list_add(out, "/etc/ld.so.cache", err);
     return 0;
+}
+
+/* ---- the name a library is asked for by ---- */
+
+static const char *soname(const struct object *o, const Elf64_Phdr *ph, unsigned nph)
+{
+    uint64_t strtab = 0, off, name = 0;
+    bool named = false;
+
+    for (unsigned i = 0; i < nph; i++) {
+        if (ph[i].p_type != PT_DYNAMIC)
+            continue;
+        size_t n = ph[i].p_filesz / sizeof(Elf64_Dyn);
+        const Elf64_Dyn *d = at(o, ph[i].p_offset, n * sizeof *d);
+        for (size_t k = 0; d && (uintptr_t)d % 8 == 0 && k < n && d[k].d_tag != DT_NULL; k++) {
+            if (d[k].d_tag == DT_STRTAB)
+                strtab = d[k].d_un.d_ptr;
+            if (d[k].d_tag == DT_SONAME) {
+                name = d[k].d_un.d_val;
+                named = true;
+            }
+        }
+    }
+    if (!named || name >= o->len || !offset_of(o, ph, nph, strtab, &off))
+        return NULL;
+    return text_at(o, off + name);
+}
+
+int elf_soname(const char *path, char *out, size_t room, struct err *err)
+{
+    struct object o;
+    unsigned n = 0;
+    const Elf64_Phdr *ph = NULL;
+
+    *out = 0;
+    if (map_file(path, &o, err) == 0)
+        ph = headers(&o, path, &n, err);
+    const char *name = ph ? soname(&o, ph, n) : NULL;
+    if (name && strlen(name) < room && !strchr(name, '/'))
+        snprintf(out, room, "%s", name);
+    unmap(&o);
+    return ph ? 0 : -1;
 }
