@@ -291,6 +291,7 @@ int config_reload(nodemgr_t *m, struct err *err)
     svc_log("info", "configuration %lld in force: %zu nodes", (long long)m->generation,
             m->nodes.n);
     keys_send(m);
+    libs_reload(m);
     say_config(m);
     return 0;
 }

@@ -20,12 +20,14 @@ static const char *const schema[] = {
     "CREATE TABLE attr ("
     "  node INTEGER NOT NULL REFERENCES node (node) ON DELETE CASCADE,"
     "  name TEXT NOT NULL, value BLOB NOT NULL, PRIMARY KEY (node, name)) WITHOUT ROWID",
+    "CREATE TABLE lib (place INTEGER PRIMARY KEY, path TEXT NOT NULL, hand INTEGER NOT NULL)",
     NULL,
 };
 
 struct db {
     store_t *store;
     sqlite3_stmt *load, *load_attrs, *save, *drop_attrs, *save_attr, *get, *put;
+    sqlite3_stmt *load_libs, *drop_libs, *save_lib;
 };
 
 db_t *db_open(const char *path, struct err *err)
@@ -55,6 +57,9 @@ db_t *db_open(const char *path, struct err *err)
         { &d->get, "SELECT value FROM cluster WHERE name = ?" },
         { &d->put, "INSERT INTO cluster VALUES (?, ?)"
                    " ON CONFLICT (name) DO UPDATE SET value = excluded.value" },
+        { &d->load_libs, "SELECT path, hand FROM lib ORDER BY place" },
+        { &d->drop_libs, "DELETE FROM lib" },
+        { &d->save_lib, "INSERT INTO lib VALUES (?, ?, ?)" },
     };
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
         if (!(*all[i].st = store_prepare(d->store, all[i].sql, err)))
@@ -276,4 +281,50 @@ int db_put(db_t *d, const char *name, const char *value, struct err *err)
     text(d->put, 1, name);
     text(d->put, 2, value);
     return store_step(d->store, d->put, err);
+}
+
+/* ---- the library list ---- */
+
+int db_load_libs(db_t *d, struct libs *l, struct err *err)
+{
+    int rc;
+
+    while ((rc = store_step(d->store, d->load_libs, err)) > 0) {
+        struct lib *v = realloc(l->v, (l->n + 1) * sizeof *v);
+        char *path = v ? store_text(d->load_libs, 0) : NULL;
+
+        if (v)
+            l->v = v;
+        if (!path) {
+            store_reset(d->load_libs);
+            return err_set(err, ENOMEM, "no memory for the library list");
+        }
+        v[l->n++] = (struct lib){ path, sqlite3_column_int(d->load_libs, 1) != 0 };
+    }
+    return rc;
+}
+
+static int save_libs(db_t *d, const struct libs *l, struct err *err)
+{
+    if (store_step(d->store, d->drop_libs, err) < 0)
+        return -1;
+    for (size_t i = 0; i < l->n; i++) {
+        sqlite3_bind_int64(d->save_lib, 1, (int64_t)i);
+        text(d->save_lib, 2, l->v[i].path);
+        sqlite3_bind_int(d->save_lib, 3, l->v[i].hand);
+        if (store_step(d->store, d->save_lib, err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+int db_save_libs(db_t *d, const struct libs *l, struct err *err)
+{
+    if (store_begin(d->store, err) < 0)
+        return -1;
+    if (save_libs(d, l, err) < 0) {
+        store_rollback(d->store);
+        return -1;
+    }
+    return store_commit(d->store, err);
 }

@@ -26,6 +26,8 @@ const struct svc_method nodemgr_methods[] = {
     { "nodemgr.forget", on_forget, SVC_ADMIN | SVC_CHANGES },
     { "nodemgr.reload", on_reload, SVC_ADMIN | SVC_CHANGES },
     { "nodemgr.config", on_config, SVC_USER },
+    { "nodemgr.libs", on_libs, SVC_USER },
+    { "nodemgr.setlibs", on_setlibs, SVC_ADMIN | SVC_CHANGES },
     SVC_METHODS_END
 };
 
@@ -74,7 +76,10 @@ static int start_life(nodemgr_t *m, struct err *err)
 
     if (read_instance(m, err) < 0 || !(last = db_get(m->db, "instance", err)))
         return -1;
-    if (strcmp(last, m->instance) == 0)
+    bool fresh = strcmp(last, m->instance) != 0;
+    if (libs_start(m, fresh, err) < 0)
+        return -1;
+    if (!fresh)
         return 0;
     for (size_t i = 0; i < m->nodes.n; i++)
         node_lose(m->nodes.v[i], "nodemgr", "the cluster was started anew");
@@ -148,6 +153,7 @@ void nodemgr_destroy(nodemgr_t **mp)
     nodes_drop(&m->nodes, &none);
     config_free(&m->config);
     strlist_free(&m->warnings);
+    libs_free(&m->libs);
     db_close(&m->db);
     free(m);
     *mp = NULL;

@@ -5,6 +5,7 @@
  *   config.c           the configuration in force, and taking over a new one
  *   admit.c            which key is which node; who waits to be let in
  *   life.c             join, beats, silence: states that change by themselves
+ *   libs.c             the library list
  *   set.c              states, owners, modes, attributes set by people
  *   control.c          reboot, halt and the like, relayed to agents
  *   view.c             lists and answers to "may I"
@@ -31,6 +32,7 @@ typedef struct nodemgr {
     db_t *db;
     nodes_t nodes;
     struct cm_config *config;
+    struct libs libs;
     struct strlist warnings; /* of the configuration in force */
     const char *config_path;
     int64_t generation;
@@ -81,6 +83,12 @@ void life_lose(nodemgr_t *m, struct node *n, const char *who, const char *why);
 /* Write what is dirty; failing is no harm, it is tried again. */
 void life_flush(nodemgr_t *m);
 
+/* libs.c */
+int libs_start(nodemgr_t *m, bool fresh, struct err *err);
+void libs_reload(nodemgr_t *m); /* the configuration may name others */
+int on_libs(void *self, struct svc_req *req, struct err *err);
+int on_setlibs(void *self, struct svc_req *req, struct err *err);
+
 /* set.c, control.c */
 int on_set(void *self, struct svc_req *req, struct err *err);
 int on_control(void *self, struct svc_req *req, struct err *err);
@@ -93,6 +101,8 @@ int on_resolve(void *self, struct svc_req *req, struct err *err);
 int on_check(void *self, struct svc_req *req, struct err *err);
 /* [n] under key "nodes": numbers checked for type and range only. */
 int read_nodes(const msgpack_object *body, nodelist_t *out, struct err *err);
+/* {uid, gid, groups}; person_free() also after a failure. */
+int read_person(const msgpack_object *body, struct person *p, struct err *err);
 
 /* say.c: one function an event of doc/wire.md */
 void say_state(nodemgr_t *m, const struct node *n, const char *was);
@@ -103,5 +113,6 @@ void say_pending(nodemgr_t *m, const struct pending *p);
 void say_lost(nodemgr_t *m, int node, const char *space, const char *why);
 void say_joined(nodemgr_t *m, const struct node *n);
 void say_config(nodemgr_t *m);
+void say_libs(nodemgr_t *m);
 
 #endif

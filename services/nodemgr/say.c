@@ -100,3 +100,13 @@ void say_config(nodemgr_t *m)
     mp_kint(&b, "generation", m->generation);
     svc_publish(m->svc, "node.config", &b);
 }
+
+void say_libs(nodemgr_t *m)
+{
+    CLEANUP(mp_free) mp_buf b;
+
+    mp_init(&b);
+    mp_map(&b, 1);
+    mp_kuint(&b, "count", m->libs.n);
+    svc_publish(m->svc, "node.libs", &b);
+}

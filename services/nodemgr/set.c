@@ -223,12 +223,33 @@ static void pack_refusal(mp_buf *rows, int node, const struct err *why)
     mp_str(rows, why->text);
 }
 
+/* Who it is for: the asker, or whom a service of root's acts for (bpfs). */
+static int who_wishes(const struct svc_req *req, struct wish *w, struct err *err)
+{
+    const msgpack_object *as = mp_get(req->body, "as");
+    struct person *p = w->person;
+
+    w->by_root = asker_is_root(req->w);
+    who_text(req->w, w->who, sizeof w->who);
+    if (!as)
+        return 0;
+    if (!w->by_root)
+        return err_set(err, EPERM, "as: only root's services act for others");
+    *p = (struct person){ .pid = -1 };
+    if (read_person(as, p, err) < 0)
+        return -1;
+    w->by_root = p->uid == 0;
+    if (!w->by_root)
+        snprintf(w->who, sizeof w->who, "user %lld", (long long)p->uid);
+    return 0;
+}
+
 int on_set(void *self, struct svc_req *req, struct err *err)
 {
     nodemgr_t *m = self;
     CLEANUP(person_free) struct person person = { .uid = req->w->uid, .gid = req->w->gid,
                                                   .pid = req->w->pid };
-    CLEANUP(wish_free) struct wish w = { .by_root = asker_is_root(req->w), .person = &person };
+    CLEANUP(wish_free) struct wish w = { .person = &person };
     CLEANUP(nodelist_free) nodelist_t list;
     CLEANUP(cleanup_free) struct done *done = NULL;
     CLEANUP(mp_free) mp_buf rows;
@@ -237,8 +258,8 @@ int on_set(void *self, struct svc_req *req, struct err *err)
 
     nodelist_init(&list);
     mp_init(&rows);
-    who_text(req->w, w.who, sizeof w.who);
-    if (read_nodes(req->body, &list, err) < 0 || read_wish(req->body, &w, err) < 0)
+    if (who_wishes(req, &w, err) < 0 || read_nodes(req->body, &list, err) < 0 ||
+        read_wish(req->body, &w, err) < 0)
         return -1;
     done = calloc(list.n + 1, sizeof *done);
     if (!done)

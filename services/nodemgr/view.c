@@ -164,7 +164,7 @@ int on_resolve(void *self, struct svc_req *req, struct err *err)
 
 /* ---- nodemgr.check ---- */
 
-static int read_person(const msgpack_object *body, struct person *p, struct err *err)
+int read_person(const msgpack_object *body, struct person *p, struct err *err)
 {
     const msgpack_object_array *groups;
 
