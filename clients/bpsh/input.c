@@ -11,6 +11,7 @@
 #define PIECE (128 * 1024)       /* of one message */
 #define PIPE_AHEAD (64 * 1024)   /* for a local child: what may be read before it takes it */
 
+#define BACKGROUND_MS 300        /* between looks whether the terminal is ours again */
 #define FILE_TURN 8              /* pieces of a file before the rest of the loop goes on */
 
 struct local {
@@ -24,6 +25,7 @@ struct input {
     int fd;
     size_t chunk;
     bool watched, eof;
+    bool terminal;
     bool always;     /* a file: readable at any time, and epoll does not take it */
     uint64_t base;   /* offset of the first byte kept */
     int timer;
@@ -45,7 +47,7 @@ input_t *input_create(loop_t *l, int fd, size_t chunk, struct err *err)
         err_set(err, ENOMEM, "out of memory");
         return NULL;
     }
-    *in = (input_t){ .loop = l, .fd = fd, .chunk = chunk };
+    *in = (input_t){ .loop = l, .fd = fd, .chunk = chunk, .terminal = isatty(fd) };
     return in;
 }
 
@@ -192,11 +194,29 @@ static void read_some(input_t *in)
     }
 }
 
+/* In the background what is typed is not for us: to read it would stop us, and
+ * with us everything that runs on the nodes. */
+static bool in_background(const input_t *in)
+{
+    pid_t front = in->terminal ? tcgetpgrp(in->fd) : -1;
+
+    return front >= 0 && front != getpgrp();
+}
+
+static void watch(input_t *in);
+
 static void on_readable(void *arg, int fd, uint32_t events)
 {
+    input_t *in = arg;
+
     (void)fd, (void)events;
-    read_some(arg);
+    if (in_background(in))
+        watch(in);
+    else
+        read_some(in);
 }
+
+static void on_turn(void *arg);
 
 /* Watch stdin only while somebody may get more of it. */
 static void watch(input_t *in)
@@ -204,6 +224,11 @@ static void watch(input_t *in)
     bool want = !in->eof && !in->always && wanted(in) &&
                 may_read_to(in) > in->base + in->len;
 
+    if (want && in_background(in)) {
+        want = false;
+        if (!in->timer)
+            in->timer = loop_timer(in->loop, BACKGROUND_MS, false, on_turn, in);
+    }
     if (want == in->watched)
         return;
     if (!want) {
