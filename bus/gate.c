@@ -44,14 +44,15 @@ static int no_cluster(const gate_t *g, struct err *err)
                    g->path);
 }
 
-gate_t *gate_open(const char *program, struct err *err)
+static gate_t *open_at(const char *program, const char *dir, struct err *err)
 {
     char path[PATH_MAX];
     gate_t *g = calloc(1, sizeof *g);
 
     if (g)
         g->sock = -1;
-    if (!g || !(g->program = strdup(program)) || !(g->path = strdup(cm_path(path, "gate")))) {
+    snprintf(path, sizeof path, "%s/gate", dir);
+    if (!g || (program && !(g->program = strdup(program))) || !(g->path = strdup(path))) {
         err_set(err, ENOMEM, "out of memory");
         gate_close(&g);
         return NULL;
@@ -59,12 +60,22 @@ gate_t *gate_open(const char *program, struct err *err)
     g->sock = pkt_connect(g->path, NULL);
     if (g->sock < 0) {
         /* The folder is there: busd may just be restarting. */
-        if (access(cm_rundir(), F_OK) < 0 || gate_reopen(g, 5000, NULL) < 0) {
+        if (access(dir, F_OK) < 0 || gate_reopen(g, 5000, NULL) < 0) {
             no_cluster(g, err);
             gate_close(&g);
         }
     }
     return g;
+}
+
+gate_t *gate_open(const char *program, struct err *err)
+{
+    return open_at(program, cm_rundir(), err);
+}
+
+gate_t *gate_open_at(const char *dir, struct err *err)
+{
+    return open_at(NULL, dir ? dir : cm_rundir(), err);
 }
 
 void gate_close(gate_t **gp)
@@ -87,7 +98,7 @@ int gate_fd(gate_t *g) { return g->sock; }
 
 static void notice(gate_t *g, const char *what)
 {
-    if (!g->told && isatty(STDERR_FILENO))
+    if (g->program && !g->told && isatty(STDERR_FILENO))
         fprintf(stderr, "%s: waiting for %s\n", g->program, what);
     g->told = true;
 }

@@ -22,6 +22,9 @@ struct gate_msg { /* one thing that arrived; free with gate_msg_clear() */
 };
 
 gate_t *gate_open(const char *program, struct err *err); /* program: for messages */
+/* The same for a library: the gate in folder dir (NULL: RUN), never a word to
+ * the terminal. */
+gate_t *gate_open_at(const char *dir, struct err *err);
 void gate_close(gate_t **g);
 int gate_fd(gate_t *g); /* changes after a reconnect: ask each time; -1 none */
 

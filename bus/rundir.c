@@ -8,7 +8,8 @@
 
 static const char *env_or(const char *name, const char *dflt)
 {
-    const char *v = getenv(name);
+    /* not getenv: a set-uid program that uses libbproc must not be led astray */
+    const char *v = secure_getenv(name);
     return v && *v ? v : dflt;
 }
 
@@ -21,7 +22,7 @@ const char *cm_logdir(void) { return env_or("CM_LOGDIR", "/var/log/clustermatic"
 const char *cm_libexec(void)
 {
     static char path[PATH_MAX];
-    const char *v = getenv("CM_LIBEXEC");
+    const char *v = secure_getenv("CM_LIBEXEC");
 
     if (v && *v)
         return v;
