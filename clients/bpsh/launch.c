@@ -181,10 +181,32 @@ static int take_failures(struct bpsh *b, const msgpack_object *value, struct err
     return 0;
 }
 
+/* All runs, but something about it is worth knowing: [[node, text]...]. */
+static void take_warnings(const msgpack_object *value)
+{
+    const msgpack_object_array *a;
+
+    if (mp_get_array(value, "warnings", &a, NULL) < 0)
+        return;
+    for (uint32_t i = 0; i < a->size; i++) {
+        const msgpack_object *o = &a->ptr[i];
+        int64_t node;
+        if (o->type != MSGPACK_OBJECT_ARRAY || o->via.array.size < 2 ||
+            !mp_as_int(&o->via.array.ptr[0], &node))
+            continue;
+        CLEANUP(cleanup_free) char *text = mp_dup(&o->via.array.ptr[1]);
+        if (text)
+            fprintf(stderr, "%lld: warning: %s\n", (long long)node, text);
+    }
+}
+
 static void on_answer(void *arg, const msgpack_object *value, const struct err *err)
 {
     struct bpsh *b = arg;
     struct err why = { 0 };
+
+    if (value)
+        take_warnings(value);
 
     b->answered = true;
     if (b->reader)

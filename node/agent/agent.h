@@ -8,6 +8,7 @@
  *
  *   space.c    the connection to bpinit: messages, the arena, the bells
  *   files.c    content by hash: fetched, cached, placed, evicted
+ *   ahead.c    files brought before a launch needs them
  *   launch.c   launches and signals, the table of what runs here
  *   report.c   exits, stops and continues, until the master has them
  *   ps.c       /proc of the node
@@ -103,6 +104,9 @@ void report_event(report_t *r, const msgpack_object *map); /* from bpinit */
 uint64_t report_seq(const report_t *r); /* of the last event seen */
 void report_kick(report_t *r);          /* the bus is there (again): send now */
 void report_restart(report_t *r);       /* bpinit says all its events again */
+
+/* ---- ahead.c ---- */
+int on_place(void *self, struct svc_req *req, struct err *err);
 
 /* ---- ps.c, control.c ---- */
 int on_ps(void *self, struct svc_req *req, struct err *err);

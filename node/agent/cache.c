@@ -93,3 +93,21 @@ int cache_write(int cache, const char *name, const char *text, struct err *err)
         return err_set(err, errno, "%s/%s: %s", FILES_CACHE, name, strerror(errno));
     return 0;
 }
+
+bool cache_same(int cache, const char *name, int root, const char *path)
+{
+    char a[32768], b[32768];
+    CLEANUP(cleanup_close) int ours = openat(cache, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    CLEANUP(cleanup_close) int theirs = place_open(root, path, O_RDONLY | O_NONBLOCK | O_NOFOLLOW, 0);
+
+    if (ours < 0 || theirs < 0)
+        return false;
+    for (off_t off = 0;;) {
+        ssize_t n = pread(ours, a, sizeof a, off);
+        if (n < 0 || pread(theirs, b, sizeof b, off) != n || memcmp(a, b, (size_t)n) != 0)
+            return false;
+        if (n == 0)
+            return true;
+        off += n;
+    }
+}

@@ -15,6 +15,9 @@ void cache_name(char out[CACHE_NAME], const struct files_want *w);
 /* Back from a name: hash, uid, gid and mode of *w. */
 bool cache_parse(const char *name, struct files_want *w);
 
+/* Has the file at path in root the same bytes? */
+bool cache_same(int cache, const char *name, int root, const char *path);
+
 /* A whole file, with a NUL behind it; the caller frees. NULL: none. */
 char *cache_read(int cache, const char *name, size_t *len);
 /* One line, put in place of what was there at once. */

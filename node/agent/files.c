@@ -381,12 +381,31 @@ static bool in_place(files_t *f, const files_hold_t *h, const struct content *c,
     return intact(p->copied ? &p->stamp : &c->stamp, &st);
 }
 
+enum stood { NOTHING, OURS, FOREIGN }; /* what is about to be replaced */
+
+/* Other content at the path? What we did not put there ourselves is read. */
+static enum stood what_stood(const files_t *f, const struct content *c, const files_hold_t *h,
+                             const struct files_want *w, const struct place *was)
+{
+    struct stat st;
+
+    if (!h->rq.replaced || place_stat(hold_root(f, h), w->path, &st) < 0 || S_ISDIR(st.st_mode))
+        return NOTHING;
+    if (was && intact(was->copied ? &was->stamp : &was->content->stamp, &st))
+        return memcmp(was->content->hash, c->hash, FETCH_HASH) ? OURS : NOTHING;
+    if (S_ISREG(st.st_mode) && (uint64_t)st.st_size == c->size &&
+        cache_same(f->cache, c->name, hold_root(f, h), w->path))
+        return NOTHING;
+    return FOREIGN;
+}
+
 static int put(files_t *f, struct content *c, files_hold_t *h, const struct files_want *w,
                const char *path, struct err *err)
 {
     struct place *was = place_find(f, path);
     /* The file that stands there loses a link: its ctime moves too. */
     bool was_intact = was && was->content != c && cache_intact(f, was->content);
+    enum stood stood = what_stood(f, c, h, w, was);
     struct stat st;
     bool copied;
 
@@ -402,6 +421,8 @@ static int put(files_t *f, struct content *c, files_hold_t *h, const struct file
         p->stamp = stamp_of(&st);
         places_append(f, p);
     }
+    if (stood != NOTHING)
+        h->rq.replaced(h->arg, w, stood == OURS);
     return 0;
 }
 

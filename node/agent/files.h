@@ -12,6 +12,7 @@
  */
 #ifndef AGENT_FILES_H
 #define AGENT_FILES_H
+#include <stdbool.h>
 #include <stdint.h>
 #include "bus/err.h"
 #include "bus/loop.h"
@@ -32,12 +33,18 @@ struct files_want {
     mode_t mode;
 };
 
+/* A file with other content stood at want[i]'s path and has been replaced:
+ * ours: left there for an earlier launch; else somebody on the node put it
+ * there, or changed it. */
+typedef void files_replaced_fn(void *arg, const struct files_want *w, bool ours);
+
 struct files_request {
     const char *prefix; /* a folder of the node that is the launch's root; NULL */
     const struct files_want *want;
     size_t wants;
     const struct place_dirs *dirs;
     const struct fetch_source *from;
+    files_replaced_fn *replaced; /* with files_provide()'s arg; NULL: nobody wants to know */
 };
 
 files_t *files_create(loop_t *l, int root_fd, struct err *err);

@@ -50,6 +50,8 @@ struct launch {
     files_hold_t *hold;
     struct waiter *waiters;
     struct later *later;
+    mp_buf replaced;   /* rows for the answer: [path, ours] */
+    uint32_t nreplaced;
     mp_buf answer; /* RUNNING, and not taken over from an earlier agent */
     int64_t ended; /* now_ms() */
     struct launch *next;
@@ -88,6 +90,7 @@ static struct launch *launch_add(launches_t *l, uint64_t id, uint32_t uid)
     x->uid = uid;
     x->state = RUNNING;
     mp_init(&x->rq.spawn);
+    mp_init(&x->replaced);
     mp_init(&x->answer);
     *p = x;
     return x;
@@ -110,6 +113,7 @@ static void launch_free(struct launch *x)
         mp_free(&n->msg);
         free(n);
     }
+    mp_free(&x->replaced);
     mp_free(&x->answer);
     free(x->chroot);
     free(x->rank);
@@ -265,6 +269,23 @@ static void on_files(void *arg, const struct err *err)
         spawn(x);
 }
 
+/* A library of the same name stood there: this program gets the master's, but
+ * somebody may have wanted the other. The program itself (the first file) is
+ * built anew all the time, which is nothing to talk about. */
+static void on_replaced(void *arg, const struct files_want *w, bool ours)
+{
+    struct launch *x = arg;
+
+    if (w == x->rq.want)
+        return;
+    svc_log("warning", "launch %" PRIu64 ": %s: %s; the master's is there now", x->id, w->path,
+            ours ? "an older one was here" : "another one was here");
+    mp_array(&x->replaced, 2);
+    mp_str(&x->replaced, w->path);
+    mp_bool(&x->replaced, ours);
+    x->nreplaced++;
+}
+
 static int add_waiter(struct launch *x, svc_token *token, struct err *err)
 {
     struct waiter *w = malloc(sizeof *w);
@@ -342,7 +363,8 @@ int on_launch(void *self, struct svc_req *req, struct err *err)
     x = launch_new(l, &rq, req->token, err);
     if (!x)
         return -1;
-    struct files_request fr = { x->chroot, x->rq.want, x->rq.wants, &x->rq.dirs, &x->rq.from };
+    struct files_request fr = { x->chroot, x->rq.want, x->rq.wants, &x->rq.dirs, &x->rq.from,
+                                on_replaced };
     int rc = files_provide(a->files, &fr, on_files, x, &x->hold, &e);
     if (rc < 0)
         launch_fail(x, e.code, e.text);
@@ -390,7 +412,7 @@ void launches_spawned(launches_t *l, const msgpack_object *map)
     struct launch *x = *slot(l, id);
     if (!x || x->state != SPAWNING)
         return; /* an earlier connection's; the list has told */
-    mp_map(&x->answer, 2);
+    mp_map(&x->answer, 3);
     mp_key(&x->answer, "started");
     mp_array(&x->answer, started->size);
     for (uint32_t i = 0; i < started->size; i++)
@@ -399,6 +421,9 @@ void launches_spawned(launches_t *l, const msgpack_object *map)
     mp_array(&x->answer, failed->size);
     for (uint32_t i = 0; i < failed->size; i++)
         mp_obj(&x->answer, &failed->ptr[i]);
+    mp_key(&x->answer, "replaced");
+    mp_array(&x->answer, x->nreplaced);
+    msgpack_sbuffer_write(&x->answer.b, x->replaced.b.data, x->replaced.b.size);
     x->state = RUNNING;
     streams_added(l->a->streams, id);
     answer(x, &x->answer);

@@ -62,6 +62,7 @@ struct program {
 
 const struct svc_method agent_methods[] = {
     { "node.*.launch", on_launch, SVC_ADMIN | SVC_CHANGES },
+    { "node.*.place", on_place, SVC_ADMIN },
     { "node.*.signal", on_signal, SVC_ADMIN | SVC_CHANGES },
     { "node.*.end_launch", on_end_launch, SVC_ADMIN | SVC_CHANGES },
     { "node.*.hangup", on_hangup, SVC_ADMIN | SVC_CHANGES },

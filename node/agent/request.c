@@ -169,6 +169,12 @@ static int pack_spawn(struct request *rq, const agent_t *a, const msgpack_object
     return 0;
 }
 
+int request_files(struct request *rq, const agent_t *a, const msgpack_object *body,
+                  struct err *err)
+{
+    return parse_files(rq, body, err) < 0 ? -1 : parse_fetch(rq, a, body, err);
+}
+
 int request_parse(struct request *rq, const agent_t *a, const msgpack_object *body,
                   struct err *err)
 {
@@ -179,8 +185,7 @@ int request_parse(struct request *rq, const agent_t *a, const msgpack_object *bo
     mp_init(&rq->spawn);
     if (mp_get_uint(body, "launch", &rq->launch, err) < 0 ||
         mp_get_int(body, "uid", 0, UINT32_MAX - 1, &uid, err) < 0 ||
-        parse_ranks(rq, a, body, &total, err) < 0 || parse_files(rq, body, err) < 0 ||
-        parse_fetch(rq, a, body, err) < 0)
+        parse_ranks(rq, a, body, &total, err) < 0 || request_files(rq, a, body, err) < 0)
         return -1;
     rq->uid = (uint32_t)uid;
     return pack_spawn(rq, a, body, total, err);

@@ -23,6 +23,10 @@ struct request {
     mp_buf spawn;
 };
 
+/* Of any request that brings files: want, dirs and from. */
+int request_files(struct request *rq, const agent_t *a, const msgpack_object *body,
+                  struct err *err);
+
 /* request_free() also after a failure. Errors: EPROTO with the key's name,
  * EINVAL no rank is for this node, ENOMEM. */
 int request_parse(struct request *rq, const agent_t *a, const msgpack_object *body,

@@ -24,6 +24,7 @@
 struct job {
     contents_t *c;
     char *path, *library_path;
+    struct file_list list; /* instead of path, when it has any */
     struct identity who;
     manifest_fn *fn;
     void *arg;
@@ -205,6 +206,49 @@ static int fill(contents_t *c, manifest_t *m, struct err *err)
     return rc;
 }
 
+/* --- a list of files (worker thread) --- */
+
+static void list_one(contents_t *c, manifest_t *m, const char *path)
+{
+    struct err err = { 0 };
+
+    for (size_t i = 0; i < m->nfiles; i++)
+        if (strcmp(m->file[i].path, path) == 0)
+            return;
+    int rc = take_file(c, path, &m->file[m->nfiles], &err);
+    if (rc == 0)
+        m->nfiles++;
+    if (rc < 0 || folders_of(m, path, &err) < 0)
+        svc_log("warning", "library list: %s", err.text);
+}
+
+/* Programs ask for a library by its soname, a link beside it on the master. */
+static void list_soname(contents_t *c, manifest_t *m, const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    char name[NAME_MAX + 1], link[PATH_MAX];
+    struct stat a, b;
+
+    if (!slash || elf_soname(path, name, sizeof name, NULL) < 0 || !*name)
+        return;
+    int len = snprintf(link, sizeof link, "%.*s/%s", (int)(slash - path), path, name);
+    if (len > 0 && (size_t)len < sizeof link && stat(path, &a) == 0 && stat(link, &b) == 0 &&
+        a.st_dev == b.st_dev && a.st_ino == b.st_ino)
+        list_one(c, m, link);
+}
+
+static int fill_list(contents_t *c, manifest_t *m, const struct file_list *l, struct err *err)
+{
+    m->file = calloc(l->n * 2 + 1, sizeof *m->file);
+    if (!m->file)
+        return err_set(err, ENOMEM, "out of memory");
+    for (size_t i = 0; i < l->n; i++) {
+        list_one(c, m, l->path[i]);
+        list_soname(c, m, l->path[i]);
+    }
+    return 0;
+}
+
 static manifest_t *make(contents_t *c, struct job *j)
 {
     manifest_t *m = calloc(1, sizeof *m);
@@ -222,7 +266,7 @@ static manifest_t *make(contents_t *c, struct job *j)
     }
     int rc = as_user(&j->who, &j->err);
     if (rc == 0)
-        rc = fill(c, m, &j->err);
+        rc = j->list.n ? fill_list(c, m, &j->list, &j->err) : fill(c, m, &j->err);
     as_self();
     if (rc < 0) {
         manifest_free(m);
@@ -309,6 +353,7 @@ static void job_free(struct job *j)
 {
     free(j->path);
     free(j->library_path);
+    file_list_free(&j->list);
     identity_free(&j->who);
     free(j);
 }
@@ -327,12 +372,21 @@ static void on_bell(void *arg, int fd, uint32_t events)
     pthread_mutex_unlock(&c->lock);
     while (j) {
         struct job *next = j->next;
-        if (j->made)
+        if (j->made && !j->list.n)
             kept_add(c, j->made);
         j->fn(j->arg, j->made, &j->err);
         job_free(j);
         j = next;
     }
+}
+
+static void enqueue(contents_t *c, struct job *j)
+{
+    pthread_mutex_lock(&c->lock);
+    *c->todo_last = j;
+    c->todo_last = &j->next;
+    pthread_cond_signal(&c->work);
+    pthread_mutex_unlock(&c->lock);
 }
 
 void manifest_get(contents_t *c, const char *path, const char *library_path,
@@ -368,11 +422,32 @@ void manifest_get(contents_t *c, const char *path, const char *library_path,
         fn(arg, NULL, &err);
         return;
     }
-    pthread_mutex_lock(&c->lock);
-    *c->todo_last = j;
-    c->todo_last = &j->next;
-    pthread_cond_signal(&c->work);
-    pthread_mutex_unlock(&c->lock);
+    enqueue(c, j);
+}
+
+void manifest_of_list(contents_t *c, const struct file_list *list, manifest_fn *fn, void *arg)
+{
+    const struct err no = { ENOMEM, "out of memory" };
+    struct job *j = calloc(1, sizeof *j);
+
+    if (j) {
+        *j = (struct job){ .c = c, .fn = fn, .arg = arg, .who = { .gid = getegid() } };
+        j->path = strdup("the library list");
+        j->list.path = calloc(list->n + 1, sizeof *j->list.path);
+    }
+    bool good = j && j->path && j->list.path;
+    for (size_t i = 0; good && i < list->n; i++) {
+        j->list.path[i] = strdup(list->path[i]);
+        good = j->list.path[i] != NULL;
+        j->list.n += good;
+    }
+    if (good) {
+        enqueue(c, j);
+        return;
+    }
+    if (j)
+        job_free(j);
+    fn(arg, NULL, &no);
 }
 
 void manifest_pack(contents_t *c, manifest_t *m, mp_buf *out)

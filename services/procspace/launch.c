@@ -6,6 +6,8 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -21,6 +23,11 @@
 struct failed {
     uint32_t rank;
     int code;
+    char *text;
+};
+
+struct warning {
+    int node;
     char *text;
 };
 
@@ -41,6 +48,8 @@ struct starting { /* a launch on its way */
     struct err refused_all;
     struct failed *failed;
     size_t nfailed;
+    struct warning *warning;
+    size_t nwarnings;
     int64_t end;
     nodelist_t again; /* whose agents are being restarted */
     int64_t patience; /* until when they are waited for */
@@ -53,6 +62,9 @@ static void starting_free(struct starting *s)
     for (size_t i = 0; i < s->nfailed; i++)
         free(s->failed[i].text);
     free(s->failed);
+    for (size_t i = 0; i < s->nwarnings; i++)
+        free(s->warning[i].text);
+    free(s->warning);
     nodelist_free(&s->again);
     free(s->node);
     free(s->pid);
@@ -104,8 +116,15 @@ static void finish(struct starting *s)
                 body_signal(s->ps, l->rank[i], SIGKILL);
         }
     mp_init(&m);
-    mp_map(&m, 2);
+    mp_map(&m, 3);
     mp_kuint(&m, "launch", s->id);
+    mp_key(&m, "warnings");
+    mp_array(&m, (uint32_t)s->nwarnings);
+    for (size_t i = 0; i < s->nwarnings; i++) {
+        mp_array(&m, 2);
+        mp_int(&m, s->warning[i].node);
+        mp_str(&m, s->warning[i].text);
+    }
     mp_key(&m, "failed");
     mp_array(&m, (uint32_t)s->nfailed);
     for (size_t i = 0; i < s->nfailed; i++) {
@@ -119,6 +138,35 @@ static void finish(struct starting *s)
 }
 
 /* --- third: the nodes --- */
+
+/* Libraries that somebody had put on the node: the asker is told. Older ones
+ * of ours are an event only. */
+static void take_replaced(struct starting *s, int node, const msgpack_object *value)
+{
+    const msgpack_object_array *a;
+
+    if (!mp_get(value, "replaced") || mp_get_array(value, "replaced", &a, NULL) < 0)
+        return;
+    libs_replaced(s->ps, s->id, node, value);
+    for (uint32_t i = 0; i < a->size; i++) {
+        const msgpack_object *row = &a->ptr[i];
+        char text[PATH_MAX + 80];
+        if (row->type != MSGPACK_OBJECT_ARRAY || row->via.array.size < 2 ||
+            row->via.array.ptr[1].type != MSGPACK_OBJECT_BOOLEAN ||
+            row->via.array.ptr[1].via.boolean)
+            continue;
+        CLEANUP(cleanup_free) char *path = mp_dup(&row->via.array.ptr[0]);
+        struct warning *w = realloc(s->warning, (s->nwarnings + 1) * sizeof *w);
+        if (!w)
+            abort();
+        s->warning = w;
+        snprintf(text, sizeof text, "another %s was on the node; the master's is there now",
+                 path ? path : "file");
+        w[s->nwarnings].node = node;
+        w[s->nwarnings].text = strdup(text);
+        s->nwarnings += w[s->nwarnings].text != NULL;
+    }
+}
 
 static void on_node(void *arg, int node, const msgpack_object *value, const struct err *err)
 {
@@ -134,6 +182,7 @@ static void on_node(void *arg, int node, const msgpack_object *value, const stru
                 rank_failed(s, r, err->code, err->text);
         return;
     }
+    take_replaced(s, node, value);
     if (mp_get_array(value, "failed", &failed, NULL) < 0)
         return;
     for (uint32_t i = 0; i < failed->size; i++) {

@@ -32,6 +32,12 @@ static void on_stop(void *arg, int signo)
     loop_stop(arg, 0);
 }
 
+static void on_connect(void *arg)
+{
+    recover_nodes(arg);
+    libs_changed(arg);
+}
+
 static int open_all(procspace_t *ps, int port, struct err *err)
 {
     if (!(ps->loop = loop_create(err)) ||
@@ -39,12 +45,12 @@ static int open_all(procspace_t *ps, int port, struct err *err)
         loop_signal(ps->loop, SIGINT, on_stop, ps->loop, err) < 0 ||
         !(ps->contents = contents_create(ps, err)) ||
         contents_listen(ps->contents, port, err) < 0 || ghosts_open(ps, err) < 0 ||
-        recover_ghosts(ps, err) < 0)
+        recover_ghosts(ps, err) < 0 || libs_open(ps, err) < 0)
         return -1;
     if (!(ps->svc = svc_create(ps->loop, "procspace", procspace_methods, ps, err)) ||
         svc_follow(ps->svc, "node.", on_node_event, ps, err) < 0)
         return -1;
-    svc_on_connect(ps->svc, recover_nodes, ps);
+    svc_on_connect(ps->svc, on_connect, ps);
     return 0;
 }
 
@@ -76,5 +82,6 @@ int main(int argc, char **argv)
     int rc = loop_run(ps.loop);
     svc_destroy(&ps.svc);
     contents_destroy(&ps.contents);
+    libs_close(&ps);
     return rc < 0;
 }

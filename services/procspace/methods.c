@@ -21,6 +21,8 @@ void on_node_event(void *arg, const struct wire *w, const msgpack_object *body)
     CLEANUP(cleanup_free) char *space = mp_opt_dup(body, "space");
     CLEANUP(cleanup_free) char *why = mp_opt_dup(body, "why");
 
+    if (strcmp(w->from, "nodemgr") == 0 && strcmp(w->topic, "node.libs") == 0)
+        libs_changed(ps);
     if (strcmp(w->from, "nodemgr") != 0 || node < 0 || node > INT32_MAX)
         return;
     struct node_space *ns = node_space(ps, (int)node);
@@ -30,5 +32,6 @@ void on_node_event(void *arg, const struct wire *w, const msgpack_object *body)
         if (ns->space[0] && strcmp(ns->space, space) != 0)
             node_lost(ps, (int)node, ns->space, "it has started afresh");
         snprintf(ns->space, sizeof ns->space, "%s", space);
+        libs_node(ps, (int)node);
     }
 }

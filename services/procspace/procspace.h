@@ -80,6 +80,7 @@ struct procspace {
     size_t ended;
     struct node_space *nodes;
     int numbers;
+    struct libs *libs;         /* libs.c */
     struct recovery *recovery; /* recover.c; NULL once all is known again */
 };
 
@@ -124,6 +125,15 @@ void ghost_seen_stopped(procspace_t *ps, struct proc *p);
 /* --- trace.c: SIGSTOP of ghosts seen through the kernel's tracepoint --- */
 int trace_open(procspace_t *ps, struct err *err); /* -1: not to be had here */
 
+/* --- libs.c: the library list, brought to nodes beforehand --- */
+int libs_open(procspace_t *ps, struct err *err);
+void libs_close(procspace_t *ps);
+void libs_changed(procspace_t *ps);         /* or not known yet: all nodes */
+void libs_node(procspace_t *ps, int node);  /* it has just joined */
+/* A library of other content stood on a node: rows of [path, ours], as agents
+ * answer. launch 0: found when the list was brought. */
+void libs_replaced(procspace_t *ps, uint64_t launch, int node, const msgpack_object *value);
+
 /* --- signal.c --- */
 int on_signal(void *self, struct svc_req *req, struct err *err);
 int on_stopped(void *self, struct svc_req *req, struct err *err);
@@ -167,6 +177,9 @@ typedef void manifest_fn(void *arg, manifest_t *m, const struct err *err);
  * m NULL: *err says why. */
 void manifest_get(contents_t *c, const char *path, const char *library_path,
                   const struct identity *who, manifest_fn *fn, void *arg);
+/* The same for a list of files, each with its soname beside it; those that are
+ * not there are left out, with a word in the log. As root. */
+void manifest_of_list(contents_t *c, const struct file_list *list, manifest_fn *fn, void *arg);
 void manifest_unref(contents_t *c, manifest_t **m);
 /* Packs the values of "files", "dirs" and "fetch" (keys too: three pairs). */
 void manifest_pack(contents_t *c, manifest_t *m, mp_buf *out);

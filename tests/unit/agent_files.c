@@ -196,7 +196,7 @@ static struct files_want want(const char *path, const struct blob *b, uid_t uid,
 
 static void begin(struct result *r, const struct files_want *w, size_t n, const char *prefix)
 {
-    struct files_request rq = { prefix, w, n, &dirs, &source };
+    struct files_request rq = { prefix, w, n, &dirs, &source, NULL };
 
     memset(r, 0, sizeof *r);
     r->rc = files_provide(files, &rq, on_done, r, &r->hold, &r->err);
