@@ -1,0 +1,50 @@
+# libbproc: build/lib/libbproc.so.4 and its links, build/lib/libbproc.a, build/include
+libbproc_objs := $(call objs,$(addprefix clients/libbproc/,conn.c nodes.c nodeset.c notify.c \
+    procs.c admin.c exec.c request.c remote.c local.c move.c) node/redirect.c)
+LIBBPROC_SO := libbproc.so.4.0.0
+libbproc := $(addprefix $(LIB)/,$(LIBBPROC_SO) libbproc.so.4 libbproc.so libbproc.a) \
+    $(B)/include/sys/bproc.h $(LIB)/pkgconfig/bproc.pc
+all: $(libbproc)
+libbproc: $(libbproc)
+
+$(libbproc_objs): CPPFLAGS += -DLIBEXECDIR='"$(PREFIX)/libexec/clustermatic"'
+
+# Only the API's names are seen outside: msgpack and ours stay within.
+$(LIB)/$(LIBBPROC_SO): LDFLAGS += -shared -Wl,-soname,libbproc.so.4 \
+    -Wl,--version-script=clients/libbproc/libbproc.map
+$(LIB)/$(LIBBPROC_SO): LIBS = $(MP_LIBS)
+$(LIB)/$(LIBBPROC_SO): $(libbproc_objs) $(LIBCM) clients/libbproc/libbproc.map
+	$(LINK)
+$(LIB)/libbproc.so.4: $(LIB)/$(LIBBPROC_SO)
+	@ln -sf $(LIBBPROC_SO) $@
+$(LIB)/libbproc.so: $(LIB)/libbproc.so.4
+	@ln -sf libbproc.so.4 $@
+
+$(LIB)/libbproc.a: $(libbproc_objs) $(LIBCM)
+	@mkdir -p $(@D)
+	@rm -f $@
+	$(call say,AR)$(CC) -r -nostdlib -o $(B)/obj/libbproc.o $^ $(MP_LIBS) && \
+	    objcopy --wildcard --keep-global-symbol='bproc_*' --keep-global-symbol='_bproc_*' \
+	        $(B)/obj/libbproc.o && ar rcs $@ $(B)/obj/libbproc.o
+
+$(B)/include/sys/bproc.h: clients/libbproc/bproc.h
+	@mkdir -p $(@D)
+	@cp $< $@
+$(LIB)/pkgconfig/bproc.pc: clients/libbproc/bproc.pc.in
+	@mkdir -p $(@D)
+	@sed 's|@PREFIX@|$(PREFIX)|; s|@VERSION@|4.0.0|' $< >$@
+
+helpers += $(LIBEXEC)/bpfwd
+$(LIBEXEC)/bpfwd: LIBS = $(MP_LIBS)
+$(LIBEXEC)/bpfwd: $(call objs,clients/libbproc/bpfwd.c clients/bpsh/reader.c) $(LIBCM)
+	$(LINK)
+
+install: install-libbproc
+install-libbproc: $(libbproc)
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/include/sys $(B)/include/sys/bproc.h
+	install -D -m 755 -t $(DESTDIR)$(PREFIX)/lib $(LIB)/$(LIBBPROC_SO)
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib $(LIB)/libbproc.a
+	ln -sf $(LIBBPROC_SO) $(DESTDIR)$(PREFIX)/lib/libbproc.so.4
+	ln -sf libbproc.so.4 $(DESTDIR)$(PREFIX)/lib/libbproc.so
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/pkgconfig $(LIB)/pkgconfig/bproc.pc
+.PHONY: libbproc install-libbproc
