@@ -163,7 +163,7 @@ static void pack_terms(const nodemgr_t *m, mp_buf *b, const struct node *joined)
         mp_kint(b, "node", joined->number);
     mp_kint(b, "beat_ms", m->beat_ms);
     mp_kint(b, "ping_ms", m->config->pingtimeout_ms);
-    mp_kint(b, "grace_ms", m->config->grace_ms);
+    mp_kint(b, "grace_ms", m->patience.lost_ms); /* an agent bears it as long as we do */
     mp_kstr(b, "instance", m->instance);
 }
 

@@ -3,6 +3,7 @@
 #include "bus/loop.h"
 #include <arpa/inet.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -256,12 +257,17 @@ int beat_interval(size_t nodes, int ping_ms)
     return spread < (size_t)ping_ms / 5 ? (int)spread : ping_ms / 5;
 }
 
+/* A link that comes back at the end of the grace needs a moment to carry words
+ * again: ZeroMQ connects anew, and what was asked is asked again. */
+#define RETURN_MS 1500
+
 struct patience patience_of(int ping_ms, int grace_ms, int beat_ms)
 {
     struct patience p = { .ping_ms = ping_ms };
+    int64_t lost_ms = (int64_t)(grace_ms > ping_ms ? grace_ms : ping_ms) + RETURN_MS;
 
     p.late_ms = 3 * beat_ms > ping_ms / 3 ? 3 * beat_ms : ping_ms / 3;
-    p.lost_ms = grace_ms > ping_ms ? grace_ms : ping_ms;
+    p.lost_ms = lost_ms < INT_MAX ? (int)lost_ms : INT_MAX;
     return p;
 }
 

@@ -59,9 +59,9 @@ static void silence(void)
 
     build(&s);
     struct node *n = s.v[0];
-    ok(p.late_ms == 3333 && p.ping_ms == 10000 && p.lost_ms == 30000,
-       "late after a third of pingtimeout, lost after the grace");
-    ok(patience_of(2000, 0, 400).late_ms == 1200 && patience_of(2000, 0, 400).lost_ms == 2000,
+    ok(p.late_ms == 3333 && p.ping_ms == 10000 && p.lost_ms == 31500,
+       "late after a third of pingtimeout, lost after the grace and a moment");
+    ok(patience_of(2000, 0, 400).late_ms == 1200 && patience_of(2000, 0, 400).lost_ms == 3500,
        "or three beats; and not before pingtimeout");
     ok(beat_interval(100, 30000) == 1000 && beat_interval(400, 30000) == 4000 &&
        beat_interval(10000, 30000) == 6000 && beat_interval(1, 2000) == 400,
@@ -83,7 +83,8 @@ static void silence(void)
        "for a reason, and still alive: %s", node_word(n)->why);
     ok(node_heard(n, 20000) && strcmp(node_state(n), "mine") == 0 && n->standing->mode == 0101,
        "a word brings all of it back");
-    ok(node_tick(n, 51000, &p) == NODE_GIVEN_UP, "after the grace it is given up");
+    ok(node_tick(n, 51400, &p) == NODE_SILENT && node_tick(n, 51500, &p) == NODE_GIVEN_UP,
+       "after the grace it is given up");
     node_lose(n, "nodemgr", "gone");
     ok(!node_alive(n) && n->standing->mode == 0 && strcmp(n->machine->lost_space, "space-1") == 0,
        "then nothing is left but the name of what was lost");
