@@ -2,13 +2,11 @@
 #include "node/redirect.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stddef.h>
 #include <string.h>
-#include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
-
-#define CONNECT_SECONDS 10
 
 /* A FIFO without another end must not hold up whoever starts us. */
 static int open_file(const struct redirect *r)
@@ -41,23 +39,32 @@ static socklen_t fill_address(const struct redirect *r, const struct redirect_or
     return sizeof in;
 }
 
-static int open_socket(const struct redirect *r, const struct redirect_origin *origin)
+static int connected(int fd, int wait_ms)
 {
-    struct timeval limit = { CONNECT_SECONDS, 0 }, none = { 0, 0 };
-    struct sockaddr a;
-    socklen_t len = fill_address(r, origin, &a);
-    int fd = socket(a.sa_family, SOCK_STREAM, 0);
+    struct pollfd p = { .fd = fd, .events = POLLOUT };
+    int code = 0;
+    socklen_t len = sizeof code;
 
-    if (fd < 0)
-        return -1;
-    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
-    if (connect(fd, &a, len) < 0) {
-        if (errno == EINPROGRESS || errno == EAGAIN)
-            errno = ETIMEDOUT;
+    if (poll(&p, 1, wait_ms) <= 0) {
+        errno = ETIMEDOUT;
         return -1;
     }
-    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &none, sizeof none);
-    return fd;
+    if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &code, &len) < 0)
+        return -1;
+    errno = code;
+    return code ? -1 : 0;
+}
+
+static int open_socket(const struct redirect *r, const struct redirect_origin *origin)
+{
+    struct sockaddr a;
+    socklen_t len = fill_address(r, origin, &a);
+    int fd = socket(a.sa_family, SOCK_STREAM | SOCK_NONBLOCK, 0);
+
+    if (fd < 0 || (connect(fd, &a, len) < 0 &&
+                   (errno != EINPROGRESS || connected(fd, origin->wait_ms) < 0)))
+        return -1;
+    return fcntl(fd, F_SETFL, 0) < 0 ? -1 : fd;
 }
 
 int redirect_apply(const struct redirect *r, const struct redirect_origin *origin, pid_t pid)

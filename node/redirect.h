@@ -26,10 +26,11 @@ struct redirect {
 
 struct redirect_origin {
     in_addr_t addr; /* network order */
+    int wait_ms;    /* how long a connection may take */
 };
 
 /* Open it and put it on its descriptor; pid: what "info" tells the other side.
- * -1: errno. A connection that is not there within 10 s: ETIMEDOUT. */
+ * -1: errno. */
 int redirect_apply(const struct redirect *r, const struct redirect_origin *origin, pid_t pid);
 
 #endif

@@ -9,6 +9,7 @@
 #include "clients/libbproc/lib.h"
 #include "node/redirect.h"
 
+#define CONNECT_MS 10000
 #define HIGH_FD 20 /* of the pipe that tells of a failure: out of the way */
 
 static void to_redirect(const struct bproc_io_t *io, struct redirect *r)
@@ -41,7 +42,7 @@ static int clear_fds(int keep, bool output)
 
 static void __attribute__((noreturn)) child(const struct start *s, int report)
 {
-    struct redirect_origin origin = { .addr = htonl(INADDR_LOOPBACK) };
+    struct redirect_origin origin = { htonl(INADDR_LOOPBACK), CONNECT_MS };
     struct redirect r;
     int keep = HIGH_FD;
     int code = 0;
