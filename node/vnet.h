@@ -15,7 +15,7 @@
 #define VNET_NODES 0xc6120100u  /* node N is this + N */
 /* A bridge takes 1023 ports; and neighbour tables are made for about as many. */
 #define VNET_NODES_MAX 1000
-#define VNET_MTU 9000
+#define VNET_MTU 65535 /* nothing but memory is between them */
 
 /* A netlink socket in the network namespace netns (-1: ours). Not for
  * programs with threads: it goes there and back. */
