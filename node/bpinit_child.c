@@ -82,6 +82,9 @@ static void run(void *arg)
     for (int fd = 0; fd < 3; fd++)
         if (c->fd[fd] < 0)
             open_file(c, fd);
+    const char *what = NULL;
+    if (plan_io_apply(p, c->pid, &what) < 0)
+        failed(c, what);
     set_limits(p);
     if (syscall(SYS_setresuid, p->uid, p->uid, p->uid) < 0)
         failed(c, "set user");

@@ -40,6 +40,7 @@ static void plan_free(struct plan *p)
     free(p->limits);
     for (int fd = 0; fd < 3; fd++)
         free(p->stream[fd].path);
+    plan_io_free(p);
 }
 
 static int get_texts(const msgpack_object *map, const char *key, char ***out,
@@ -170,7 +171,7 @@ static int plan_read(const msgpack_object *map, struct plan *p, struct err *err)
         mp_get_int(map, "uid", 0, UINT32_MAX - 1, &uid, err) < 0 ||
         mp_get_int(map, "gid", 0, UINT32_MAX - 1, &gid, err) < 0 ||
         get_groups(map, p, err) < 0 || get_limits(map, p, err) < 0 ||
-        get_streams(map, p, err) < 0)
+        get_streams(map, p, err) < 0 || plan_io_read(map, p, err) < 0)
         return -1;
     p->root = mp_opt_dup(map, "root");
     p->umask = (mode_t)mask & 0777;
@@ -299,7 +300,7 @@ static void write_rank(char *digits, uint32_t rank)
 static int start_rank(struct init *in, const struct plan *p, pid_t pid, pid_t *pgid,
                       bool few, struct outcome *o)
 {
-    struct child c = { .plan = p, .fd = { -1, -1, -1 }, .pgid = *pgid };
+    struct child c = { .plan = p, .pid = pid, .fd = { -1, -1, -1 }, .pgid = *pgid };
     int theirs[3] = { -1, -1, -1 };
     int rc = open_streams(in, p, few, o, theirs);
 
@@ -309,7 +310,7 @@ static int start_rank(struct init *in, const struct plan *p, pid_t pid, pid_t *p
         else if (p->stream[fd].mode != STREAM_FILE)
             c.fd[fd] = in->null_fd;
     if (rc == 0) {
-        write_rank(p->rank_digits, o->rank);
+        write_rank(p->rank_digits, plan_index(p, o->rank));
         o->npid = child_start(&c, pid);
         if (o->npid < 0)
             rc = err_set(&o->err, -o->npid, "start a process: %s", strerror(-o->npid));

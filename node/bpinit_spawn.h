@@ -5,6 +5,9 @@
 #include <stdint.h>
 #include <sys/resource.h>
 #include <sys/types.h>
+#include "bus/err.h"
+#include "bus/mp.h"
+#include "node/redirect.h"
 
 enum stream_mode { STREAM_NULL, STREAM_FORWARD, STREAM_FILE };
 
@@ -33,17 +36,30 @@ struct plan {
     struct limit_plan *limits;
     size_t nlimits;
     struct stream_plan stream[3];
+    struct redirect io[REDIRECT_MAX]; /* beyond the streams */
+    size_t nio;
+    struct redirect_origin origin;
+    uint32_t *index; /* by rank: what BPROC_RANK says; NULL: the rank */
+    size_t nindex;
 };
 
 /* One child on its way to exec. It shares our memory until then, so that this
  * struct carries its failure back. */
 struct child {
     const struct plan *plan;
+    pid_t pid;  /* the ghost's */
     int fd[3];  /* becomes fd 0-2; -1: the file of the plan */
     pid_t pgid; /* group to join; 0: lead one */
     int code;   /* errno of the step that failed; 0 it runs */
     const char *what; /* the step, or the file, that failed */
 };
+
+/* ---- bpinit_io.c: a plan's io and index ---- */
+int plan_io_read(const msgpack_object *map, struct plan *p, struct err *err);
+void plan_io_free(struct plan *p);
+uint32_t plan_index(const struct plan *p, uint32_t rank);
+/* In the child. -1: errno, and *what says which. */
+int plan_io_apply(const struct plan *p, pid_t pid, const char **what);
 
 /* Make the child and wait until it executes or has failed. pid: the one wanted
  * (any other, where that one is taken). Returns the pid, or -errno. */

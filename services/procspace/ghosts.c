@@ -142,18 +142,39 @@ static bool ours(pid_t pid, uint64_t *launch)
     return mine;
 }
 
-int ghost_take(pid_t pid, int64_t uid, uint64_t *launch, struct err *err)
+/* A pidfd of a process that has not ended. What is read of it from then on is
+ * about this very process: the pidfd pins it. */
+static int take_living(pid_t pid, struct err *err)
 {
-    char stat[512];
-    CLEANUP(cleanup_close) int fd = pid > 0 ? pidfd_open_(pid) : -1;
+    char stat[512], *paren;
+    int fd = pid > 0 ? pidfd_open_(pid) : -1;
 
     if (fd < 0)
         return err_set(err, ESRCH, "process %d is not there", pid);
-    /* All that follows is about this very process: the pidfd pins it. */
-    char *paren;
-    if (!read_proc(pid, "stat", stat, sizeof stat, NULL) || !(paren = strrchr(stat, ')')) ||
-        strlen(paren) < 3 || paren[2] == 'Z' || paren[2] == 'X')
-        return err_set(err, ESRCH, "process %d has ended", pid);
+    if (read_proc(pid, "stat", stat, sizeof stat, NULL) && (paren = strrchr(stat, ')')) &&
+        strlen(paren) > 2 && paren[2] != 'Z' && paren[2] != 'X')
+        return fd;
+    close(fd);
+    return err_set(err, ESRCH, "process %d has ended", pid);
+}
+
+int process_take(pid_t pid, int64_t uid, struct err *err)
+{
+    int fd = take_living(pid, err);
+
+    if (fd >= 0 && !belongs_to(pid, uid)) {
+        close(fd);
+        return err_set(err, EPERM, "process %d is not only user %lld's", pid, (long long)uid);
+    }
+    return fd;
+}
+
+int ghost_take(pid_t pid, int64_t uid, uint64_t *launch, struct err *err)
+{
+    CLEANUP(cleanup_close) int fd = take_living(pid, err);
+
+    if (fd < 0)
+        return -1;
     if (!is_bpghost(pid) || !ours(pid, launch))
         return err_set(err, EINVAL, "process %d is not a ghost of this cluster", pid);
     if (uid >= 0 && !belongs_to(pid, uid))

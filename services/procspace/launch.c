@@ -42,6 +42,8 @@ struct starting { /* a launch on its way */
     int *node;   /* by rank */
     pid_t *pid;
     bool *out;   /* this rank is not started: refused, or its ghost has gone */
+    bool self;   /* the asker itself goes on as rank 0, and turns into a ghost then */
+    bool found;  /* the program is the node's own: nothing is sent */
     manifest_t *manifest;
     struct err no_manifest;
     int waiting; /* questions not yet answered */
@@ -106,6 +108,8 @@ static void finish(struct starting *s)
 
     for (size_t i = 0; i < s->nfailed; i++) {
         struct proc *p = l ? l->rank[s->failed[i].rank] : NULL;
+        if (p && p->state == PROC_STARTING && s->self)
+            proc_forget(s->ps, p); /* the asker goes on as itself: no bell for it */
         if (p && p->state == PROC_STARTING)
             proc_ended(s->ps, p, start_status(s->failed[i].code) << 8);
     }
@@ -239,7 +243,7 @@ static void pack_launch(struct starting *s, mp_buf *m)
 
     for (uint32_t i = 0; i < b->size; i++)
         keys += !ours_to_say(&b->ptr[i].key);
-    mp_map(m, keys + 7);
+    mp_map(m, keys + (s->manifest ? 7 : 6));
     for (uint32_t i = 0; i < b->size; i++) {
         if (ours_to_say(&b->ptr[i].key))
             continue;
@@ -253,7 +257,14 @@ static void pack_launch(struct starting *s, mp_buf *m)
     for (int i = 0; i < s->who.ngroups; i++)
         mp_uint(m, s->who.groups[i]);
     mp_kint(m, "owner", svc_token_wire(s->token)->pid);
-    manifest_pack(s->ps->contents, s->manifest, m);
+    if (s->manifest) {
+        manifest_pack(s->ps->contents, s->manifest, m);
+        return;
+    }
+    mp_key(m, "files");
+    mp_array(m, 0);
+    mp_key(m, "dirs");
+    mp_array(m, 0);
 }
 
 static int compare_int(const void *a, const void *b)
@@ -385,6 +396,17 @@ static int int_list(const msgpack_object *body, const char *key, int64_t min, in
     return 0;
 }
 
+/* The asker itself, which is no ghost yet. Its own rights only: what it became
+ * by a set-user-id bit gains nothing. */
+static int take_asker(struct starting *s, struct err *err)
+{
+    const struct wire *w = svc_token_wire(s->token);
+
+    if (s->ranks != 1 || s->pid[0] != w->pid)
+        return err_set(err, EINVAL, "self: the one process must be the asker");
+    return process_take(s->pid[0], s->who.uid, err);
+}
+
 /* Keep the request beyond this handler. */
 static int keep_body(struct starting *s, const msgpack_object *body, struct err *err)
 {
@@ -413,7 +435,7 @@ static int take_ghost(struct starting *s, struct launch *l, uint32_t r, struct e
         p->node = s->node[r];
         return 0;
     }
-    int fd = ghost_take(s->pid[r], s->who.uid, &of, err);
+    int fd = s->self ? take_asker(s, err) : ghost_take(s->pid[r], s->who.uid, &of, err);
     if (fd < 0 && err->code == ESRCH) { /* ended already, or was killed: nothing to start */
         s->out[r] = true;
         err->code = 0;
@@ -467,6 +489,8 @@ static int parse(struct starting *s, struct svc_req *req, struct err *err)
 {
     const msgpack_object_array *nodes;
 
+    s->self = mp_opt_bool(req->body, "self", false);
+    s->found = mp_opt_bool(req->body, "found", false);
     if (mp_get_uint(req->body, "launch", &s->id, err) < 0 ||
         mp_get_array(req->body, "nodes", &nodes, err) < 0)
         return -1;
@@ -508,8 +532,9 @@ int on_launch(void *self, struct svc_req *req, struct err *err)
         starting_free(s);
         return -1;
     }
-    s->waiting = 2;
+    s->waiting = s->found ? 1 : 2;
     ask_nodemgr(s);
-    manifest_get(ps->contents, path, library_path, &s->who, on_manifest, s);
+    if (!s->found)
+        manifest_get(ps->contents, path, library_path, &s->who, on_manifest, s);
     return SVC_LATER;
 }

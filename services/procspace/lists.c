@@ -33,21 +33,26 @@ int on_list(void *self, struct svc_req *req, struct err *err)
     return 0;
 }
 
-/* procspace.result: {launch} -> {ranks: [...], running} */
+/* procspace.result: {launch}, or {pid} of one of its processes -> {ranks: [...], running} */
 int on_result(void *self, struct svc_req *req, struct err *err)
 {
     procspace_t *ps = self;
-    uint64_t id;
+    uint64_t id = 0;
+    int64_t pid = mp_opt_int(req->body, "pid", 0);
     uint32_t n = 0;
 
-    if (mp_get_uint(req->body, "launch", &id, err) < 0)
+    if (!pid && mp_get_uint(req->body, "launch", &id, err) < 0)
         return -1;
-    struct launch *l = launch_find(ps, id);
+    if (pid < 0 || pid > INT32_MAX)
+        return err_set(err, EPROTO, "pid: %lld is no process number", (long long)pid);
+    struct launch *l = pid ? launch_of(ps, (pid_t)pid) : launch_find(ps, id);
+    if (!l && pid)
+        return err_set(err, ENOENT, "process %lld: not of any launch known", (long long)pid);
     if (!l)
         return err_set(err, ENOENT, "launch %llu: not known, or its result was forgotten",
                        (unsigned long long)id);
     if (req->w->uid != 0 && req->w->uid != l->uid)
-        return err_set(err, EPERM, "launch %llu is another user's", (unsigned long long)id);
+        return err_set(err, EPERM, "launch %llu is another user's", (unsigned long long)l->id);
     for (uint32_t i = 0; i < l->ranks; i++)
         n += l->rank[i] != NULL;
     mp_map(req->reply, 2);

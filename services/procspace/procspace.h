@@ -92,6 +92,7 @@ struct proc *proc_add(procspace_t *ps, struct launch *l, uint32_t rank, pid_t pi
 void proc_ended(procspace_t *ps, struct proc *p, int status);
 void proc_forget(procspace_t *ps, struct proc *p);
 struct launch *launch_find(procspace_t *ps, uint64_t id);
+struct launch *launch_of(procspace_t *ps, pid_t pid); /* running or ended; the newest */
 struct launch *launch_add(procspace_t *ps, uint64_t id, uint32_t ranks, int64_t uid,
                           int64_t gid, pid_t owner, const char *argv0, struct err *err);
 int launch_grow(struct launch *l, uint32_t ranks, struct err *err); /* at least ranks */
@@ -114,6 +115,8 @@ int ghosts_open(procspace_t *ps, struct err *err);
 /* A pidfd for pid if it is a ghost of uid's that may be taken over, else -1.
  * ESRCH: it is not there (any more). launch: its CM_LAUNCH, or 0. */
 int ghost_take(pid_t pid, int64_t uid, uint64_t *launch, struct err *err);
+/* The same for any process of uid's, which is to become a ghost itself. */
+int process_take(pid_t pid, int64_t uid, struct err *err);
 int ghost_watch(procspace_t *ps, struct proc *p, struct err *err);
 void ghost_unwatch(procspace_t *ps, struct proc *p);
 void ghost_ring(struct proc *p, enum ghost_op op, int arg);

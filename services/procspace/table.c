@@ -98,6 +98,19 @@ static struct launch **launch_link(procspace_t *ps, uint64_t id)
 
 struct launch *launch_find(procspace_t *ps, uint64_t id) { return *launch_link(ps, id); }
 
+struct launch *launch_of(procspace_t *ps, pid_t pid)
+{
+    struct proc *p = proc_find(ps, pid);
+
+    if (p)
+        return p->launch;
+    for (struct launch *l = ps->newest; l; l = l->older)
+        for (uint32_t i = 0; i < l->ranks; i++)
+            if (l->rank[i] && l->rank[i]->pid == pid)
+                return l;
+    return NULL;
+}
+
 struct launch *launch_add(procspace_t *ps, uint64_t id, uint32_t ranks, int64_t uid,
                           int64_t gid, pid_t owner, const char *argv0, struct err *err)
 {
