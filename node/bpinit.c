@@ -20,7 +20,7 @@
 
 static const char usage[] =
     "Usage: bpinit --space PATH [--root-fd N] [--hostname NAME] [--address ADDRESS]\n"
-    "              [--boot ID] [--ready-fd N]\n"
+    "              [--boot ID] [--ready-fd N] [--cgroup-fd N] [--memory-fd N] [--cpu-fd N]\n"
     "Pid 1 of a node's process space; bpvnode starts it. See bpinit(8).\n";
 
 void init_log(const char *fmt, ...)
@@ -52,6 +52,7 @@ struct options {
     struct root_plan root;
     const char *space, *boot;
     int ready_fd;
+    int cgroup[CAGE_TREES];
 };
 
 static void read_options(int argc, char **argv, struct options *o)
@@ -63,6 +64,9 @@ static void read_options(int argc, char **argv, struct options *o)
         { "address", required_argument, NULL, 'a' },
         { "boot", required_argument, NULL, 'b' },
         { "ready-fd", required_argument, NULL, 'R' },
+        { "cgroup-fd", required_argument, NULL, 'g' },
+        { "memory-fd", required_argument, NULL, 'm' },
+        { "cpu-fd", required_argument, NULL, 'c' },
         { "help", no_argument, NULL, 'h' },
         { "version", no_argument, NULL, 'V' },
         { NULL, 0, NULL, 0 },
@@ -77,6 +81,9 @@ static void read_options(int argc, char **argv, struct options *o)
         case 'a': o->root.address = optarg; break;
         case 'b': o->boot = optarg; break;
         case 'R': o->ready_fd = descriptor(optarg, "--ready-fd"); break;
+        case 'g': o->cgroup[0] = descriptor(optarg, "--cgroup-fd"); break;
+        case 'm': o->cgroup[1] = descriptor(optarg, "--memory-fd"); break;
+        case 'c': o->cgroup[2] = descriptor(optarg, "--cpu-fd"); break;
         case 'h': fputs(usage, stdout); exit(EXIT_SUCCESS);
         case 'V': puts("bpinit (Clustermatic) " CM_VERSION); exit(EXIT_SUCCESS);
         default: fputs(usage, stderr); exit(EXIT_USAGE);
@@ -143,7 +150,8 @@ static int run(struct init *in, const struct options *o, struct err *err)
     CLEANUP(bodies_destroy) bodies_t *bodies = in->bodies = bodies_create(err);
     CLEANUP(journal_destroy) journal_t *journal = in->journal = journal_create(err);
     CLEANUP(rings_destroy) rings_t *rings = in->rings = rings_create(SPACE_SLOTS, err);
-    if (!bodies || !journal || !rings)
+    CLEANUP(cages_destroy) cages_t *cages = in->cages = cages_create(in, o->cgroup, err);
+    if (!bodies || !journal || !rings || !cages)
         return -1;
     CLEANUP(pump_destroy) pump_t *pump = in->pump = pump_create(in, err);
     if (!pump || reap_start(in, err) < 0)
@@ -163,7 +171,7 @@ static int run(struct init *in, const struct options *o, struct err *err)
 int main(int argc, char **argv)
 {
     struct options o = { .root = { .fd = -1, .hostname = "node" }, .boot = "",
-                         .ready_fd = -1 };
+                         .ready_fd = -1, .cgroup = { -1, -1, -1 } };
     struct init in = { .null_fd = -1 };
     struct err err = { 0 };
 

@@ -6,6 +6,7 @@
  *   bpinit_spawn.c   starting bodies
  *   bpinit_child.c   the last steps before a body's exec
  *   bpinit_bodies.c  the table of bodies
+ *   bpinit_cgroup.c  a launch and all that comes of it, held together
  *   bpinit_reap.c    waiting for them
  *   bpinit_journal.c what happened, until it is acknowledged
  *   bpinit_pump.c    their pipes, into and out of rings
@@ -29,6 +30,9 @@ typedef struct bodies bodies_t;
 typedef struct journal journal_t;
 typedef struct pump pump_t;
 typedef struct agent_link link_t;
+typedef struct cages cages_t;
+typedef struct cage cage_t;
+struct child;
 
 struct init {
     loop_t *loop;
@@ -38,6 +42,7 @@ struct init {
     rings_t *rings;
     bodies_t *bodies;
     journal_t *journal;
+    cages_t *cages;
     pump_t *pump;
     link_t *link;
     bool ending;
@@ -80,6 +85,10 @@ void journal_destroy(journal_t **j);
 void journal_exit(struct init *in, struct body *b, int status, const struct rusage *ru);
 void journal_stop(struct init *in, const struct body *b, int sig);
 void journal_cont(struct init *in, const struct body *b);
+/* Nothing of a launch is left here; one of its processes will not die. */
+void journal_done(struct init *in, uint64_t launch);
+void journal_stuck(struct init *in, uint64_t launch, pid_t npid, const char *text,
+                   const char *stack);
 uint64_t journal_seq(const journal_t *j); /* of the last event */
 /* Events up to seq are known; the bodies that ended in them are forgotten. */
 void journal_ack(struct init *in, uint64_t seq);
@@ -89,6 +98,20 @@ void journal_resend(struct init *in);
 int reap_start(struct init *in, struct err *err);
 /* SIGKILL for everything; the loop ends with status when all are gone. */
 void reap_end_all(struct init *in, int status);
+
+/* ---- cages: the control groups of launches ---- */
+#define CAGE_TREES 3 /* main, memory, processors */
+cages_t *cages_create(struct init *in, const int root[CAGE_TREES], struct err *err);
+void cages_destroy(cages_t **t);
+/* The launch's; made now, with these limits (0 none), if it is not there. A
+ * launch has one even where there are no control groups. */
+cage_t *cages_get(cages_t *t, uint64_t launch, uint64_t mem, uint32_t cpu_milli,
+                  struct err *err);
+void cage_join(const cage_t *c, struct child *child);
+void cage_started(cage_t *c); /* a body runs in it */
+void cages_body_ended(cages_t *t, uint64_t launch);
+void cages_settle(cages_t *t, uint64_t launch); /* it may be that none was started */
+void cages_signal(cages_t *t, uint64_t launch, int sig); /* everything in it */
 
 /* ---- pump ---- */
 pump_t *pump_create(struct init *in, struct err *err);

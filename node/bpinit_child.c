@@ -62,6 +62,9 @@ static void run(void *arg)
     const struct plan *p = c->plan;
     sigset_t none;
 
+    for (size_t i = 0; i < sizeof c->procs / sizeof *c->procs; i++)
+        if (c->procs[i] >= 0 && write(c->procs[i], "0", 1) != 1)
+            failed(c, "control group");
     if (setpgid(0, c->pgid) < 0)
         setpgid(0, 0);
     for (int fd = 0; fd < 3; fd++)
@@ -114,6 +117,10 @@ pid_t child_start(struct child *c, pid_t pid)
         .set_tid = (uintptr_t)&chosen,
         .set_tid_size = 1,
     };
+    if (c->cgroup >= 0) {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = (uint64_t)c->cgroup;
+    }
     c->code = 0;
     long r = clone3_call(&args, run, c);
     if (r == -EEXIST || r == -EINVAL || r == -EPERM) {

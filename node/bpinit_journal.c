@@ -117,6 +117,52 @@ void journal_cont(struct init *in, const struct body *b)
         record(in, e);
 }
 
+/* An event that is not one body's: the agent passes the row on as it is. */
+static struct event *row(struct init *in, uint32_t items, const char *kind)
+{
+    struct event *e = calloc(1, sizeof *e);
+
+    if (!e) {
+        init_log("out of memory: \"%s\" is not told", kind);
+        return NULL;
+    }
+    mp_init(&e->packed);
+    e->seq = ++in->journal->seq;
+    mp_array(&e->packed, 2);
+    mp_str(&e->packed, "event");
+    mp_map(&e->packed, 3);
+    mp_kuint(&e->packed, "seq", e->seq);
+    mp_kstr(&e->packed, "kind", "row");
+    mp_key(&e->packed, "row");
+    mp_array(&e->packed, items);
+    mp_str(&e->packed, kind);
+    return e;
+}
+
+void journal_done(struct init *in, uint64_t launch)
+{
+    struct event *e = row(in, 2, "done");
+
+    if (!e)
+        return;
+    mp_uint(&e->packed, launch);
+    record(in, e);
+}
+
+void journal_stuck(struct init *in, uint64_t launch, pid_t npid, const char *text,
+                   const char *stack)
+{
+    struct event *e = row(in, 5, "stuck");
+
+    if (!e)
+        return;
+    mp_uint(&e->packed, launch);
+    mp_int(&e->packed, npid);
+    mp_str(&e->packed, text);
+    mp_str(&e->packed, stack);
+    record(in, e);
+}
+
 void journal_ack(struct init *in, uint64_t seq)
 {
     journal_t *j = in->journal;

@@ -17,6 +17,7 @@ static void ended(struct init *in, struct body *b, int status, const struct rusa
     rings_bell(in->rings);
     bodies_end(in->bodies, b);
     journal_exit(in, b, status, ru);
+    cages_body_ended(in->cages, b->launch);
 }
 
 static void on_child(void *arg, int signo)

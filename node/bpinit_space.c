@@ -165,6 +165,19 @@ static int on_signal(struct init *in, const msgpack_object *map, struct err *err
     return 0;
 }
 
+/* Everything of a launch, whoever started it. */
+static int on_end_launch(struct init *in, const msgpack_object *map, struct err *err)
+{
+    uint64_t launch;
+    int64_t sig;
+
+    if (mp_get_uint(map, "launch", &launch, err) < 0 ||
+        mp_get_int(map, "sig", 1, 64, &sig, err) < 0)
+        return -1;
+    cages_signal(in->cages, launch, (int)sig);
+    return 0;
+}
+
 static int on_ack(struct init *in, const msgpack_object *map, struct err *err)
 {
     uint64_t seq;
@@ -286,7 +299,7 @@ static const struct {
 } messages[] = {
     { "spawn", on_spawn },     { "signal", on_signal },   { "ack", on_ack },
     { "list", on_list },       { "release", on_release }, { "hangup", on_hangup },
-    { "end", on_end },
+    { "end", on_end },         { "end_launch", on_end_launch },
 };
 
 static void handle(link_t *l, const struct pkt *pkt)

@@ -174,6 +174,11 @@ static int plan_read(const msgpack_object *map, struct plan *p, struct err *err)
         get_streams(map, p, err) < 0 || plan_io_read(map, p, err) < 0)
         return -1;
     p->root = mp_opt_dup(map, "root");
+    int64_t mem = mp_opt_int(map, "mem", 0), cpus = mp_opt_int(map, "cpu_milli", 0);
+    if (mem < 0 || cpus < 0 || cpus > UINT32_MAX)
+        return err_set(err, EPROTO, "mem, cpu_milli: want positive numbers");
+    p->mem = (uint64_t)mem;
+    p->cpu_milli = (uint32_t)cpus;
     p->umask = (mode_t)mask & 0777;
     p->uid = (uid_t)uid;
     p->gid = (gid_t)gid;
@@ -302,7 +307,8 @@ static int start_rank(struct init *in, const struct plan *p, pid_t pid, pid_t *p
 {
     struct child c = { .plan = p, .pid = pid, .fd = { -1, -1, -1 }, .pgid = *pgid };
     int theirs[3] = { -1, -1, -1 };
-    int rc = open_streams(in, p, few, o, theirs);
+    cage_t *cage = cages_get(in->cages, p->launch, p->mem, p->cpu_milli, &o->err);
+    int rc = cage ? open_streams(in, p, few, o, theirs) : -1;
 
     for (int fd = 0; fd < 3; fd++)
         if (theirs[fd] >= 0)
@@ -311,6 +317,7 @@ static int start_rank(struct init *in, const struct plan *p, pid_t pid, pid_t *p
             c.fd[fd] = in->null_fd;
     if (rc == 0) {
         write_rank(p->rank_digits, plan_index(p, o->rank));
+        cage_join(cage, &c);
         o->npid = child_start(&c, pid);
         if (o->npid < 0)
             rc = err_set(&o->err, -o->npid, "start a process: %s", strerror(-o->npid));
@@ -325,11 +332,14 @@ static int start_rank(struct init *in, const struct plan *p, pid_t pid, pid_t *p
         kill(o->npid, SIGKILL);
         rc = -1;
     }
-    if (rc < 0)
+    if (rc < 0) {
         close_streams(in, o);
-    else if (*pgid == 0)
+        return -1;
+    }
+    cage_started(cage);
+    if (*pgid == 0)
         *pgid = o->npid;
-    return rc;
+    return 0;
 }
 
 /* --- the whole message --- */
@@ -409,6 +419,7 @@ static int start_all(struct init *in, const struct plan *p, const struct err *wh
         }
     }
     pack_outcomes(out, p->launch, o, procs->size);
+    cages_settle(in->cages, p->launch);
     return 0;
 }
 

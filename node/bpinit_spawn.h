@@ -35,6 +35,8 @@ struct plan {
     size_t ngroups;
     struct limit_plan *limits;
     size_t nlimits;
+    uint64_t mem;       /* bytes; 0: no limit */
+    uint32_t cpu_milli; /* thousandths of a processor; 0: no limit */
     struct stream_plan stream[3];
     struct redirect io[REDIRECT_MAX]; /* beyond the streams */
     size_t nio;
@@ -50,6 +52,8 @@ struct child {
     pid_t pid;  /* the ghost's */
     int fd[3];  /* becomes fd 0-2; -1: the file of the plan */
     pid_t pgid; /* group to join; 0: lead one */
+    int cgroup; /* version 2 control group to be born in; -1 none */
+    int procs[3]; /* cgroup.procs of version 1 groups to join; -1 none */
     int code;   /* errno of the step that failed; 0 it runs */
     const char *what; /* the step, or the file, that failed */
 };

@@ -127,7 +127,7 @@ static int make_bridge(struct err *err)
 int main(int argc, char **argv)
 {
     struct machine m = { .node = -1, .size = SIZE_DEFAULT, .ready_fd = -1, .root_fd = -1,
-                         .netns = -1, .utsns = -1, .init_fd = -1, .agent_fd = -1 };
+                         .cgroup = { -1, -1, -1 }, .netns = -1, .utsns = -1, .init_fd = -1, .agent_fd = -1 };
     struct err err = { 0 };
     bool bridge = read_options(&m, argc, argv);
     int fd;

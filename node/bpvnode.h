@@ -2,11 +2,13 @@
  *
  *   bpvnode.c          command line
  *   bpvnode_parts.c    root file system, network, and the two programs
+ *   bpvnode_cgroup.c   its control groups
  *   bpvnode_machine.c  switch on, watch, switch off
  */
 #ifndef NODE_BPVNODE_H
 #define NODE_BPVNODE_H
 #include <limits.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 #include "bus/err.h"
@@ -23,6 +25,8 @@ struct machine {
     char port[16];    /* our end of its network cable */
     char address[16]; /* the node's */
     int root_fd, netns, utsns;
+    int cgroup[3]; /* its control groups: main, memory, processors; -1 none */
+    bool cgroup2;  /* the main one is of version 2 */
     pid_t init, agent;
     int init_fd, agent_fd; /* pidfds */
 };
@@ -35,6 +39,12 @@ int machine_root(struct machine *m, struct err *err);
 int machine_start_init(struct machine *m, int *go, struct err *err);
 int machine_network(struct machine *m, struct err *err);
 int machine_start_agent(struct machine *m, struct err *err);
+
+/* Best effort: a node can do without. */
+void machine_cgroups(struct machine *m);
+/* In bpinit-to-be: into the node's group, which becomes the top of what it sees. */
+void machine_enter_cgroup(const struct machine *m);
+void machine_remove_cgroups(struct machine *m);
 
 /* A machine's whole life; what to exit with, or -1. */
 int machine_run(struct machine *m, struct err *err);

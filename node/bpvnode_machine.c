@@ -146,6 +146,7 @@ static int switch_on(struct watch *w, struct err *err)
     struct machine *m = w->m;
     CLEANUP(cleanup_close) int go = -1;
 
+    machine_cgroups(m);
     if (machine_places(m, err) < 0 || machine_root(m, err) < 0 ||
         machine_start_init(m, &go, err) < 0 ||
         loop_fd(w->loop, m->init_fd, EPOLLIN, on_init_end, w, err) < 0 ||
@@ -164,6 +165,7 @@ static void switch_off(struct machine *m)
     kill_and_wait(&m->agent);
     kill_and_wait(&m->init);
     unlink(m->space);
+    machine_remove_cgroups(m);
     /* The kernel removes the cable with the namespace, but in its own time. */
     CLEANUP(cleanup_close) int nl = vnet_open(-1, &err);
     if (nl < 0 || vnet_delete(nl, m->port, &err) < 0)

@@ -99,10 +99,12 @@ static void __attribute__((noreturn)) exec_helper(const char *name, const char *
 
 static void __attribute__((noreturn)) init_child(const struct machine *m, int wait_fd)
 {
-    char root[16], host[32], go = 0;
-    const char *argv[] = { "bpinit",     "--space", m->space,    "--root-fd", root,
-                           "--hostname", host,      "--address", m->address,  "--boot",
-                           m->boot,      NULL };
+    static const char *const tree[] = { "--cgroup-fd", "--memory-fd", "--cpu-fd" };
+    char root[16], host[32], group[3][16], go = 0;
+    const char *argv[24] = { "bpinit",     "--space", m->space,    "--root-fd", root,
+                             "--hostname", host,      "--address", m->address,  "--boot",
+                             m->boot };
+    int at = 11;
 
     /* Before the wait: from then on our parent's end is ours. */
     prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -113,6 +115,15 @@ static void __attribute__((noreturn)) init_child(const struct machine *m, int wa
     snprintf(root, sizeof root, "%d", m->root_fd);
     snprintf(host, sizeof host, "n%d", m->node);
     keep_over_exec(m->root_fd);
+    machine_enter_cgroup(m);
+    for (int i = 0; i < 3; i++) {
+        if (m->cgroup[i] < 0)
+            continue;
+        snprintf(group[i], sizeof group[i], "%d", m->cgroup[i]);
+        keep_over_exec(m->cgroup[i]);
+        argv[at++] = tree[i];
+        argv[at++] = group[i];
+    }
     exec_helper("bpinit", argv);
 }
 
@@ -135,7 +146,7 @@ int machine_start_init(struct machine *m, int *go, struct err *err)
         return err_set(err, errno, "pipe: %s", strerror(errno));
     struct clone_args args = {
         .flags = CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET |
-                 CLONE_NEWCGROUP | CLONE_PIDFD,
+                 CLONE_PIDFD,
         .pidfd = (uintptr_t)&pidfd,
         .exit_signal = SIGCHLD,
     };

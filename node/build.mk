@@ -14,11 +14,11 @@ helpers += $(LIBEXEC)/bpinit
 $(LIBEXEC)/bpinit: LIBS = $(MP_LIBS)
 $(LIBEXEC)/bpinit: $(call objs,node/bpinit.c node/bpinit_root.c node/bpinit_space.c \
     node/bpinit_spawn.c node/bpinit_child.c node/bpinit_bodies.c node/bpinit_reap.c \
-    node/bpinit_journal.c node/bpinit_pump.c node/bpinit_io.c node/redirect.c \
+    node/bpinit_journal.c node/bpinit_pump.c node/bpinit_io.c node/redirect.c node/bpinit_cgroup.c \
     node/rings.c) $(LIBCM)
 	$(LINK)
 
 helpers += $(LIBEXEC)/bpvnode
 $(LIBEXEC)/bpvnode: $(call objs,node/bpvnode.c node/bpvnode_parts.c node/bpvnode_machine.c \
-    node/vnet.c) $(LIBCM)
+    node/bpvnode_cgroup.c node/vnet.c) $(LIBCM)
 	$(LINK)

@@ -17,6 +17,7 @@
  *        in, out, err: slot of the stream's ring, or -1
  *   ["event", {seq, kind: "exit", pid, gen, launch, rank, status, utime_us, stime_us, maxrss_kb}]
  *        kind "stop" {sig}, "cont"; kept and sent again to a new agent until acknowledged
+ *        kind "row": row is an event of procspace.report as it is
  *   ["procs", {id, procs: [...]}]  answer to "list": see doc/wire.md node.N.procs,
  *        each also with streams: [slot or -1 x 3]; and "rings": [{launch, rank, fd, slot, uid}]
  *        for every ring not yet released, of ended processes too
@@ -24,8 +25,10 @@
  * agent -> bpinit
  *   ["spawn", {launch, path, argv, env, cwd, umask, limits, uid, gid, groups, streams,
  *        total, owner, root?: DIR to chroot() into before exec, procs: [[rank, pid]...]}]
+ *        mem?: bytes, cpu_milli?: limits of all of it together;
  *        streams as in procspace.launch; a rank to whom stdin does not go gets /dev/null
  *   ["signal", {pid, gen, sig, value?, from_uid?, from_pid?}]
+ *   ["end_launch", {launch, sig}]  signal all of a launch, children of its bodies too
  *   ["ack", {seq}]          events up to seq are known to the master
  *   ["list", {id}]
  *   ["release", {slot}]     a finished ring is not needed any more

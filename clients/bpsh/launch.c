@@ -274,7 +274,11 @@ int launch_send(struct bpsh *b, struct err *err)
     CLEANUP(mp_free) mp_buf m;
 
     mp_init(&m);
-    mp_map(&m, 4 + command_pairs());
+    mp_map(&m, 4 + command_pairs() + (b->opt.mem != 0) + (b->opt.cpu_milli != 0));
+    if (b->opt.mem)
+        mp_kuint(&m, "mem", b->opt.mem);
+    if (b->opt.cpu_milli)
+        mp_kuint(&m, "cpu_milli", b->opt.cpu_milli);
     mp_kuint(&m, "launch", b->launch);
     mp_key(&m, "nodes");
     mp_array(&m, b->remote);

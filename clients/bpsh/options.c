@@ -15,7 +15,8 @@
 #define BUFFER_DEFAULT 4096
 #define BUFFER_MAX (1024 * 1024)
 
-enum { OPT_STDIN_RANK = 256, OPT_FOLD, OPT_TIMEOUT, OPT_VERSION };
+enum { OPT_STDIN_RANK = 256, OPT_FOLD, OPT_TIMEOUT, OPT_MEM, OPT_CPUS,
+       OPT_VERSION };
 
 static const struct option longopts[] = {
     { "help", no_argument, NULL, 'h' },
@@ -26,6 +27,8 @@ static const struct option longopts[] = {
     { "time", no_argument, NULL, 't' },
     { "stdin-rank", required_argument, NULL, OPT_STDIN_RANK },
     { "fold", no_argument, NULL, OPT_FOLD },
+    { "mem", required_argument, NULL, OPT_MEM },
+    { "cpus", required_argument, NULL, OPT_CPUS },
     { "timeout", required_argument, NULL, OPT_TIMEOUT },
     { NULL, 0, NULL, 0 },
 };
@@ -59,6 +62,9 @@ static const char usage[] =
     "Other:\n"
     "  -t, --time           print the elapsed seconds at the end\n"
     "      --timeout SECS   end everything after so many seconds, exit status 124\n"
+    "      --mem SIZE       memory that the command and all it starts may use on each\n"
+    "                       node together (K, M, G are understood)\n"
+    "      --cpus N         processors that they may use, as in 2 or 0.5\n"
     "  -l NAME              ignored\n"
     "  -h, --help           this text\n"
     "  -v, --version        the version\n"
@@ -90,6 +96,34 @@ static bool seconds(const char *text, int64_t *ms)
     *ms = (int64_t)(v * 1000);
     if (!*ms)
         *ms = 1;
+    return true;
+}
+
+/* A number of bytes, with a unit. */
+static bool size_of(const char *text, uint64_t *out)
+{
+    static const char units[] = "KMGT";
+    char *end;
+    double v = strtod(text, &end);
+    const char *unit = *end ? strchr(units, *end & ~0x20) : NULL;
+
+    if (end == text || !isfinite(v) || v <= 0 || (*end && (!unit || end[1])))
+        return false;
+    v = ldexp(v, unit ? 10 * (int)(unit - units + 1) : 0);
+    if (v < 4096 || v > 0x1p62)
+        return false;
+    *out = (uint64_t)v;
+    return true;
+}
+
+static bool cpus_of(const char *text, uint32_t *milli)
+{
+    char *end;
+    double v = strtod(text, &end);
+
+    if (end == text || *end || !isfinite(v) || v < 0.01 || v > 100000)
+        return false;
+    *milli = (uint32_t)(v * 1000 + 0.5);
     return true;
 }
 
@@ -152,6 +186,15 @@ static int take_options(struct options *o, int argc, char **argv, int *status)
         case OPT_STDIN_RANK:
             if (stdin_to(o, optarg, status))
                 return 1;
+            break;
+        case OPT_MEM:
+            if (!size_of(optarg, &o->mem))
+                return wrong(status, "--mem: want a size, as in 100M, not \"%s\"", optarg);
+            break;
+        case OPT_CPUS:
+            if (!cpus_of(optarg, &o->cpu_milli))
+                return wrong(status, "--cpus: want a number, as in 2 or 0.5, not \"%s\"",
+                             optarg);
             break;
         case OPT_TIMEOUT:
             if (!seconds(optarg, &o->timeout_ms))

@@ -19,6 +19,8 @@ struct options {
     bool buffer_given;
     int64_t stdin_to;     /* a rank, STDIN_ALL or STDIN_NONE */
     const char *file[3];  /* -I -O -E: files on the node */
+    uint64_t mem;         /* --mem: bytes; 0 no limit */
+    uint32_t cpu_milli;   /* --cpus: thousandths; 0 no limit */
     int64_t timeout_ms;   /* --timeout; 0 none */
 };
 

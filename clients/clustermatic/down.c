@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <unistd.h>
+#include "bus/cgroup.h"
 #include "clients/clustermatic/commands.h"
 #include "clients/clustermatic/procs.h"
 
@@ -83,6 +84,7 @@ int cluster_end(const struct cluster *c, struct err *err)
     if (kill_rest(c, false, err) < 0 || kill_rest(c, true, err) < 0)
         return -1;
     unmount_below(c->run);
+    cgroup_remove(cgroup_folder(c->run), NULL);
     return remove_tree(c->run, err);
 }
 

@@ -135,11 +135,17 @@ static int scanner_environment(const struct cluster *c)
 
     snprintf(libexec, sizeof libexec, "%s", cm_libexec());
     snprintf(bus, sizeof bus, MASTER_ADDR ":%d", c->port);
+    const char *cgroup = getenv("CM_CGROUP");
+    char kind[8] = "";
+    if (cgroup)
+        snprintf(kind, sizeof kind, "%s", cgroup);
     if (clearenv() != 0)
         return -1;
     cluster_setenv(c);
     setenv("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", 1);
     setenv("CM_LIBEXEC", libexec, 1);
+    if (kind[0]) /* which control groups virtual nodes use: bpvnode(8) */
+        setenv("CM_CGROUP", kind, 1);
     setenv("CM_SUPERVISED", c->run, 1);
     if (c->nodes) {
         setenv("CM_BUS", bus, 1);

@@ -598,7 +598,7 @@ static void pack_signal(mp_buf *m, int64_t pid, int64_t gen, int64_t sig,
     uint32_t n = 0;
 
     for (int i = 0; i < 3; i++)
-        n += (o[i] = body ? mp_get(body, extra[i]) : NULL) != NULL;
+        n += (o[i] = mp_get(body, extra[i])) != NULL;
     mp_map(m, 3 + n);
     mp_kint(m, "pid", pid);
     mp_kint(m, "gen", gen);
@@ -668,17 +668,13 @@ int on_end_launch(void *self, struct svc_req *req, struct err *err)
         launch_fail(x, ECANCELED, "ended before it was started");
         return 0;
     }
-    for (size_t i = 0; x && i < x->ranks; i++) {
-        const struct rank *r = &x->rank[i];
-        if (r->state == RANK_ENDED)
-            continue;
-        CLEANUP(mp_free) mp_buf m;
-        mp_init(&m);
-        pack_signal(&m, r->pid, r->gen, sig, NULL);
-        if (space_send(a->space, "signal", &m, err) < 0)
-            return -1;
-    }
-    return 0;
+    /* Known here or not: children may outlive what we remember of it. */
+    CLEANUP(mp_free) mp_buf m;
+    mp_init(&m);
+    mp_map(&m, 2);
+    mp_kuint(&m, "launch", id);
+    mp_kint(&m, "sig", sig);
+    return space_send(a->space, "end_launch", &m, err);
 }
 
 /* ---- node.N.hangup: nobody reads what a launch writes ---- */

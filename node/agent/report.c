@@ -129,7 +129,12 @@ static int pack_row(mp_buf *m, const msgpack_object *map, const msgpack_object *
     static const char *const usage[] = { "status", "utime_us", "stime_us", "maxrss_kb" };
     int64_t pid, gen, rank, v;
     uint64_t launch;
+    const msgpack_object *ready = mp_get(map, "row");
 
+    if (mp_is(kind, "row") && ready && ready->type == MSGPACK_OBJECT_ARRAY) {
+        mp_obj(m, ready);
+        return 0;
+    }
     if (mp_get_int(map, "pid", 1, INT32_MAX, &pid, err) < 0 ||
         mp_get_int(map, "gen", 0, UINT32_MAX, &gen, err) < 0 ||
         mp_get_uint(map, "launch", &launch, err) < 0 ||

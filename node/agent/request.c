@@ -140,24 +140,24 @@ static int parse_ranks(struct request *rq, const agent_t *a, const msgpack_objec
 static const char *const passed[] = { "path",   "argv",  "env", "cwd",    "umask",
                                       "limits", "uid",   "gid", "groups", "streams" };
 #define PASSED (sizeof passed / sizeof passed[0])
-static const char *const optional[] = { "io", "index" }; /* if they are there */
-#define OPTIONAL (sizeof optional / sizeof optional[0])
+static const char *const limits[] = { "mem", "cpu_milli", "io", "index" }; /* if they are there */
+#define LIMITS (sizeof limits / sizeof limits[0])
 
 static int pack_spawn(struct request *rq, const agent_t *a, const msgpack_object *body,
                       uint32_t total, struct err *err)
 {
     mp_buf *m = &rq->spawn;
-    uint32_t more = 0;
 
-    for (size_t i = 0; i < OPTIONAL; i++)
-        more += mp_get(body, optional[i]) != NULL;
-    mp_map(m, (uint32_t)PASSED + more + 5 + (a->chroot ? 1 : 0));
-    for (size_t i = 0; i < OPTIONAL; i++)
-        if (mp_get(body, optional[i])) {
-            mp_key(m, optional[i]);
-            mp_obj(m, mp_get(body, optional[i]));
-        }
+    uint32_t more = 0;
+    for (size_t i = 0; i < LIMITS; i++)
+        more += mp_get(body, limits[i]) != NULL;
+    mp_map(m, (uint32_t)PASSED + 5 + more + (a->chroot ? 1 : 0));
     mp_kstr(m, "origin", a->master_addr);
+    for (size_t i = 0; i < LIMITS; i++)
+        if (mp_get(body, limits[i])) {
+            mp_key(m, limits[i]);
+            mp_obj(m, mp_get(body, limits[i]));
+        }
     for (size_t i = 0; i < PASSED; i++) {
         const msgpack_object *o = mp_get(body, passed[i]);
         if (!o)

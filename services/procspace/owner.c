@@ -20,32 +20,18 @@ static void on_node(void *arg, int node, const msgpack_object *value, const stru
         svc_log("warning", "node %d: close the streams of a dead reader: %s", node, err->text);
 }
 
-static int compare_int(const void *a, const void *b)
-{
-    int x = *(const int *)a, y = *(const int *)b;
-    return (x > y) - (x < y);
-}
-
 static void hang_up(struct launch *l)
 {
     CLEANUP(mp_free) mp_buf m;
-    int n = 0, k = 0;
-    CLEANUP(cleanup_free) int *nodes = malloc((l->ranks + 1) * sizeof *nodes);
+    int n;
+    CLEANUP(cleanup_free) int *nodes = launch_nodes(l, &n);
 
     mp_init(&m);
     if (!nodes)
         abort();
-    /* nodes of ended processes too: their children may write on */
-    for (uint32_t r = 0; r < l->ranks; r++)
-        if (l->rank[r] && l->rank[r]->node >= 0)
-            nodes[n++] = l->rank[r]->node;
-    qsort(nodes, (size_t)n, sizeof *nodes, compare_int);
-    for (int i = 0; i < n; i++)
-        if (i == 0 || nodes[i] != nodes[i - 1])
-            nodes[k++] = nodes[i];
     mp_map(&m, 1);
     mp_kuint(&m, "launch", l->id);
-    svc_call_nodes(l->ps->svc, nodes, k, "hangup", &m, HANGUP_MS, on_node, NULL, NULL);
+    svc_call_nodes(l->ps->svc, nodes, n, "hangup", &m, HANGUP_MS, on_node, NULL, NULL);
 }
 
 static void on_pidfd(void *arg, int fd, uint32_t events)

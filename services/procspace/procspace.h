@@ -100,6 +100,9 @@ int launch_grow(struct launch *l, uint32_t ranks, struct err *err); /* at least 
 void proc_set_rank(struct proc *p, uint32_t rank);
 /* Nothing of it runs (any more): publish, keep the result for a while. */
 void launch_over(procspace_t *ps, struct launch *l);
+/* Each node that it has or had processes on, once: children may live on there.
+ * The caller frees it; NULL: out of memory. */
+int *launch_nodes(const struct launch *l, int *count);
 struct node_space *node_space(procspace_t *ps, int node);
 
 /* --- owner.c --- */
@@ -140,6 +143,7 @@ void libs_replaced(procspace_t *ps, uint64_t launch, int node, const msgpack_obj
 /* --- signal.c --- */
 int on_signal(void *self, struct svc_req *req, struct err *err);
 int on_stopped(void *self, struct svc_req *req, struct err *err);
+int on_end_launch(void *self, struct svc_req *req, struct err *err);
 void body_signal(procspace_t *ps, struct proc *p, int sig);
 
 /* --- report.c: what nodes say --- */

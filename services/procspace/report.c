@@ -73,10 +73,67 @@ static void on_exit_event(procspace_t *ps, int node, const struct event *e, stru
     proc_ended(ps, p, (int)status);
 }
 
+/* ["done", launch]: nothing of it is left there. */
+static void on_done_event(procspace_t *ps, int node, const struct event *e)
+{
+    CLEANUP(mp_free) mp_buf m;
+
+    mp_init(&m);
+    mp_map(&m, 2);
+    mp_kuint(&m, "launch", uint_at(e, 1));
+    mp_kint(&m, "node", node);
+    svc_publish(ps->svc, "launch.empty", &m);
+}
+
+static void on_held(void *arg, const msgpack_object *value, const struct err *err)
+{
+    (void)arg;
+    if (!value)
+        svc_log("warning", "a node with a stuck process is not held: %s", err->text);
+}
+
+/* ["stuck", launch, npid, text, stack]: nobody else should be sent there. */
+static void on_stuck_event(procspace_t *ps, int node, const struct event *e)
+{
+    CLEANUP(cleanup_free) char *text = e->n > 3 ? mp_dup(&e->v[3]) : NULL;
+    CLEANUP(cleanup_free) char *stack = e->n > 4 ? mp_dup(&e->v[4]) : NULL;
+    CLEANUP(mp_free) mp_buf m;
+    CLEANUP(mp_free) mp_buf event;
+    int64_t npid = 0;
+
+    int_at(e, 2, &npid);
+    svc_log("warning", "node %d: %s\n%s", node, text ? text : "a process is stuck",
+            stack ? stack : "");
+    mp_init(&event);
+    mp_map(&event, 5);
+    mp_kuint(&event, "launch", uint_at(e, 1));
+    mp_kint(&event, "node", node);
+    mp_kint(&event, "pid", npid);
+    mp_kstr(&event, "why", text ? text : "");
+    mp_kstr(&event, "stack", stack ? stack : "");
+    svc_publish(ps->svc, "launch.stuck", &event);
+    mp_init(&m);
+    mp_map(&m, 3);
+    mp_key(&m, "nodes");
+    mp_array(&m, 1);
+    mp_int(&m, node);
+    mp_kstr(&m, "state", "error");
+    mp_kstr(&m, "why", text ? text : "a process is stuck");
+    svc_call(ps->svc, "nodemgr.set", &m, 10000, on_held, NULL);
+}
+
 static void on_event(procspace_t *ps, int node, const struct event *e)
 {
     int64_t pid, gen, sig;
 
+    if (mp_is(&e->v[0], "done")) {
+        on_done_event(ps, node, e);
+        return;
+    }
+    if (mp_is(&e->v[0], "stuck")) {
+        on_stuck_event(ps, node, e);
+        return;
+    }
     if (!int_at(e, 1, &pid) || pid <= 0 || pid > INT32_MAX || !int_at(e, 2, &gen))
         return;
     struct proc *p = proc_find(ps, (pid_t)pid);

@@ -155,3 +155,69 @@ int on_stopped(void *self, struct svc_req *req, struct err *err)
     mp_nil(req->reply);
     return 0;
 }
+
+/* --- all of a launch --- */
+
+struct ending {
+    procspace_t *ps;
+    svc_token *token;
+    struct err err; /* the first node's that did not */
+};
+
+static void on_node_ends(void *arg, int node, const msgpack_object *value,
+                         const struct err *err)
+{
+    struct ending *e = arg;
+
+    if (!value && !e->err.code)
+        err_set(&e->err, err->code, "node %d: %s", node, err->text);
+}
+
+static void on_all_end(void *arg)
+{
+    struct ending *e = arg;
+    CLEANUP(mp_free) mp_buf nil;
+
+    mp_init(&nil);
+    mp_nil(&nil);
+    if (e->err.code)
+        svc_fail(e->ps->svc, e->token, &e->err);
+    else
+        svc_answer(e->ps->svc, e->token, &nil);
+    free(e);
+}
+
+/* procspace.end_launch: {launch, sig?} -> nil: signal whatever a launch has
+ * started on its nodes, whoever its parent is by now */
+int on_end_launch(void *self, struct svc_req *req, struct err *err)
+{
+    procspace_t *ps = self;
+    uint64_t id;
+    int64_t sig = mp_opt_int(req->body, "sig", SIGKILL);
+    CLEANUP(mp_free) mp_buf m;
+    int n;
+
+    mp_init(&m);
+    if (mp_get_uint(req->body, "launch", &id, err) < 0)
+        return -1;
+    if (sig < 1 || sig > SIGRTMAX)
+        return err_set(err, EINVAL, "sig: %lld is no signal", (long long)sig);
+    struct launch *l = launch_find(ps, id);
+    if (!l)
+        return err_set(err, ESRCH, "launch %llu: not known", (unsigned long long)id);
+    if (req->w->uid != 0 && req->w->uid != l->uid)
+        return err_set(err, EPERM, "launch %llu is another user's", (unsigned long long)id);
+    CLEANUP(cleanup_free) int *nodes = launch_nodes(l, &n);
+    struct ending *e = calloc(1, sizeof *e);
+    if (!e || !nodes) {
+        free(e);
+        return err_set(err, ENOMEM, "out of memory");
+    }
+    e->ps = ps;
+    e->token = req->token;
+    mp_map(&m, 2);
+    mp_kuint(&m, "launch", id);
+    mp_kint(&m, "sig", sig);
+    svc_call_nodes(ps->svc, nodes, n, "end_launch", &m, SIGNAL_MS, on_node_ends, on_all_end, e);
+    return SVC_LATER;
+}

@@ -215,6 +215,29 @@ void launch_over(procspace_t *ps, struct launch *l)
     }
 }
 
+static int compare_int(const void *a, const void *b)
+{
+    int x = *(const int *)a, y = *(const int *)b;
+    return (x > y) - (x < y);
+}
+
+int *launch_nodes(const struct launch *l, int *count)
+{
+    int *nodes = malloc((l->ranks + 1) * sizeof *nodes);
+    int n = 0, k = 0;
+
+    for (uint32_t r = 0; nodes && r < l->ranks; r++)
+        if (l->rank[r] && l->rank[r]->node >= 0)
+            nodes[n++] = l->rank[r]->node;
+    if (n)
+        qsort(nodes, (size_t)n, sizeof *nodes, compare_int);
+    for (int i = 0; i < n; i++)
+        if (i == 0 || nodes[i] != nodes[i - 1])
+            nodes[k++] = nodes[i];
+    *count = k;
+    return nodes;
+}
+
 struct node_space *node_space(procspace_t *ps, int node)
 {
     if (node < 0)

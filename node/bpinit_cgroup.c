@@ -1,0 +1,377 @@
+/* bpinit_cgroup.c - a launch and all that comes of it, held together
+ *
+ * Each launch has a control group, where such can be had, so that whatever its
+ * processes start can be ended with it, and it is known when the last of them
+ * is gone. The version 2 tree tells that itself and kills at one blow; in a
+ * version 1 tree (freezer) we look. Without groups only the processes that we
+ * know of can be ended: bodies, and their children as long as /proc shows whose
+ * they are.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "node/bpinit.h"
+#include "node/bpinit_spawn.h"
+
+#define BUCKETS 256
+#define LOOK_MS 200
+#define STUCK_MS 5000 /* of life after SIGKILL: then somebody should know */
+#define PERIOD_US 100000
+#define NAME_SIZE 24
+
+enum tree { TREE_MAIN, TREE_MEMORY, TREE_CPU };
+
+struct cage {
+    struct cage *next;
+    cages_t *cages;
+    uint64_t launch;
+    int dir[CAGE_TREES];   /* the launch's groups; -1: none in this tree */
+    int procs[CAGE_TREES]; /* version 1: their cgroup.procs, for children to join */
+    int events;            /* version 2: cgroup.events */
+    uint32_t bodies;       /* running ones */
+    int64_t killed;        /* now_ms() of the SIGKILL; 0: none */
+    bool told_stuck;
+    int timer;
+};
+
+struct cages {
+    struct init *in;
+    int root[CAGE_TREES]; /* the node's groups */
+    bool second;          /* the main tree is of version 2 */
+    struct cage *bucket[BUCKETS];
+};
+
+cages_t *cages_create(struct init *in, const int root[CAGE_TREES], struct err *err)
+{
+    cages_t *t = calloc(1, sizeof *t);
+
+    if (!t) {
+        err_set(err, ENOMEM, "control groups: out of memory");
+        return NULL;
+    }
+    t->in = in;
+    memcpy(t->root, root, sizeof t->root);
+    t->second = root[TREE_MAIN] >= 0 &&
+                faccessat(root[TREE_MAIN], "cgroup.events", F_OK, 0) == 0;
+    return t;
+}
+
+static struct cage **place(cages_t *t, uint64_t launch)
+{
+    struct cage **p = &t->bucket[(launch ^ launch >> 20) % BUCKETS];
+
+    while (*p && (*p)->launch != launch)
+        p = &(*p)->next;
+    return p;
+}
+
+static const char *name_of(const struct cage *c, char name[NAME_SIZE])
+{
+    snprintf(name, NAME_SIZE, "%" PRIu64, c->launch);
+    return name;
+}
+
+static void cage_free(struct cage *c)
+{
+    cages_t *t = c->cages;
+    struct cage **p = place(t, c->launch);
+    char name[NAME_SIZE];
+
+    *p = c->next;
+    loop_timer_del(t->in->loop, c->timer);
+    if (c->events >= 0)
+        loop_fd_del(t->in->loop, c->events);
+    cleanup_close(&c->events);
+    for (int i = 0; i < CAGE_TREES; i++) {
+        cleanup_close(&c->procs[i]);
+        if (c->dir[i] >= 0)
+            unlinkat(t->root[i], name_of(c, name), AT_REMOVEDIR);
+        cleanup_close(&c->dir[i]);
+    }
+    free(c);
+}
+
+void cages_destroy(cages_t **tp)
+{
+    cages_t *t = *tp;
+
+    if (!t)
+        return;
+    for (int i = 0; i < BUCKETS; i++)
+        while (t->bucket[i])
+            cage_free(t->bucket[i]);
+    free(t);
+    *tp = NULL;
+}
+
+/* ---- who is in there ---- */
+
+/* Calls fn for each process of the launch; how many. */
+static int each_member(struct cage *c, void (*fn)(struct cage *c, pid_t pid, int arg), int arg)
+{
+    int n = 0;
+    char line[32];
+
+    if (c->dir[TREE_MAIN] < 0)
+        return 0;
+    int fd = openat(c->dir[TREE_MAIN], "cgroup.procs", O_RDONLY | O_CLOEXEC);
+    FILE *f = fd < 0 ? NULL : fdopen(fd, "r");
+    if (!f) {
+        cleanup_close(&fd);
+        return 0;
+    }
+    while (fgets(line, sizeof line, f)) {
+        pid_t pid = (pid_t)atoi(line);
+        if (pid <= 0) /* from outside of our space */
+            continue;
+        n++;
+        if (fn)
+            fn(c, pid, arg);
+    }
+    fclose(f);
+    return n;
+}
+
+static bool empty(struct cage *c)
+{
+    char text[128];
+
+    if (c->bodies)
+        return false;
+    if (c->dir[TREE_MAIN] < 0)
+        return true;
+    if (!c->cages->second)
+        return each_member(c, NULL, 0) == 0;
+    ssize_t n = pread(c->events, text, sizeof text - 1, 0);
+    text[n > 0 ? n : 0] = 0;
+    return strstr(text, "populated 0") != NULL;
+}
+
+/* ---- the end of a launch ---- */
+
+static void tell_stuck(struct cage *c, pid_t pid, int arg)
+{
+    char path[64], stack[2048] = "", stat[512] = "", text[256];
+    ssize_t n;
+
+    (void)arg;
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    CLEANUP(cleanup_close) int fd = open(path, O_RDONLY | O_CLOEXEC);
+    n = fd < 0 ? -1 : read(fd, stat, sizeof stat - 1);
+    stat[n > 0 ? n : 0] = 0;
+    char *name = strchr(stat, '('), *close = strrchr(stat, ')');
+    if (c->told_stuck || !name || !close || close[1] != ' ' || close[2] != 'D')
+        return;
+    *close = 0;
+    snprintf(path, sizeof path, "/proc/%d/stack", (int)pid);
+    CLEANUP(cleanup_close) int sfd = open(path, O_RDONLY | O_CLOEXEC);
+    n = sfd < 0 ? -1 : read(sfd, stack, sizeof stack - 1);
+    stack[n > 0 ? n : 0] = 0;
+    snprintf(text, sizeof text, "process %d (%s) does not die of SIGKILL: stuck in the kernel",
+             (int)pid, name + 1);
+    c->told_stuck = true;
+    init_log("%s\n%s", text, stack);
+    journal_stuck(c->cages->in, c->launch, pid, text, stack);
+}
+
+static void check(void *arg);
+
+static void look_again(struct cage *c)
+{
+    loop_timer_del(c->cages->in->loop, c->timer);
+    c->timer = loop_timer(c->cages->in->loop, LOOK_MS, false, check, c);
+}
+
+static void check(void *arg)
+{
+    struct cage *c = arg;
+
+    loop_timer_del(c->cages->in->loop, c->timer);
+    c->timer = 0;
+    if (empty(c)) {
+        journal_done(c->cages->in, c->launch);
+        cage_free(c);
+        return;
+    }
+    if (c->killed && !c->told_stuck && now_ms() - c->killed > STUCK_MS)
+        each_member(c, tell_stuck, 0);
+    /* The version 2 tree calls us; but a stuck one must be looked for. */
+    if ((c->killed && !c->told_stuck) || (!c->cages->second && !c->bodies))
+        look_again(c);
+}
+
+static void on_events(void *arg, int fd, uint32_t events)
+{
+    char text[128];
+
+    (void)events;
+    if (pread(fd, text, sizeof text, 0) < 0) /* seen: or it calls for ever */
+        init_log("cgroup.events: %s", strerror(errno));
+    check(arg);
+}
+
+static void signal_one(struct cage *c, pid_t pid, int sig)
+{
+    (void)c;
+    kill(pid, sig);
+}
+
+static bool write_in(int dir, const char *name, const char *text)
+{
+    CLEANUP(cleanup_close) int fd = openat(dir, name, O_WRONLY | O_CLOEXEC);
+
+    return fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text);
+}
+
+struct one { /* of a launch without a group */
+    uint64_t launch;
+    int sig;
+};
+
+static void signal_body(void *arg, const struct body *b)
+{
+    const struct one *o = arg;
+
+    if (b->launch == o->launch)
+        kill(b->npid, o->sig);
+}
+
+void cages_signal(cages_t *t, uint64_t launch, int sig)
+{
+    struct cage *c = *place(t, launch);
+    struct one o = { launch, sig };
+
+    if (!c)
+        return;
+    int dir = c->dir[TREE_MAIN];
+    if (dir < 0) {
+        bodies_each(t->in->bodies, signal_body, &o);
+    } else if (!t->second) {
+        /* Frozen, nobody can fork away from us. */
+        bool frozen = sig == SIGKILL && write_in(dir, "freezer.state", "FROZEN");
+        each_member(c, signal_one, sig);
+        if (frozen)
+            write_in(dir, "freezer.state", "THAWED");
+    } else if (sig != SIGKILL || !write_in(dir, "cgroup.kill", "1")) {
+        each_member(c, signal_one, sig);
+    }
+    if (sig == SIGKILL && !c->killed) {
+        c->killed = now_ms();
+        look_again(c);
+    }
+}
+
+/* ---- the start of a launch ---- */
+
+/* A group for the launch in this tree; false: none there. */
+static bool make_group(struct cage *c, int tree)
+{
+    int root = c->cages->root[tree];
+    char name[NAME_SIZE];
+
+    name_of(c, name);
+    if (root < 0 || (mkdirat(root, name, 0755) < 0 && errno != EEXIST))
+        return false;
+    c->dir[tree] = openat(root, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (c->dir[tree] >= 0 && (tree != TREE_MAIN || !c->cages->second))
+        c->procs[tree] = openat(c->dir[tree], "cgroup.procs", O_WRONLY | O_CLOEXEC);
+    return c->dir[tree] >= 0;
+}
+
+static bool limit_memory(struct cage *c, uint64_t bytes)
+{
+    char text[32];
+
+    snprintf(text, sizeof text, "%" PRIu64, bytes);
+    if (c->dir[TREE_MAIN] >= 0 && write_in(c->dir[TREE_MAIN], "memory.max", text)) {
+        write_in(c->dir[TREE_MAIN], "memory.swap.max", "0");
+        return true;
+    }
+    if (!make_group(c, TREE_MEMORY) ||
+        !write_in(c->dir[TREE_MEMORY], "memory.limit_in_bytes", text))
+        return false;
+    write_in(c->dir[TREE_MEMORY], "memory.memsw.limit_in_bytes", text);
+    return true;
+}
+
+static bool limit_cpus(struct cage *c, uint32_t milli)
+{
+    char quota[48];
+    uint64_t us = (uint64_t)milli * PERIOD_US / 1000;
+
+    snprintf(quota, sizeof quota, "%" PRIu64 " %d", us, PERIOD_US);
+    if (c->dir[TREE_MAIN] >= 0 && write_in(c->dir[TREE_MAIN], "cpu.max", quota))
+        return true;
+    snprintf(quota, sizeof quota, "%" PRIu64, us);
+    return make_group(c, TREE_CPU) && write_in(c->dir[TREE_CPU], "cpu.cfs_quota_us", quota);
+}
+
+cage_t *cages_get(cages_t *t, uint64_t launch, uint64_t mem, uint32_t cpu_milli,
+                  struct err *err)
+{
+    struct cage **p = place(t, launch), *c = *p;
+
+    if (c)
+        return c;
+    c = calloc(1, sizeof *c);
+    if (!c) {
+        err_set(err, ENOMEM, "control group: out of memory");
+        return NULL;
+    }
+    c->cages = t;
+    c->launch = launch;
+    c->events = -1;
+    for (int i = 0; i < CAGE_TREES; i++)
+        c->dir[i] = c->procs[i] = -1;
+    *p = c;
+    if (make_group(c, TREE_MAIN) && t->second) {
+        c->events = openat(c->dir[TREE_MAIN], "cgroup.events", O_RDONLY | O_CLOEXEC);
+        if (c->events < 0 || loop_fd(t->in->loop, c->events, EPOLLPRI, on_events, c, err) < 0) {
+            init_log("launch %" PRIu64 ": cgroup.events: %s", launch, strerror(errno));
+            cleanup_close(&c->dir[TREE_MAIN]);
+        }
+    }
+    int code = 0;
+    if (mem && !limit_memory(c, mem))
+        code = err_set(err, ENOTSUP, "--mem: no control group for memory on this node");
+    else if (cpu_milli && !limit_cpus(c, cpu_milli))
+        code = err_set(err, ENOTSUP, "--cpus: no control group for processors on this node");
+    if (code == 0)
+        return c;
+    cage_free(c);
+    return NULL;
+}
+
+void cage_join(const cage_t *c, struct child *child)
+{
+    child->cgroup = c->cages->second ? c->dir[TREE_MAIN] : -1;
+    memcpy(child->procs, c->procs, sizeof child->procs);
+}
+
+void cage_started(cage_t *c) { c->bodies++; }
+
+void cages_body_ended(cages_t *t, uint64_t launch)
+{
+    struct cage *c = *place(t, launch);
+
+    if (!c)
+        return;
+    if (c->bodies)
+        c->bodies--;
+    if (!c->bodies)
+        check(c);
+}
+
+void cages_settle(cages_t *t, uint64_t launch)
+{
+    struct cage *c = *place(t, launch);
+
+    if (c && !c->bodies)
+        check(c);
+}
