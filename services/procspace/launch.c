@@ -44,6 +44,7 @@ struct starting { /* a launch on its way */
     bool *out;   /* this rank is not started: refused, or its ghost has gone */
     bool self;   /* the asker itself goes on as rank 0, and turns into a ghost then */
     bool found;  /* the program is the node's own: nothing is sent */
+    mp_buf io;   /* if not empty: to be sent in place of the request's */
     manifest_t *manifest;
     struct err no_manifest;
     int waiting; /* questions not yet answered */
@@ -68,6 +69,7 @@ static void starting_free(struct starting *s)
         free(s->warning[i].text);
     free(s->warning);
     nodelist_free(&s->again);
+    mp_free(&s->io);
     free(s->node);
     free(s->pid);
     free(s->out);
@@ -248,7 +250,10 @@ static void pack_launch(struct starting *s, mp_buf *m)
         if (ours_to_say(&b->ptr[i].key))
             continue;
         mp_obj(m, &b->ptr[i].key);
-        mp_obj(m, &b->ptr[i].val);
+        if (s->io.b.size && mp_is(&b->ptr[i].key, "io"))
+            msgpack_sbuffer_write(&m->b, s->io.b.data, s->io.b.size);
+        else
+            mp_obj(m, &b->ptr[i].val);
     }
     mp_kint(m, "uid", s->who.uid);
     mp_kint(m, "gid", s->who.gid);
@@ -506,7 +511,8 @@ static int parse(struct starting *s, struct svc_req *req, struct err *err)
         return err_set(err, ENOMEM, "out of memory");
     if (int_list(req->body, "nodes", 0, NODE_MAX, s->ranks, s->node, err) < 0 ||
         int_list(req->body, "pids", 1, INT32_MAX, s->ranks, s->pid, err) < 0 ||
-        identity_of(req->w, &s->who, err) < 0 || keep_body(s, req->body, err) < 0)
+        identity_of(req->w, &s->who, err) < 0 || keep_body(s, req->body, err) < 0 ||
+        relay_io(s->ps, (pid_t)req->w->pid, s->ranks, &s->body, &s->io, err) < 0)
         return -1;
     return take_ghosts(s, err);
 }
@@ -521,6 +527,7 @@ int on_launch(void *self, struct svc_req *req, struct err *err)
     if (!s)
         return err_set(err, ENOMEM, "out of memory");
     s->ps = ps;
+    mp_init(&s->io);
     s->token = req->token;
     s->end = now_ms() + req->w->deadline - MARGIN_MS;
     if (mp_get_dup(req->body, "path", &path, err) < 0 || parse(s, req, err) < 0) {

@@ -112,6 +112,11 @@ void owner_forget(struct launch *l);
 /* --- launch.c --- */
 int on_launch(void *self, struct svc_req *req, struct err *err);
 
+/* --- relay.c: connections of bodies back to the asker --- */
+/* 1: *out is the launch's io with addresses that nodes reach; 0: it is fine as it is. */
+int relay_io(procspace_t *ps, pid_t asker, uint32_t ranks, const msgpack_object *body,
+             mp_buf *out, struct err *err);
+
 /* --- ghosts.c: the kernel's side of ghosts --- */
 enum ghost_op { GHOST_EXIT = 1, GHOST_DIE = 2, GHOST_STOP = 3 };
 int ghosts_open(procspace_t *ps, struct err *err);

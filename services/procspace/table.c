@@ -101,14 +101,15 @@ struct launch *launch_find(procspace_t *ps, uint64_t id) { return *launch_link(p
 struct launch *launch_of(procspace_t *ps, pid_t pid)
 {
     struct proc *p = proc_find(ps, pid);
+    struct launch *found = p ? p->launch : NULL;
 
-    if (p)
-        return p->launch;
-    for (struct launch *l = ps->newest; l; l = l->older)
-        for (uint32_t i = 0; i < l->ranks; i++)
-            if (l->rank[i] && l->rank[i]->pid == pid)
-                return l;
-    return NULL;
+    for (size_t b = 0; !p && b < LAUNCH_BUCKETS; b++)
+        for (struct launch *l = ps->launch[b]; l; l = l->next)
+            for (uint32_t i = 0; i < l->ranks; i++)
+                if (l->rank[i] && l->rank[i]->pid == pid &&
+                    (!found || l->started > found->started))
+                    found = l;
+    return found;
 }
 
 struct launch *launch_add(procspace_t *ps, uint64_t id, uint32_t ranks, int64_t uid,
