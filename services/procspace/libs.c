@@ -161,6 +161,7 @@ static void on_manifest(void *arg, manifest_t *m, const struct err *err)
     struct libs *l = arg;
     CLEANUP(mp_free) mp_buf body;
 
+    mp_init(&body);
     l->manifest = m;
     if (!m) {
         round_failed(l, err->text);
@@ -171,7 +172,6 @@ static void on_manifest(void *arg, manifest_t *m, const struct err *err)
         return;
     }
     l->all = false;
-    mp_init(&body);
     mp_map(&body, 0);
     svc_call(l->ps->svc, "nodemgr.list", &body, ASK_MS, on_all_nodes, l);
 }
