@@ -29,8 +29,11 @@ static int ask(gate_t *g)
         int n = gate_recv(g, SETTLE_MS, &m, &err);
         if (n <= 0)
             return n < 0 ? lib_fail(&err) : lib_errno(ETIMEDOUT);
+        bool refused = m.w.kind == WIRE_ERROR;
         answers += m.w.kind != WIRE_EVENT;
         gate_msg_clear(&m);
+        if (refused)
+            return lib_errno(ENOSYS); /* as on a node */
     }
     return 0;
 }

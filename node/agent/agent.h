@@ -14,6 +14,7 @@
  *   ps.c       /proc of the node
  *   control.c  what the master's people do to a node
  *   join.c     being a node of the cluster: join, beat, give up
+ *   gate.c     questions of the node's processes
  *   streams.c  stdio between the rings and iofwd (streams.h)
  */
 #ifndef AGENT_H
@@ -33,6 +34,7 @@ typedef struct launches launches_t;
 typedef struct report report_t;
 typedef struct join join_t;
 typedef struct streams streams_t;
+typedef struct gate gate_t;
 
 struct agent {
     loop_t *loop;
@@ -54,6 +56,7 @@ struct agent {
     files_t *files;         /* from here on NULL until agent_go_online() */
     join_t *join;
     streams_t *streams;
+    gate_t *gate;
 };
 
 extern const struct svc_method agent_methods[];
@@ -111,6 +114,10 @@ int on_place(void *self, struct svc_req *req, struct err *err);
 /* ---- ps.c, control.c ---- */
 int on_ps(void *self, struct svc_req *req, struct err *err);
 int on_control(void *self, struct svc_req *req, struct err *err);
+
+/* ---- gate.c: the node's processes ask the master ---- */
+gate_t *gate_create(agent_t *a, struct err *err);
+void gate_destroy(gate_t **g);
 
 /* ---- join.c ---- */
 join_t *join_create(agent_t *a, struct err *err);

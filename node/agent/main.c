@@ -209,6 +209,9 @@ int agent_go_online(agent_t *a, struct err *err)
     a->streams = streams_create(a, err);
     if (!a->streams)
         return -1;
+    a->gate = gate_create(a, err);
+    if (!a->gate)
+        return -1;
     a->svc = svc_create_agent(a->loop, &curve, agent_methods, a, err);
     if (!a->svc)
         return -1;
@@ -257,6 +260,7 @@ static void close_all(agent_t *a)
     space_destroy(&a->space);
     files_destroy(&a->files);
     svc_destroy(&a->svc);
+    gate_destroy(&a->gate);
     loop_destroy(&a->loop);
     free(a->chroot);
 }

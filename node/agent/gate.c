@@ -1,0 +1,270 @@
+/* gate.c - the gate of a node: questions of its processes, passed to the master
+ *
+ * NODEROOT/run/clustermatic/gate speaks as the master's own does (doc/wire.md),
+ * for libbproc. What goes out goes out in the node's name, which says nothing
+ * about who asked here: so only what anybody may know is passed on. The file
+ * "node" beside it holds our number; it is how a process knows where it is.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+#include "bus/pkt.h"
+#include "node/agent/agent.h"
+#include "node/agent/place.h"
+
+#define FOLDER "/run/clustermatic"
+#define CLIENTS_MAX 256
+#define ASKED_MAX 16 /* requests of one client that are not answered */
+#define ASK_MS 30000
+
+struct client {
+    gate_t *g;
+    int fd;
+    uint64_t id;
+    unsigned asked;
+    struct client *next;
+};
+
+struct asked { /* a request on its way */
+    gate_t *g;
+    uint64_t client;
+    struct wire w;
+};
+
+struct gate {
+    agent_t *a;
+    int listener, folder;
+    int written; /* the number in "node"; -1 none */
+    uint64_t next_id;
+    size_t clients;
+    struct client *first;
+};
+
+static const char *const open_to_all[] = { "nodemgr.list", "nodemgr.config", "nodemgr.libs",
+                                           "procspace.list", "procspace.ps" };
+
+static bool may_pass(const char *topic)
+{
+    for (size_t i = 0; i < sizeof open_to_all / sizeof *open_to_all; i++)
+        if (strcmp(topic, open_to_all[i]) == 0)
+            return true;
+    return false;
+}
+
+static void drop(struct client *c)
+{
+    struct client **p = &c->g->first;
+
+    while (*p != c)
+        p = &(*p)->next;
+    *p = c->next;
+    c->g->clients--;
+    loop_fd_del(c->g->a->loop, c->fd);
+    close(c->fd);
+    free(c);
+}
+
+static void answer(gate_t *g, uint64_t client, const struct wire *asked, int kind,
+                   const mp_buf *body)
+{
+    CLEANUP(mp_free) mp_buf m;
+    struct wire w = *asked;
+    struct client *c = g->first;
+
+    while (c && c->id != client)
+        c = c->next;
+    if (!c)
+        return;
+    mp_init(&m);
+    w.kind = kind;
+    wire_pack(&m, &w);
+    msgpack_sbuffer_write(&m.b, body->b.data, body->b.size);
+    if (c->asked)
+        c->asked--;
+    if (pkt_send(c->fd, m.b.data, m.b.size, NULL, 0, NULL) < 0)
+        drop(c); /* it does not read */
+}
+
+static void refuse(gate_t *g, uint64_t client, const struct wire *w, const struct err *err)
+{
+    CLEANUP(mp_free) mp_buf m;
+
+    mp_init(&m);
+    mp_array(&m, 2);
+    mp_int(&m, err->code);
+    mp_str(&m, err->text);
+    answer(g, client, w, WIRE_ERROR, &m);
+}
+
+static void on_answer(void *arg, const msgpack_object *value, const struct err *err)
+{
+    struct asked *q = arg;
+    CLEANUP(mp_free) mp_buf m;
+
+    mp_init(&m);
+    if (value) {
+        mp_obj(&m, value);
+        answer(q->g, q->client, &q->w, WIRE_REPLY, &m);
+    } else {
+        refuse(q->g, q->client, &q->w, err);
+    }
+    free(q);
+}
+
+static void on_request(struct client *c, const struct pkt *p)
+{
+    struct wire w;
+    size_t used;
+    struct err err = { 0 };
+    CLEANUP(mp_free) mp_buf body;
+    msgpack_unpacked u;
+    uint64_t id = c->id;
+    gate_t *g = c->g;
+
+    mp_init(&body);
+    if (wire_unpack(&w, p->data, p->len, &used, &err) < 0 || w.kind != WIRE_REQUEST)
+        return;
+    c->asked++;
+    msgpack_unpacked_init(&u);
+    if (mp_decode(&u, p->data + used, p->len - used, &err) == 0) {
+        if (!may_pass(w.topic))
+            err_set(&err, ENOSYS, "%s: not from a node; ask on the master", w.topic);
+        else if (!g->a->svc)
+            err_set(&err, EAGAIN, "the node has not joined yet");
+    }
+    struct asked *q = err.code ? NULL : malloc(sizeof *q);
+    if (!err.code && !q)
+        err_set(&err, ENOMEM, "out of memory");
+    if (q) {
+        *q = (struct asked){ g, id, w };
+        mp_obj(&body, &u.data);
+        svc_call(g->a->svc, w.topic, &body,
+                 w.deadline > 0 && w.deadline < ASK_MS ? (int)w.deadline : ASK_MS, on_answer, q);
+    } else {
+        refuse(g, id, &w, &err);
+    }
+    msgpack_unpacked_destroy(&u);
+}
+
+static void on_client(void *arg, int fd, uint32_t events)
+{
+    struct client *c = arg;
+    struct pkt p;
+    struct err err = { 0 };
+
+    (void)events;
+    int n = pkt_recv(fd, &p, &err);
+    if (n < 0 && err.code == EAGAIN)
+        return;
+    if (n <= 0 || c->asked >= ASKED_MAX) {
+        if (n > 0)
+            pkt_clear(&p);
+        drop(c);
+        return;
+    }
+    on_request(c, &p);
+    pkt_clear(&p);
+}
+
+static void on_accept(void *arg, int fd, uint32_t events)
+{
+    gate_t *g = arg;
+    int s = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    struct client *c = s >= 0 && g->clients < CLIENTS_MAX ? calloc(1, sizeof *c) : NULL;
+
+    (void)events;
+    if (!c || loop_fd(g->a->loop, s, EPOLLIN, on_client, c, NULL) < 0) {
+        if (s >= 0)
+            close(s);
+        free(c);
+        return;
+    }
+    *c = (struct client){ .g = g, .fd = s, .id = ++g->next_id, .next = g->first };
+    g->first = c;
+    g->clients++;
+}
+
+/* By way of the folder's descriptor: the path is the node's, not ours. Its mode
+ * is made with it, so that no name need be trusted twice. */
+static int listen_in(int folder, struct err *err)
+{
+    struct sockaddr_un sa = { .sun_family = AF_UNIX };
+    CLEANUP(cleanup_close) int s = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK,
+                                          0);
+
+    if (s < 0)
+        return err_set(err, errno, "socket: %s", strerror(errno));
+    snprintf(sa.sun_path, sizeof sa.sun_path, "/proc/self/fd/%d/gate", folder);
+    unlinkat(folder, "gate", 0);
+    mode_t mask = umask(0);
+    int rc = bind(s, (struct sockaddr *)&sa, sizeof sa), code = errno;
+    umask(mask);
+    if (rc < 0 || listen(s, 64) < 0)
+        return err_set(err, rc < 0 ? code : errno, "the node's gate: %s",
+                       strerror(rc < 0 ? code : errno));
+    int out = s;
+    s = -1;
+    return out;
+}
+
+/* Our number may be a new one after a join. */
+static void write_number(void *arg)
+{
+    gate_t *g = arg;
+    char text[16];
+
+    if (g->a->node == g->written || g->a->node < 0)
+        return;
+    unlinkat(g->folder, "node", 0);
+    CLEANUP(cleanup_close) int fd =
+        openat(g->folder, "node", O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
+    int n = snprintf(text, sizeof text, "%d\n", g->a->node);
+    if (fd >= 0 && write(fd, text, (size_t)n) == n && fchmod(fd, 0644) == 0)
+        g->written = g->a->node;
+}
+
+gate_t *gate_create(agent_t *a, struct err *err)
+{
+    gate_t *g = calloc(1, sizeof *g);
+
+    if (!g) {
+        err_set(err, ENOMEM, "out of memory");
+        return NULL;
+    }
+    *g = (gate_t){ .a = a, .listener = -1, .written = -1 };
+    CLEANUP(cleanup_close) int path = place_folder(a->root_fd, FOLDER, NULL, err);
+    g->folder = path < 0 ? -1 : openat(path, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (g->folder < 0 && path >= 0)
+        err_set(err, errno, "%s: %s", FOLDER, strerror(errno));
+    if (g->folder < 0 || (g->listener = listen_in(g->folder, err)) < 0 ||
+        loop_fd(a->loop, g->listener, EPOLLIN, on_accept, g, err) < 0) {
+        gate_destroy(&g);
+        return NULL;
+    }
+    loop_turn(a->loop, write_number, g);
+    return g;
+}
+
+void gate_destroy(gate_t **gp)
+{
+    gate_t *g = *gp;
+
+    if (!g)
+        return;
+    while (g->first)
+        drop(g->first);
+    if (g->listener >= 0) {
+        loop_fd_del(g->a->loop, g->listener);
+        close(g->listener);
+    }
+    if (g->folder >= 0)
+        close(g->folder);
+    free(g);
+    *gp = NULL;
+}
