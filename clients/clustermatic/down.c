@@ -34,18 +34,19 @@ static int remove_tree(const char *path, struct err *err)
     return 0;
 }
 
-/* Anything mounted below the run folder would keep it from being removed. */
+/* Anything mounted below the run folder would keep it from being removed; what
+ * a killed bpfs has left elsewhere (/bpfs) bears the run folder's name. */
 static void unmount_below(const char *run)
 {
-    char line[PATH_MAX * 2], point[PATH_MAX];
+    char line[PATH_MAX * 3], source[PATH_MAX], point[PATH_MAX];
     size_t n = strlen(run);
     FILE *f = fopen("/proc/self/mounts", "re");
 
     if (!f)
         return;
     while (fgets(line, sizeof line, f))
-        if (sscanf(line, "%*s %4095s", point) == 1 && strncmp(point, run, n) == 0 &&
-            point[n] == '/')
+        if (sscanf(line, "%4095s %4095s", source, point) == 2 &&
+            ((strncmp(point, run, n) == 0 && point[n] == '/') || strcmp(source, run) == 0))
             umount2(point, MNT_DETACH);
     fclose(f);
 }
