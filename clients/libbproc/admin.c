@@ -26,7 +26,6 @@ static int first_failed(const msgpack_object *reply)
 
 static void begin(mp_buf *m, int node, uint32_t more)
 {
-    mp_init(m);
     mp_map(m, 1 + more);
     mp_key(m, "nodes");
     mp_array(m, 1);
@@ -47,6 +46,7 @@ static int set_number(int node, const char *key, int64_t value)
 {
     CLEANUP(mp_free) mp_buf m;
 
+    mp_init(&m);
     begin(&m, lib_node(node), 1);
     mp_kint(&m, key, value);
     return change("nodemgr.set", ENOENT, &m);
@@ -71,6 +71,7 @@ int bproc_nodesetstatus(int node, const char *status)
 {
     CLEANUP(mp_free) mp_buf m;
 
+    mp_init(&m);
     begin(&m, lib_node(node), 1);
     mp_kstr(&m, "state", status);
     return change("nodemgr.set", ENOENT, &m);
@@ -80,6 +81,7 @@ int bproc_setnodeattr(int node, const char *name, const void *value, int size)
 {
     CLEANUP(mp_free) mp_buf m;
 
+    mp_init(&m);
     if (size < 0)
         return lib_errno(EINVAL);
     if (strlen(name) + strlen(BPROC_XATTR_PREFIX) > BPROC_XATTR_MAX_NAME_SIZE)
@@ -122,6 +124,7 @@ static int control(int node, const char *action, const char *arg)
 {
     CLEANUP(mp_free) mp_buf m;
 
+    mp_init(&m);
     pack_control(&m, node, action, arg);
     return may_control(node) < 0 ? -1 : change("nodemgr.control", ENOSYS, &m);
 }
@@ -134,6 +137,7 @@ static int control_async(int node, const char *action)
     struct err err = { 0 };
     uint64_t id = 0;
 
+    mp_init(&m);
     pack_control(&m, node, action, NULL);
     if (may_control(node) < 0 || !(g = lib_open(ENOSYS)))
         return -1;

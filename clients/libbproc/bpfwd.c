@@ -1,7 +1,7 @@
 /* bpfwd.c - what the processes of one launch say, to the caller's stdout
  *
- * Started by libbproc for default forwarding; leaves the caller at once and
- * lives until every stream is at its end. Descriptor 3 holds two int32 for
+ * Started by libbproc for default forwarding, as nobody's child; lives until
+ * every stream is at its end. Descriptor 3 holds two int32 for
  * each rank: its node, and why it was not started (0: it was).
  */
 #include <errno.h>
@@ -161,11 +161,7 @@ int main(int argc, char **argv)
         return EXIT_FAILURE;
     }
     signal(SIGPIPE, SIG_IGN);
-    /* Who started us goes on when this one ends; the other is init's child. */
-    pid_t pid = fork();
-    if (pid != 0)
-        _exit(pid < 0);
-    setsid();
+    setsid(); /* what the terminal does is for the processes; we bring their last words */
     close_range(3, ~0u, 0);
     int rc = forward(argv[2], strtoull(argv[1], NULL, 10), list, n, &err);
     free(list);

@@ -94,6 +94,8 @@ static int map_addr(const msgpack_object *map, struct sockaddr *out)
 
     if (mp_opt_int(map, "node", 0) == BPROC_NODE_MASTER)
         return master_addr(out);
+    if (mp_is(mp_get(map, "state"), "down"))
+        return lib_errno(ENODATA);
     return parse_addr(text, out) ? 0 : lib_errno(ENODATA);
 }
 
@@ -114,7 +116,8 @@ int lib_info(const msgpack_object *map, struct bproc_node_info_t *info)
     info->mode = (unsigned)mode;
     info->user = (unsigned)uid;
     info->group = (unsigned)gid;
-    parse_addr(addr, &info->addr);
+    if (strcmp(state, "down") != 0)
+        parse_addr(addr, &info->addr);
     return 0;
 }
 

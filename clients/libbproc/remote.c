@@ -193,8 +193,8 @@ static void __attribute__((noreturn)) become_forwarder(const char *prog, char *c
     _exit(127);
 }
 
-/* Its parent is none of ours: it leaves us by a fork of its own, at once. A
- * child without a signal, so that the caller's own wait() does not see it. */
+/* By way of a child that ends at once and tells nobody of it, so that neither
+ * is seen by the caller's own wait(). */
 static int start_forwarder(const char *prog, char *const *argv, int list)
 {
     sigset_t all, old;
@@ -203,8 +203,12 @@ static int start_forwarder(const char *prog, char *const *argv, int list)
     sigfillset(&all);
     sigprocmask(SIG_SETMASK, &all, &old);
     long pid = syscall(SYS_clone, 0, 0, 0, 0, 0);
-    if (pid == 0)
-        become_forwarder(prog, argv, list);
+    if (pid == 0) {
+        pid = syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+        if (pid == 0)
+            become_forwarder(prog, argv, list);
+        _exit(pid < 0 ? errno : 0);
+    }
     int code = errno;
     sigprocmask(SIG_SETMASK, &old, NULL);
     if (pid < 0)
@@ -212,7 +216,9 @@ static int start_forwarder(const char *prog, char *const *argv, int list)
     while (waitpid((pid_t)pid, &status, __WCLONE) < 0)
         if (errno != EINTR)
             return 0; /* somebody else has waited for it */
-    return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : lib_errno(EIO);
+    if (!WIFEXITED(status))
+        return lib_errno(EIO);
+    return WEXITSTATUS(status) ? lib_errno(WEXITSTATUS(status)) : 0;
 }
 
 int forward_start(uint64_t launch, const int *node, const int *code, uint32_t n)

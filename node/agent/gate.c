@@ -77,11 +77,11 @@ static void answer(gate_t *g, uint64_t client, const struct wire *asked, int kin
     struct wire w = *asked;
     struct client *c = g->first;
 
+    mp_init(&m);
     while (c && c->id != client)
         c = c->next;
     if (!c)
         return;
-    mp_init(&m);
     w.kind = kind;
     wire_pack(&m, &w);
     msgpack_sbuffer_write(&m.b, body->b.data, body->b.size);

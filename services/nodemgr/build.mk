@@ -1,5 +1,5 @@
 nodemgr_core := services/nodemgr/nodes.c services/nodemgr/rules.c services/nodemgr/db.c
-nodemgr_rest := main methods config admit life libs set control view say
+nodemgr_rest := main methods config admit address life libs set control view say
 
 helpers += $(LIBEXEC)/nodemgr
 $(LIBEXEC)/nodemgr: LIBS = $(ZMQ_LIBS) $(MP_LIBS) $(SQLITE_LIBS)

@@ -366,9 +366,12 @@ int on_config(void *self, struct svc_req *req, struct err *err)
 {
     const nodemgr_t *m = self;
     const struct cm_config *c = m->config;
+    char address[INET_ADDRSTRLEN];
 
     (void)err;
-    mp_map(req->reply, 7);
+    master_address(m, address);
+    mp_map(req->reply, 8);
+    mp_kstr(req->reply, "address", address);
     mp_kint(req->reply, "generation", m->generation);
     mp_kstr(req->reply, "file", m->config_path);
     pack_warnings(m, req->reply);

@@ -3,6 +3,7 @@
  *   nodes.c, rules.c   the nodes and what may be done to them; no I/O
  *   db.c               what is remembered over a restart
  *   config.c           the configuration in force, and taking over a new one
+ *   address.c          where the nodes find the master
  *   admit.c            which key is which node; who waits to be let in
  *   life.c             join, beats, silence: states that change by themselves
  *   libs.c             the library list
@@ -13,6 +14,7 @@
  */
 #ifndef NODEMGR_NODEMGR_H
 #define NODEMGR_NODEMGR_H
+#include <netinet/in.h>
 #include "bus/loop.h"
 #include "bus/svc.h"
 #include "services/nodemgr/db.h"
@@ -60,6 +62,9 @@ int config_start(nodemgr_t *m, struct err *err);
 int config_reload(nodemgr_t *m, struct err *err); /* on error the old one stays */
 int on_reload(void *self, struct svc_req *req, struct err *err);
 int on_config(void *self, struct svc_req *req, struct err *err);
+
+/* address.c: "" when no node is on a network of ours */
+void master_address(const nodemgr_t *m, char out[INET_ADDRSTRLEN]);
 
 /* admit.c */
 struct node *admit(nodemgr_t *m, const char *key, const char *addr,
