@@ -20,9 +20,12 @@
 #include <unistd.h>
 #include "bus/loop.h"
 
-#define OUT_ROOM (128 * 1024)      /* records gathered before they are sent */
-#define READ_AHEAD (128 * 1024)
 #define RECORD 16384
+/* As many whole records as 256 KiB need, going out and coming in: sizes that
+ * do not fit cost a second system call for a remainder each time. */
+#define WIRE_RECORD (RECORD + 5 + 1 + 16) /* header, type, tag */
+#define OUT_ROOM (8 * WIRE_RECORD)
+#define READ_AHEAD (16 * WIRE_RECORD + 3) /* OpenSSL aligns what follows a header */
 
 struct bulk {
     int fd;
@@ -220,9 +223,9 @@ void bulk_ticket_make(struct bulk_ticket *t)
 
 /* ---- waiting ---- */
 
-static int wait_for(bulk_t *b, short events, int timeout_ms, struct err *err)
+static int wait_for(int fd, short events, int timeout_ms, struct err *err)
 {
-    struct pollfd p = { b->fd, events, 0 };
+    struct pollfd p = { fd, events, 0 };
     int64_t end = now_ms() + timeout_ms;
 
     for (;;) {
@@ -248,10 +251,10 @@ static int again(bulk_t *b, int rc, int timeout_ms, struct err *err)
     case SSL_ERROR_WANT_READ:
         /* The peer may be waiting for what we still hold back. */
         if (push(b) == 0)
-            return wait_for(b, POLLIN | POLLOUT, timeout_ms, err);
-        return wait_for(b, POLLIN, timeout_ms, err);
+            return wait_for(b->fd, POLLIN | POLLOUT, timeout_ms, err);
+        return wait_for(b->fd, POLLIN, timeout_ms, err);
     case SSL_ERROR_WANT_WRITE:
-        return wait_for(b, POLLOUT, timeout_ms, err);
+        return wait_for(b->fd, POLLOUT, timeout_ms, err);
     case SSL_ERROR_ZERO_RETURN:
         return 1;
     case SSL_ERROR_SYSCALL:
@@ -282,7 +285,7 @@ static int flush(bulk_t *b, int timeout_ms, struct err *err)
             b->bad = true;
             return err_set(err, errno, "bulk channel: %s", strerror(errno));
         }
-        if (wait_for(b, POLLOUT, timeout_ms, err) < 0)
+        if (wait_for(b->fd, POLLOUT, timeout_ms, err) < 0)
             return -1;
     }
 }
@@ -308,11 +311,10 @@ int bulk_dial_start(const char *addr, uint16_t port, struct err *err)
 
 int bulk_dial_wait(int fd, int timeout_ms, struct err *err)
 {
-    bulk_t b = { .fd = fd };
     int code = 0;
     socklen_t len = sizeof code;
 
-    if (wait_for(&b, POLLOUT, timeout_ms, err) < 0)
+    if (wait_for(fd, POLLOUT, timeout_ms, err) < 0)
         return err_prefix(err, "connect");
     if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &code, &len) < 0)
         code = errno;
@@ -532,7 +534,7 @@ int bulk_readable(bulk_t *b, int timeout_ms)
 {
     if (SSL_pending(b->ssl) > 0 || SSL_has_pending(b->ssl))
         return 1;
-    return wait_for(b, POLLIN, timeout_ms, NULL) == 0;
+    return wait_for(b->fd, POLLIN, timeout_ms, NULL) == 0;
 }
 
 int bulk_fd(const bulk_t *b) { return b->fd; }

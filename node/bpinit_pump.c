@@ -12,9 +12,6 @@
 #include <unistd.h>
 #include "node/bpinit.h"
 
-/* Blocked output goes on when this much of its ring is free: fewer, larger
- * steps than at the first free byte. */
-#define ROOM_TO_GO_ON (SPACE_RING_BYTES / 4)
 /* One stream's share of a turn, and what a pipe can hold at most. */
 #define STEP_BYTES (256u * 1024)
 #define PIPE_BYTES (1024u * 1024)
@@ -116,10 +113,9 @@ static void watch(struct pipe_end *e, uint32_t events)
 static bool block(struct pipe_end *e)
 {
     struct ring *r = ring_of(e);
-    struct iovec v[2];
 
     atomic_fetch_or(&r->flags, RING_FULL);
-    if (ring_free_space(r, SPACE_RING_BYTES, v) != 0) {
+    if (ring_step_free(r)) {
         atomic_fetch_and(&r->flags, ~(uint32_t)RING_FULL);
         return false;
     }
@@ -222,9 +218,7 @@ static void look_at(struct pipe_end *e)
         close_end(e);
         return;
     }
-    struct iovec v[2];
-    ring_free_space(r, SPACE_RING_BYTES, v);
-    if (e->blocked && v[0].iov_len + v[1].iov_len >= ROOM_TO_GO_ON) {
+    if (e->blocked && ring_step_free(r)) {
         e->blocked = false;
         atomic_fetch_and(&r->flags, ~(uint32_t)RING_FULL);
         watch(e, EPOLLIN);

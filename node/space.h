@@ -20,14 +20,15 @@
  *        kind "row": row is an event of procspace.report as it is
  *   ["procs", {id, procs: [...]}]  answer to "list": see doc/wire.md node.N.procs,
  *        each also with streams: [slot or -1 x 3]; and "rings": [{launch, rank, fd, slot, uid}]
- *        for every ring not yet released, of ended processes too
+ *        for every ring not yet released, of ended processes too; and "kids": [row of "born"...]
  *
  * agent -> bpinit
  *   ["spawn", {launch, path, argv, env, cwd, umask, limits, uid, gid, groups, streams,
  *        total, owner, root?: DIR to chroot() into before exec, procs: [[rank, pid]...]}]
  *        mem?: bytes, cpu_milli?: limits of all of it together;
  *        streams as in procspace.launch; a rank to whom stdin does not go gets /dev/null
- *   ["signal", {pid, gen, sig, value?, from_uid?, from_pid?}]
+ *   ["signal", {pid, gen, sig, value?, from_uid?, from_pid?, npid?}]  npid: of a process
+ *        that a body made, gen as in its "born" event
  *   ["end_launch", {launch, sig}]  signal all of a launch, children of its bodies too
  *   ["ack", {seq}]          events up to seq are known to the master
  *   ["list", {id}]
@@ -42,7 +43,7 @@
 #include <stdint.h>
 
 #define SPACE_SLOTS 8192            /* rings in the arena */
-#define SPACE_RING_BYTES (512u * 1024) /* data bytes of a ring; a power of two */
+#define SPACE_RING_BYTES (1024u * 1024) /* data bytes of a ring; a power of two */
 #define SPACE_RING_HEADER 4096u
 #define SPACE_SLOT_BYTES (SPACE_RING_HEADER + SPACE_RING_BYTES)
 
@@ -57,7 +58,8 @@ enum {
     RING_EOF = 1,  /* writer: nothing follows head */
     RING_GONE = 2, /* bpinit, fd 0: the body closed its stdin (tail will not move);
                       agent, fd 1, 2: reader is gone */
-    RING_FULL = 4, /* bpinit, fd 1, 2: wants a ring of the bell when tail moves */
+    RING_FULL = 4, /* bpinit, fd 1, 2: wants a ring of the bell when there is
+                      room for a step (ring_step_free) */
 };
 
 struct ring {
@@ -84,6 +86,14 @@ static inline struct ring *space_ring(void *arena, uint32_t slot)
 static inline char *ring_data(struct ring *r)
 {
     return (char *)r + SPACE_RING_HEADER;
+}
+/* Blocked output goes on when a quarter is free: fewer, larger steps than at
+ * the first free byte. The other side's head and tail are not believed. */
+static inline int ring_step_free(struct ring *r)
+{
+    uint64_t held = atomic_load(&r->head) - atomic_load(&r->tail);
+
+    return held <= SPACE_RING_BYTES - SPACE_RING_BYTES / 4;
 }
 
 #endif

@@ -18,6 +18,7 @@
 #define DIAL_MS 5000
 #define CHUNK (128u * 1024)
 #define ACK_EVERY (128u * 1024) /* the reader acknowledges at least this often */
+#define LOOK_AFTER (256u * 1024) /* sent before it is worth looking for their word */
 #define STACK (256u * 1024)
 
 struct bulk_out {
@@ -41,7 +42,8 @@ void ring_acknowledge(struct ring *r, uint64_t to, int bell_fd)
 
     while (tail < to && !atomic_compare_exchange_weak(&r->tail, &tail, to))
         continue;
-    if ((atomic_load(&r->flags) & RING_FULL) && atomic_exchange(&r->dirty_for_init, 1) == 0)
+    if ((atomic_load(&r->flags) & RING_FULL) && ring_step_free(r) &&
+        atomic_exchange(&r->dirty_for_init, 1) == 0)
         while (write(bell_fd, &one, sizeof one) < 0 && errno == EINTR)
             continue;
 }
@@ -116,7 +118,8 @@ static int copy(struct bulk_out *b)
         uint64_t head = atomic_load(&r->head);
         if (head - b->sent > SPACE_RING_BYTES)
             return err_set(&b->err, EPROTO, "the ring makes no sense");
-        if (bulk_readable(b->b, 0) && take_acks(b) < 0)
+        uint64_t unsaid = b->sent - atomic_load(&r->tail);
+        if (unsaid >= LOOK_AFTER && bulk_readable(b->b, 0) && take_acks(b) < 0)
             return -1;
         if (b->sent < head) {
             if (send_chunk(b, head) < 0)

@@ -403,7 +403,7 @@ static void much_output(struct agent *a)
         wait_bell(a, 50);
     ok(atomic_load(&r->head) == SPACE_RING_BYTES, "a slow agent stops the writer");
     size_t n = take_all(a, b.slot[1], buf, sizeof buf, &sum);
-    ok(n == 20000000 && sum == 20000000ull * 'a', "20 MB go through a ring of 512 KiB");
+    ok(n == 20000000 && sum == 20000000ull * 'a', "20 MB go through a ring of 1 MiB");
     exit_status(a);
     ack(a);
 }
