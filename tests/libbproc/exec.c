@@ -123,7 +123,7 @@ static void myself(void)
         poll(NULL, 0, 20);
     equals(bproc_pidnode(pid), 1, "a child of ours is on node 1 now");
     kill(pid, SIGTERM);
-    ok(WIFSIGNALED(reap(pid)) || true, "and can be waited for");
+    equals(reap(pid), SIGTERM, "and dies of SIGTERM");
 
     char *argv[] = { text("body"), text("exit"), text("3"), NULL };
     fails(bproc_execmove(99, body, argv, environ), BE_INVALIDNODE, "no such node");
@@ -307,6 +307,31 @@ static void forwarded(void)
         printf("# %s\n", buf);
 }
 
+/* The same for a child of ours that goes on on a node. */
+static void forwarded_self(void)
+{
+    char *sh[] = { text("sh"), text("-c"), text("echo out; echo err >&2; exit 4"), NULL };
+    char buf[64];
+    int p[2];
+
+    fflush(stdout);
+    if (pipe(p) < 0)
+        return;
+    int pid = fork();
+    if (pid == 0) {
+        dup2(p[1], 1);
+        close(p[0]);
+        close(p[1]);
+        bproc_execmove(1, "/bin/sh", sh, environ);
+        _exit(200);
+    }
+    close(p[1]);
+    equals(reap(pid), 4 << 8, "execmove with default forwarding");
+    read_all(p[0], buf, sizeof buf);
+    close(p[0]);
+    ok(strstr(buf, "out\n") && strstr(buf, "err\n") && strlen(buf) == 8, "says out and err");
+}
+
 static void missing(void)
 {
     int nodes[2] = { 0, 1 }, pids[2];
@@ -362,6 +387,20 @@ static void denied(void)
     equals(pids[0], -EACCES, "one is refused");
     equals(reap(pids[1]), 0, "and one runs");
     fails(bproc_execmove(0, "/bin/true", argv, environ), EACCES, "nor go there ourselves");
+
+    /* Refused, fine, down, here: sixteen times over. */
+    const int four[4] = { 0, 1, 2, -1 };
+    int many_nodes[64], many_pids[64], right = 0, status;
+    for (int i = 0; i < 64; i++)
+        many_nodes[i] = four[i % 4];
+    equals(bproc_vexecmove_io(64, many_nodes, many_pids, NULL, 0, "/bin/true", argv, environ),
+           64, "sixty-four");
+    for (int i = 0; i < 64; i++)
+        right += i % 4 == 0   ? many_pids[i] == -EACCES
+                 : i % 4 == 2 ? many_pids[i] == -BE_NODEDOWN
+                              : many_pids[i] > 0 && reap(many_pids[i]) == 0;
+    equals(right, 64, "each with its own end");
+    equals(waitpid(-1, &status, WNOHANG), -1, "and no children are left to us");
 }
 
 int main(int argc, char **argv)
@@ -379,7 +418,7 @@ int main(int argc, char **argv)
     else if (strcmp(what, "sockets") == 0)
         sockets();
     else if (strcmp(what, "forwarded") == 0)
-        forwarded();
+        forwarded(), forwarded_self();
     else if (strcmp(what, "not") == 0)
         missing();
     else if (strcmp(what, "denied") == 0)

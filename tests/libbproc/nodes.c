@@ -6,10 +6,13 @@
  *   nodes there        the same questions, on node 0
  *   nodes absent       no cluster
  *   nodes power        node 2: reboot and halt
- *   nodes again LOOK   look, then after fork and after exec
+ *   nodes restart PID  the notifier, when the bus (PID) is killed
+ *   nodes libraries    the library list
+ *   nodes again        before and after fork and exec
  */
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <signal.h>
 #include <stdio.h>
 #include "tests/libbproc/check.h"
 
@@ -342,6 +345,23 @@ static void power(void)
     fails(bproc_nodepwroff_async(2), BE_NODEDOWN, "nor the other way");
 }
 
+/* The bus is killed and started anew: the notifier tells, and goes on. */
+static void restart(int bus)
+{
+    struct bproc_node_set_t ns = BPROC_EMPTY_NODESET;
+    int fd = bproc_notifier();
+
+    equals(kill(bus, SIGKILL), 0, "the bus is killed");
+    equals(readable(fd, 5000), 1, "something may have happened");
+    equals(bproc_nodelist_(&ns, fd), 3, "the list comes from the next bus");
+    bproc_nodeset_free(&ns);
+    while (readable(fd, 500) == 1 && bproc_nodelist_(&ns, fd) == 3)
+        bproc_nodeset_free(&ns);
+    equals(bproc_setnodeattr(1, "colour", "blue", 5), 0, "something happens");
+    equals(readable(fd, 5000), 1, "and the same notifier tells");
+    close(fd);
+}
+
 static void look(void)
 {
     look_at_all();
@@ -385,6 +405,8 @@ int main(int argc, char **argv)
         absent();
     else if (strcmp(what, "power") == 0)
         power();
+    else if (strcmp(what, "restart") == 0)
+        restart(argc > 2 ? atoi(argv[2]) : -1);
     else if (strcmp(what, "again") == 0)
         again(argv[0]);
     else if (strcmp(what, "count") == 0)

@@ -70,6 +70,7 @@ ok 'processes in C++' run "$tmp/exec++" "$body" many
 bpctl -S 0 -m 100
 ok 'a user is kept off a node' run_user "$tmp/exec" "$body" denied
 bpctl -S 0 -m 111
+ok 'a notifier outlives the bus' run "$tmp/nodes" restart "$(pid_of busd)"
 
 forwarders() { pgrep -r R,S,D -f "^bpfwd [0-9]+ $run/"; }
 ok 'no forwarder is left' eventually 10 not forwarders
