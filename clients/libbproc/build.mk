@@ -34,17 +34,31 @@ $(LIB)/pkgconfig/bproc.pc: clients/libbproc/bproc.pc.in
 	@mkdir -p $(@D)
 	@sed 's|@PREFIX@|$(PREFIX)|; s|@VERSION@|4.0.0|' $< >$@
 
+# Each call's name leads to the page that tells of it.
+libbproc_pages := bproc bproc_nodes bproc_nodeset bproc_exec bproc_admin
+libbproc_aliases := $(B)/share/man/man3/.bproc-aliases
+all: $(libbproc_aliases)
+$(libbproc_aliases): $(libbproc_pages:%=man/%.3.rst)
+	@mkdir -p $(@D)
+	@for page in $(libbproc_pages); do \
+	    for name in $$(grep -o '\*\*[^*]*bproc_[a-z_]*(' man/$$page.3.rst | \
+	        grep -o '_*bproc_[a-z_]*' | sort -u); do \
+	        [ $$name = $$page ] || echo ".so man3/$$page.3" >$(@D)/$$name.3; done; done
+	@touch $@
+
 helpers += $(LIBEXEC)/bpfwd
 $(LIBEXEC)/bpfwd: LIBS = $(MP_LIBS)
 $(LIBEXEC)/bpfwd: $(call objs,clients/libbproc/bpfwd.c clients/bpsh/reader.c) $(LIBCM)
 	$(LINK)
 
 install: install-libbproc
-install-libbproc: $(libbproc)
+install-libbproc: $(libbproc) $(libbproc_aliases)
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/include/sys $(B)/include/sys/bproc.h
 	install -D -m 755 -t $(DESTDIR)$(PREFIX)/lib $(LIB)/$(LIBBPROC_SO)
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib $(LIB)/libbproc.a
 	ln -sf $(LIBBPROC_SO) $(DESTDIR)$(PREFIX)/lib/libbproc.so.4
 	ln -sf libbproc.so.4 $(DESTDIR)$(PREFIX)/lib/libbproc.so
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man3 \
+	    $$(grep -l '^.so' $(B)/share/man/man3/*bproc_*.3)
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/pkgconfig $(LIB)/pkgconfig/bproc.pc
 .PHONY: libbproc install-libbproc
