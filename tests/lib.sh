@@ -158,7 +158,11 @@ use_cluster() {
 # Also end this one on exit (a second cluster of a test).
 also_end() { names+=("$1"); }
 # pid_of UNIT: of a service, or node.N (the machine of a virtual node).
-pid_of() { s6-svstat -o pid "$run/s6/$1"; }
+# Never the -1 of a unit that is down: to kill that is to kill everything.
+pid_of() {
+    local pid
+    pid=$(s6-svstat -o pid "$run/s6/$1") && [ "$pid" -gt 0 ] && echo "$pid"
+}
 show_logs() {
     local file
     for file in "$logs"/*/current "$logs"/node.* "$logs"/s6.log; do
