@@ -351,6 +351,8 @@ static void restart(int bus)
     struct bproc_node_set_t ns = BPROC_EMPTY_NODESET;
     int fd = bproc_notifier();
 
+    if (!ok(bus > 1, "the bus runs")) /* kill(-1) would reach everybody */
+        return;
     equals(kill(bus, SIGKILL), 0, "the bus is killed");
     equals(readable(fd, 5000), 1, "something may have happened");
     equals(bproc_nodelist_(&ns, fd), 3, "the list comes from the next bus");
