@@ -108,6 +108,7 @@ for victim in busd nodemgr procspace iofwd bpnode; do
         kill -9 "$old"
         ok 'bpnode of node 2 killed: a new one' eventually 10 agent_again "$old"
     else
+        eventually 10 pid_of $victim >/dev/null
         old=$(pid_of $victim)
         kill -9 "$old"
         ok "$victim killed: a new one" eventually 10 ready_again $victim "$old"
@@ -160,6 +161,7 @@ launches_with() { # VICTIM
     if [ "$1" = bpnode ]; then
         kill -9 "$(agent 2)"
     else
+        eventually 10 pid_of "$1" >/dev/null
         kill -9 "$(pid_of "$1")"
     fi
     for i in 1 2 3 4 5 6; do
