@@ -104,15 +104,34 @@ void libs_replaced(procspace_t *ps, uint64_t launch, int node, const msgpack_obj
     }
 }
 
+/* What is not there beforehand comes with the launch: no more than a word. */
+static void say_failed(int node, const msgpack_object *value)
+{
+    const msgpack_object_array *a;
+
+    if (mp_get_array(value, "failed", &a, NULL) < 0)
+        return;
+    for (uint32_t i = 0; i < a->size; i++) {
+        const msgpack_object *row = &a->ptr[i];
+        CLEANUP(cleanup_free) char *text =
+            row->type == MSGPACK_OBJECT_ARRAY && row->via.array.size >= 3
+                ? mp_dup(&row->via.array.ptr[2])
+                : NULL;
+        svc_log("warning", "library list: node %d: %s", node, text ? text : "odd answer");
+    }
+}
+
 static void on_node(void *arg, int node, const msgpack_object *value, const struct err *err)
 {
     struct libs *l = arg;
 
-    if (value)
-        libs_replaced(l->ps, 0, node, value);
-    else
+    if (!value) {
         svc_log(err->code == BE_NODEDOWN ? "info" : "warning", "library list: node %d: %s", node,
                 err->text);
+        return;
+    }
+    libs_replaced(l->ps, 0, node, value);
+    say_failed(node, value);
 }
 
 static void on_nodes_done(void *arg) { round_end(arg, GATHER_MS); }

@@ -132,7 +132,14 @@ ok 'a configuration reloaded fills it again' clustermatic reload
 ok '(filled)' eventually 5 resolved
 ok 'by hand once more' bplib -a "$tmp/bin/askq"
 clustermatic down --name "$cluster"
-ok 'the cluster anew' clustermatic up --name "$cluster" --virtual 2 --config "$tmp/config"
+ok 'the cluster anew' clustermatic up --name "$cluster" --virtual 2 --config "$tmp/config" \
+    --node-size 64M
 ok 'has the configuration'"'"'s list' resolved
 ok 'and nothing by hand' not grep -q askq <(bplib -l)
+truncate -s 60M "$lib/libbig.so"
+ok 'a file that would fill the nodes' bplib -a "$lib/libbig.so"
+said() { grep -q "node $1: $lib/libbig.so (61440 kB) is not brought beforehand" "$logs/procspace/current"; }
+ok 'is not brought, and the log says so' eventually 5 said 0
+ok 'of each node' eventually 5 said 1
+ok 'programs run' is second bpsh 1 "$tmp/bin/askq"
 done_testing
