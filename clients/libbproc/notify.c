@@ -12,6 +12,7 @@
 #include "clients/libbproc/lib.h"
 
 #define SETTLE_MS 5000
+#define RETRY_MS 50
 
 static const char *const topics[] = { "node.state", "node.owner", "node.attr", "node.joined",
                                       "node.config" };
@@ -38,13 +39,27 @@ static int ask(gate_t *g)
     return 0;
 }
 
-int bproc_notifier(void)
+static int open_once(void)
 {
     CLEANUP(gate_close) gate_t *g = lib_open(ENOENT);
 
     if (!g || ask(g) < 0)
         return -1;
     return fcntl(gate_fd(g), F_DUPFD_CLOEXEC, 3);
+}
+
+/* The bus may be going down just as we connect: the next one is there soon. */
+int bproc_notifier(void)
+{
+    int fd = -1;
+
+    for (int spent = 0; spent <= SETTLE_MS; spent += RETRY_MS) {
+        fd = open_once();
+        if (fd >= 0 || (errno != EPIPE && errno != ECONNRESET))
+            break;
+        poll(NULL, 0, RETRY_MS);
+    }
+    return fd;
 }
 
 /* All that is there is taken. 0: the connection has ended. */
