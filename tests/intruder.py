@@ -11,22 +11,37 @@ RUN is CM_RUNDIR. JSON arguments may give bytes as "hex:00ff".
   forge TOPIC JSON         ask the bus by a hand-made ZMTP handshake that claims to
                            be root, and one of the old protocol without any name
   identity HEX TOPIC JSON  ask the bus on a connection with this routing id
-  reader LAUNCH NODES [close]  read LAUNCH's streams; first close them all
+  reply UID                (as root) UID answers a request to a service that is slow
+  reader LAUNCH NODES [close]  read LAUNCH's streams; or close them all
+
+In the master's network namespace, where nodes come in:
+  stranger                 ask this and that with a key that nobody knows
+  wrong-server             trust another master than the one that is there
+  stream-stranger          say hello on the port for streams with such a key
+  node KEYFILE SPACE PID LAUNCH  with a node's key: answer, report, write as another
+
+Bytes that make no sense:
+  noise WHERE [SEED]       a socket of RUN, or tcp:PORT
+  bombs WHERE              well-formed, and not: bus or gate
+  crowd N WHERE            N connections, held until standard input ends
 """
+import fcntl
 import json
 import os
 import random
 import socket
 import struct
+import subprocess
 import sys
 import time
 
 import msgpack
 import zmq
+from zmq.utils.monitor import recv_monitor_message
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from busclient import (ERROR, HELLO, PUBLISH, REQUEST, Events, Gate, Local,  # noqa: E402
-                       Refused, context, pack)
+from busclient import (ERROR, HELLO, PUBLISH, REQUEST, Events, Gate, Local, Peer,  # noqa: E402
+                       Refused, context, pack, unpack)
 
 RUN = os.environ["CM_RUNDIR"]
 
@@ -71,7 +86,7 @@ class Bus(Local):
         ident = random.getrandbits(62)
         self.sock.send_multipart([msgpack.packb(envelope(REQUEST, topic, ident, uid)),
                                   msgpack.packb(body, use_bin_type=True)])
-        end = time.monotonic() + 5
+        end = time.monotonic() + 2
         while time.monotonic() < end:
             got = self.serve(end - time.monotonic(), ident)
             if got:
@@ -146,22 +161,18 @@ def zmtp_old():
 
 
 def answer_of(s, ident):
+    """What comes after this request id in the bytes that arrive."""
     data = b""
-    end = time.monotonic() + 2
     try:
-        while time.monotonic() < end:
+        while msgpack.packb(ident) not in data or len(data) < 100:
             more = s.recv(65536)
             if not more:
                 return "connection closed"
             data += more
-            at = data.find(msgpack.packb(ident))
-            if at >= 0 and data[at:].count(b"\0") >= 0 and len(data) > at + 40:
-                u = msgpack.Unpacker(raw=False, strict_map_key=False)
-                u.feed(data[at - 2 - 40:] if False else data)
-                return data[at:].decode("latin1")
-    except socket.timeout:
+    except (socket.timeout, ConnectionError):
         pass
-    return "no answer"
+    where = data.find(msgpack.packb(ident))
+    return data[where:].decode("latin1") if where >= 0 else "no answer"
 
 
 def raw_request(s, topic, body):
@@ -195,6 +206,34 @@ def cmd_identity(hexes, topic, body):
         print(no)
     except TimeoutError:
         print("no answer")
+
+
+def cmd_reply(uid):
+    slow, asker = Local(), Gate()
+    slow.sock.send_multipart(pack(HELLO, "slow", 1, None))
+    slow.sock.poll(3000)
+    slow.sock.recv_multipart()
+    asker.sock.send(b"\0" + msgpack.packb(envelope(REQUEST, "slow.question", 77)) + b"\xc0")
+    slow.sock.poll(3000)
+    route = slow.sock.recv_multipart()[0]
+    child = subprocess.run([sys.executable, __file__, "forged-reply", route.hex()],
+                           user=int(uid), group=int(uid), extra_groups=[], check=True)
+    asker.sock.settimeout(0.5)
+    try:
+        print("forged answer:", asker.sock.recv(1000))
+    except socket.timeout:
+        slow.sock.send_multipart([route] + pack(2, "slow.question", 77, "real"))
+        asker.sock.settimeout(3)
+        print("the answer was", "real" if asker.sock.recv(1000).endswith(b"real") else "lost",
+              child.returncode)
+
+
+def cmd_forged_reply(route):
+    me = Local()
+    me.sock.setsockopt(zmq.LINGER, 1000)
+    me.sock.send_multipart([bytes.fromhex(route)] + pack(2, "slow.question", 77, "forged"))
+    me.sock.poll(200)
+    me.close()
 
 
 # --- streams -----------------------------------------------------------------
@@ -239,6 +278,229 @@ def cmd_reader(launch, nodes, *what):
     except socket.timeout:
         said.append("silence")
     print(", ".join(said))
+
+
+# --- nodes --------------------------------------------------------------------
+
+MASTER = "198.18.0.1"
+
+
+def curve(port, keys=None, server=None, watch=False):
+    """watch: say how the handshake went, too."""
+    sock = context.socket(zmq.DEALER)
+    sock.setsockopt(zmq.LINGER, 0)
+    with open(RUN + "/master.pub", "rb") as f:
+        sock.curve_serverkey = server or f.read().strip()
+    sock.curve_publickey, sock.curve_secretkey = keys or zmq.curve_keypair()
+    events = sock.get_monitor_socket() if watch else None
+    sock.connect(f"tcp://{MASTER}:{port}")
+    if not watch:
+        return sock
+    names = {getattr(zmq, n): n[6:] for n in dir(zmq) if n.startswith("EVENT_HANDSHAKE")}
+    end, how = time.monotonic() + 3, None
+    while not how and events.poll(max(0, int((end - time.monotonic()) * 1000))):
+        how = names.get(recv_monitor_message(events)["event"])
+    sock.disable_monitor()
+    return sock, how or "no handshake"
+
+
+def try_call(peer, topic, body=None):
+    try:
+        return show(peer.call(topic, body, 2.0))
+    except Refused as no:
+        return str(no)
+    except TimeoutError:
+        return "no answer"
+
+
+class Node(Peer):
+    def __init__(self, keys=None):
+        super().__init__()
+        self.sock.close()
+        self.keys = keys or zmq.curve_keypair()
+        self.sock = curve(2223, self.keys)
+
+
+JOIN = dict(version=1, boot="b", space="s", macs=["02:00:00:00:00:99"], cpus=1, mem=1,
+            kernel="6", hostname="h", ready=True)
+
+
+def cmd_stranger():
+    me = Node()
+    for topic in ("nodemgr.list", "busd.services", "busd.ping", "node.0.ps", "procspace.ps",
+                  "procspace.report", "nodemgr.beat", "nodemgr.accept"):
+        print(f"{topic}: {try_call(me, topic, dict(key=me.keys[0].decode(), node=0))}")
+    me.sock.send_multipart(pack(HELLO, "nodemgr", 1, None))
+    me.sock.send_multipart(pack(PUBLISH, "node.state", 1, {"node": 0}))
+    me.sock.send_multipart([b"I\x00\x00\x00\x00\x01"] + pack(2, "nodemgr.list", 1, []))
+    print(f"nodemgr.join: {try_call(me, 'nodemgr.join', JOIN)}")
+    print(f"key {me.keys[0].decode()}")
+
+
+def cmd_wrong_server():
+    print(curve(2223, server=zmq.curve_keypair()[0], watch=True)[1])
+
+
+def cmd_stream_stranger():
+    sock, how = curve(2224, watch=True)
+    print(how)
+    try:  # a socket that was refused may have nobody left to send to
+        sock.send_multipart([message(6, 0), b"space"], zmq.DONTWAIT)
+    except zmq.Again:
+        pass
+    print("answered" if sock.poll(700) else "no answer")
+
+
+def cmd_node(keyfile, space, pid, launch):
+    """With the key of node 0: process PID, rank 1 of LAUNCH, runs on node 1."""
+    with open(keyfile, "rb") as f:
+        keys = f.read().split()
+    pid, launch = int(pid), int(launch)
+    me, asker = Node(keys), Local()
+    print("report:", try_call(me, "procspace.report", {
+        "space": space, "first": 1, "events": [["exit", pid, 9, 0, 0, 0, 0, launch, 1],
+                                             ["exit", pid, 9, 0, 0, 0, 0, 0, 1],
+                                             ["stop", pid, 9, 19, launch, 1]]}))
+    for topic in ("nodemgr.set", "nodemgr.control", "nodemgr.keys", "procspace.signal",
+                  "procspace.result", "procspace.launch", "node.1.ps", "busd.keys"):
+        print(f"{topic}: " + try_call(me, topic, {
+            "nodes": [1], "state": "bad", "action": "halt", "sig": 9, "pid": pid, "keys": [],
+            "launch": launch, "pids": [pid], "path": "/bin/true", "argv": ["true"]}))
+
+    # Somebody asks node 1 (whose agent is stopped) and node 0: the answers are ours.
+    wanted = asker.send("node.1.ps", {})
+    other = asker.send("node.0.ps", {})
+    while me.sock.poll(3000):
+        got = me.sock.recv_multipart()
+        if got[0] and unpack(got[1])[3] == other:
+            break
+    else:
+        print("answer: node 0 was not asked")
+        return
+    for ident in (wanted, other):
+        env = [1, 2, "node.1.ps", ident, 0, -1, -1, -1, 1, "", ""]
+        me.sock.send_multipart([got[0], msgpack.packb(env), msgpack.packb(["mine"])])
+    stamped = []
+    while asker.sock.poll(1000):
+        stamped.append(unpack(asker.sock.recv_multipart()[1])[8])
+    print("answer: stamped as node", stamped)
+
+    stream = curve(2224, keys)
+    hello = message(6, 0, rank=0, body=space.encode())
+    stream.send_multipart([hello[:40], hello[40:]])
+    heard = stream.poll(3000)
+    for flags, body in ((0, b"forged\n"), (1, b"")):
+        m = message(1, launch, fd=1, rank=1, flags=flags, body=body)
+        stream.send_multipart([m[:40], body])
+    for flags in (0, 4):
+        stream.send_multipart([message(8, launch, rank=1, flags=flags), b""])
+    stream.send_multipart([message(2, launch, fd=0, flags=4), b""])
+    print("streams:", "let in as node 0" if heard else "not let in")
+    time.sleep(0.3)  # for what was sent to leave
+
+
+# --- bytes --------------------------------------------------------------------
+
+def connect(where):
+    if where.startswith("tcp:"):
+        s = socket.create_connection((MASTER, int(where[4:])), 5)
+    else:
+        kind = socket.SOCK_SEQPACKET if where == "gate" else socket.SOCK_STREAM
+        s = socket.socket(socket.AF_UNIX, kind)
+        s.connect(RUN + "/" + where)
+    s.settimeout(1)
+    return s
+
+
+def say(where, data):
+    """All of it, unless the other side has had enough."""
+    try:
+        with connect(where) as s:
+            for i in range(0, len(data), 60000):
+                s.sendall(data[i:i + 60000])
+            s.shutdown(socket.SHUT_WR)
+            while s.recv(65536):
+                pass
+    except OSError:
+        pass
+
+
+def cmd_noise(where, seed="1"):
+    rng = random.Random(seed)
+    greeting = b"\xff" + bytes(8) + b"\x7f\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32)
+    curves = greeting.replace(b"NULL\0", b"CURVE")
+    ready = frame(b"\x05READY" + prop(b"Socket-Type", b"DEALER") + prop(b"Identity", b""),
+                  command=True)
+    env = msgpack.packb(envelope(REQUEST, "nodemgr.list", 5))
+    starts = [b"", b"\0", b"\1", greeting, curves, greeting + ready,
+              greeting + ready + frame(env, more=True), b"\0" + env, b"\x16\x03\x01\x02\x00",
+              message(3, 5, body=b"")[:32], bytes(7), open_message(5, [0])]
+    ends = [b"", b"\0", bytes(300), b"\xff" * 300, b"\x02" + b"\xff" * 8,
+            b"\x02\x7f" + b"\xff" * 7, b"GET / HTTP/1.0\r\n\r\n"]
+    ends += [rng.randbytes(rng.choice((1, 9, 40, 41, 1000, 70000))) for _ in range(8)]
+    for start in starts:
+        for end in ends:
+            say(where, start + end)
+    print(f"said {len(starts) * len(ends)} things")
+
+
+def bombs():
+    big = 60 << 20
+    yield b"\x91" * big
+    yield b"\x81" * big
+    yield b"\xdd" + struct.pack(">I", big) + b"\xc0" * big
+    yield b"\xdd\xff\xff\xff\xff" * 1000
+    yield b"\xdf\x7f\xff\xff\xff" + b"\xdd\x7f\xff\xff\xff" * 30
+    yield b"\xc6\xff\xff\xff\xff"
+    yield b"\xc1"
+    yield b""
+
+
+def cmd_bombs(where):
+    env = msgpack.packb(envelope(REQUEST, "nodemgr.list", 5))
+    for bomb in bombs():
+        for head, body in ((bomb, b"\xc0"), (env, bomb)):
+            if where == "bus":
+                peer = Local()
+                peer.sock.setsockopt(zmq.LINGER, 5000)
+                peer.sock.send_multipart([head, body])
+                peer.sock.poll(300)
+                peer.close()
+                continue
+            fd = os.memfd_create("bomb", os.MFD_ALLOW_SEALING)
+            with os.fdopen(fd, "wb", closefd=False) as f:
+                f.write(head + body)
+            for sealed in (True, False):
+                if sealed:
+                    fcntl.fcntl(fd, 1033, 15)
+                with connect(where) as s:
+                    s.settimeout(0.2)
+                    try:
+                        socket.send_fds(s, [b"\1"], [fd])
+                        s.recv(1000)
+                    except OSError:
+                        pass
+            os.close(fd)
+    print("all said")
+
+
+def cmd_crowd(count, where):
+    held = []
+    for _ in range(int(count)):
+        s = connect(where)
+        held.append(s)
+    time.sleep(0.5)
+    closed = 0
+    for s in held:
+        s.setblocking(False)
+        try:
+            closed += s.recv(1) == b""
+        except ConnectionError:
+            closed += 1
+        except BlockingIOError:
+            pass
+    print(f"{len(held) - closed} held, {closed} closed", flush=True)
+    sys.stdin.read()
 
 
 if __name__ == "__main__":
