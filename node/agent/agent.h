@@ -15,6 +15,7 @@
  *   control.c  what the master's people do to a node
  *   join.c     being a node of the cluster: join, beat, give up
  *   gate.c     questions of the node's processes
+ *   copy.c     tickets and a port for bpcp's copies
  *   streams.c  stdio between the rings and iofwd (streams.h)
  */
 #ifndef AGENT_H
@@ -34,6 +35,7 @@ typedef struct launches launches_t;
 typedef struct report report_t;
 typedef struct join join_t;
 typedef struct streams streams_t;
+typedef struct copies copies_t;
 typedef struct gate gate_t;
 
 struct agent {
@@ -56,6 +58,7 @@ struct agent {
     files_t *files;         /* from here on NULL until agent_go_online() */
     join_t *join;
     streams_t *streams;
+    copies_t *copies;
     gate_t *gate;
 };
 
@@ -118,6 +121,11 @@ int on_control(void *self, struct svc_req *req, struct err *err);
 /* ---- gate.c: the node's processes ask the master ---- */
 gate_t *gate_create(agent_t *a, struct err *err);
 void gate_destroy(gate_t **g);
+
+/* ---- copy.c ---- */
+copies_t *copies_create(agent_t *a, struct err *err);
+void copies_destroy(copies_t **c);
+int on_copy(void *self, struct svc_req *req, struct err *err);
 
 /* ---- join.c ---- */
 join_t *join_create(agent_t *a, struct err *err);

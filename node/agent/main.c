@@ -69,6 +69,7 @@ const struct svc_method agent_methods[] = {
     { "node.*.procs", on_procs, SVC_ADMIN },
     { "node.*.ps", on_ps, SVC_ADMIN },
     { "node.*.control", on_control, SVC_ADMIN | SVC_CHANGES },
+    { "node.*.copy", on_copy, SVC_ADMIN | SVC_CHANGES },
     SVC_METHODS_END,
 };
 
@@ -212,6 +213,9 @@ int agent_go_online(agent_t *a, struct err *err)
     a->gate = gate_create(a, err);
     if (!a->gate)
         return -1;
+    a->copies = copies_create(a, err);
+    if (!a->copies)
+        return -1;
     a->svc = svc_create_agent(a->loop, &curve, agent_methods, a, err);
     if (!a->svc)
         return -1;
@@ -253,6 +257,7 @@ static void start_when_key(void *arg)
 
 static void close_all(agent_t *a)
 {
+    copies_destroy(&a->copies);
     streams_destroy(&a->streams);
     join_destroy(&a->join);
     report_destroy(&a->report);

@@ -58,6 +58,7 @@ struct launch {
 };
 
 struct ghosts; /* ghosts.c */
+struct copies; /* copy.c */
 
 #define PROC_BUCKETS 4096
 #define LAUNCH_BUCKETS 1024
@@ -73,6 +74,7 @@ struct procspace {
     svc_t *svc;
     contents_t *contents;
     struct ghosts *ghosts;
+    struct copies *copies;
     struct proc *proc[PROC_BUCKETS];
     size_t procs;
     struct launch *launch[LAUNCH_BUCKETS];
@@ -160,6 +162,11 @@ int recover_ghosts(procspace_t *ps, struct err *err); /* at start, before the bu
 void recover_nodes(void *arg); /* when connected: ask who lives */
 /* A ghost of before the restart, of which no node has spoken yet. */
 bool recovering(procspace_t *ps, pid_t pid);
+
+/* --- copy.c: tickets and pipes for bpcp --- */
+int copies_open(procspace_t *ps, struct err *err);
+void copies_close(procspace_t *ps);
+int on_copy(void *self, struct svc_req *req, struct err *err);
 
 /* --- lists.c --- */
 int on_list(void *self, struct svc_req *req, struct err *err);
