@@ -56,6 +56,7 @@ struct agent {
     report_t *report;
     space_t *space;
     files_t *files;         /* from here on NULL until agent_go_online() */
+    struct ahead *ahead;    /* requests to bring files, not finished */
     join_t *join;
     streams_t *streams;
     copies_t *copies;
@@ -113,6 +114,7 @@ void report_restart(report_t *r);       /* bpinit says all its events again */
 
 /* ---- ahead.c ---- */
 int on_place(void *self, struct svc_req *req, struct err *err);
+void ahead_end(agent_t *a); /* before files_destroy(): what is not finished is dropped */
 
 /* ---- ps.c, control.c ---- */
 int on_ps(void *self, struct svc_req *req, struct err *err);

@@ -24,10 +24,14 @@ struct ahead {
     files_hold_t *hold;
     mp_buf replaced, failed; /* rows of the answer */
     uint32_t nreplaced, nfailed;
+    struct ahead *next_one, **link; /* of the agent's */
 };
 
 static void ahead_free(struct ahead *x)
 {
+    *x->link = x->next_one;
+    if (x->next_one)
+        x->next_one->link = x->link;
     files_drop(x->a->files, &x->hold);
     request_free(&x->rq);
     mp_free(&x->replaced);
@@ -132,6 +136,12 @@ static void on_file(void *arg, const struct err *err)
     ahead_free(x);
 }
 
+void ahead_end(agent_t *a)
+{
+    while (a->ahead)
+        ahead_free(a->ahead);
+}
+
 int on_place(void *self, struct svc_req *req, struct err *err)
 {
     agent_t *a = self;
@@ -140,6 +150,11 @@ int on_place(void *self, struct svc_req *req, struct err *err)
     if (!x)
         return err_set(err, ENOMEM, "out of memory");
     x->a = a;
+    x->next_one = a->ahead;
+    x->link = &a->ahead;
+    if (a->ahead)
+        a->ahead->link = &x->next_one;
+    a->ahead = x;
     x->token = req->token;
     mp_init(&x->rq.spawn);
     mp_init(&x->replaced);

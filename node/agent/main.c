@@ -263,6 +263,7 @@ static void close_all(agent_t *a)
     report_destroy(&a->report);
     launches_destroy(&a->launches);
     space_destroy(&a->space);
+    ahead_end(a);
     files_destroy(&a->files);
     svc_destroy(&a->svc);
     gate_destroy(&a->gate);
