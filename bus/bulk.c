@@ -1,14 +1,16 @@
 /* bulk.c - the bulk channel: TLS 1.3 with an external PSK over one TCP socket
  *
- * OpenSSL does records and keys; below it sits a BIO of our own, so that no
- * signal is raised by a peer that has gone, descriptor flags stay as they are,
- * and several 16 KiB records leave in one system call.
+ * OpenSSL makes the handshake; below it sits a BIO of our own, so that no
+ * signal is raised by a peer that has gone and descriptor flags stay as they
+ * are. After it records are sealed and opened by record.c, without the copies
+ * that OpenSSL's own layer makes; many leave and come in one system call.
  */
 #include "bus/bulk.h"
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <openssl/crypto.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <poll.h>
@@ -19,26 +21,40 @@
 #include <sys/socket.h>
 #include <unistd.h>
 #include "bus/loop.h"
+#include "bus/record.h"
 
-#define RECORD 16384
-/* As many whole records as 256 KiB need, going out and coming in: sizes that
- * do not fit cost a second system call for a remainder each time. */
-#define WIRE_RECORD (RECORD + 5 + 1 + 16) /* header, type, tag */
-#define OUT_ROOM (8 * WIRE_RECORD)
-#define READ_AHEAD (16 * WIRE_RECORD + 3) /* OpenSSL aligns what follows a header */
+#define OUT_ROOM (8 * RECORD_WIRE) /* whole records: a remainder costs a call */
+#define IN_ROOM (16 * RECORD_WIRE)
 
 struct bulk {
     int fd;
-    SSL *ssl;
+    SSL *ssl; /* during the handshake */
     char token[BULK_TOKEN + 1];
     unsigned char key[BULK_KEY];
     bulk_lookup_fn *lookup; /* server of many tickets; NULL: the one above */
     void *lookup_arg;
+    bool server, has_client_secret, has_server_secret;
+    unsigned char client_secret[RECORD_SECRET], server_secret[RECORD_SECRET];
+    struct record_key seal, open; /* after the handshake */
     bool bad;      /* cut or broken: no close_notify */
+    struct err why;
     bool finished; /* close_notify sent */
-    size_t out_from, out_len; /* bytes of out not sent yet */
-    unsigned char out[OUT_ROOM];
+    bool ended;    /* close_notify has come */
+    size_t out_from, out_len;   /* bytes of out not sent yet */
+    size_t in_from, in_len;     /* bytes of in not opened yet */
+    size_t left_from, left_len; /* of a record that was larger than the room for it */
+    unsigned char out[OUT_ROOM], in[IN_ROOM], left[RECORD_MAX];
 };
+
+static const unsigned char close_notify[] = { 1, 0 };
+static const unsigned char key_update[] = { 24, 0, 0, 1, 0 }; /* asks for none of the peer's */
+
+static int broken(bulk_t *b, int code, const char *what, struct err *err)
+{
+    b->bad = true;
+    err_set(&b->why, code, "bulk channel: %s", what);
+    return err_set(err, code, "bulk channel: %s", what);
+}
 
 /* ---- the BIO ---- */
 
@@ -119,6 +135,30 @@ static long bio_ctrl(BIO *bio, int cmd, long num, void *ptr)
 
 /* ---- keys ---- */
 
+/* OpenSSL's words for a key log are how it tells secrets: LABEL RANDOM SECRET. */
+static void on_secret(const SSL *ssl, const char *line)
+{
+    bulk_t *b = SSL_get_app_data(ssl);
+    const char *hex = strrchr(line, ' ');
+    bool client = strncmp(line, "CLIENT_TRAFFIC_SECRET_0 ", 24) == 0;
+    size_t n = 0;
+
+    if (!hex || (!client && strncmp(line, "SERVER_TRAFFIC_SECRET_0 ", 24) != 0))
+        return;
+    bool whole = OPENSSL_hexstr2buf_ex(client ? b->client_secret : b->server_secret,
+                                       RECORD_SECRET, &n, hex + 1, 0) && n == RECORD_SECRET;
+    if (client)
+        b->has_client_secret = whole;
+    else
+        b->has_server_secret = whole;
+}
+
+static void forget_secrets(bulk_t *b)
+{
+    explicit_bzero(b->client_secret, sizeof b->client_secret);
+    explicit_bzero(b->server_secret, sizeof b->server_secret);
+}
+
 static SSL_SESSION *session_of(SSL *ssl, const unsigned char *key)
 {
     static const unsigned char aes_128_gcm_sha256[] = { 0x13, 0x01 };
@@ -184,10 +224,9 @@ static SSL_CTX *make_ctx(const SSL_METHOD *m)
         return NULL;
     }
     SSL_CTX_set_options(c, SSL_OP_NO_TICKET | SSL_OP_NO_COMPRESSION);
-    SSL_CTX_set_mode(c, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
     SSL_CTX_set_session_cache_mode(c, SSL_SESS_CACHE_OFF);
-    SSL_CTX_set_read_ahead(c, 1);
-    SSL_CTX_set_default_read_buffer_len(c, READ_AHEAD);
+    SSL_CTX_set_read_ahead(c, 0); /* what follows the handshake is not OpenSSL's */
+    SSL_CTX_set_keylog_callback(c, on_secret);
     return c;
 }
 
@@ -240,8 +279,8 @@ static int wait_for(int fd, short events, int timeout_ms, struct err *err)
     }
 }
 
-/* After a call of OpenSSL that did not succeed: 0 waited, try again; -1 it is
- * over; 1 the peer has ended in good order. */
+/* After a step of the handshake that did not succeed: 0 waited, try again; -1
+ * it is over; 1 the peer has ended in good order. */
 static int again(bulk_t *b, int rc, int timeout_ms, struct err *err)
 {
     int code = errno;
@@ -267,11 +306,8 @@ static int again(bulk_t *b, int rc, int timeout_ms, struct err *err)
         e = ERR_peek_error();
         if (ERR_GET_REASON(e) == SSL_R_UNEXPECTED_EOF_WHILE_READING)
             return err_set(err, ECONNRESET, "bulk channel: cut");
-        if (!SSL_is_init_finished(b->ssl))
-            return err_set(err, EPROTO, "bulk channel: the two ends do not hold the same "
-                           "ticket (%s)", e ? ERR_reason_error_string(e) : "refused");
-        return err_set(err, EPROTO, "bulk channel: %s",
-                       e ? ERR_reason_error_string(e) : "broken");
+        return err_set(err, EPROTO, "bulk channel: the two ends do not hold the same "
+                       "ticket (%s)", e ? ERR_reason_error_string(e) : "refused");
     }
 }
 
@@ -281,10 +317,8 @@ static int flush(bulk_t *b, int timeout_ms, struct err *err)
         int rc = push(b);
         if (rc > 0)
             return 0;
-        if (rc < 0) {
-            b->bad = true;
-            return err_set(err, errno, "bulk channel: %s", strerror(errno));
-        }
+        if (rc < 0)
+            return broken(b, errno, strerror(errno), err);
         if (wait_for(b->fd, POLLOUT, timeout_ms, err) < 0)
             return -1;
     }
@@ -364,6 +398,21 @@ static bulk_t *make(int fd, SSL_CTX *ctx, struct err *err)
     return b;
 }
 
+/* The handshake is done, and sent: from here on records are ours. */
+static int take_over(bulk_t *b, struct err *err)
+{
+    const unsigned char *mine = b->server ? b->server_secret : b->client_secret;
+    const unsigned char *peers = b->server ? b->client_secret : b->server_secret;
+
+    if (!b->has_client_secret || !b->has_server_secret ||
+        record_key_set(&b->seal, mine, true) < 0 || record_key_set(&b->open, peers, false) < 0)
+        return broken(b, ENOMEM, "OpenSSL could not be set up", err);
+    forget_secrets(b);
+    SSL_free(b->ssl);
+    b->ssl = NULL;
+    return 0;
+}
+
 static bulk_t *handshake(bulk_t *b, int timeout_ms, struct err *err)
 {
     int64_t end = now_ms() + timeout_ms;
@@ -390,7 +439,7 @@ static bulk_t *handshake(bulk_t *b, int timeout_ms, struct err *err)
         bulk_close(&b);
         return NULL;
     }
-    if (flush(b, timeout_ms, err) < 0)
+    if (flush(b, timeout_ms, err) < 0 || take_over(b, err) < 0)
         bulk_close(&b);
     return b;
 }
@@ -409,6 +458,7 @@ static bulk_t *start(int fd, bool server, const struct bulk_ticket *t, bulk_look
     }
     b->lookup = lookup;
     b->lookup_arg = arg;
+    b->server = server;
     if (server)
         SSL_set_accept_state(b->ssl);
     else
@@ -432,22 +482,6 @@ bulk_t *bulk_server_lookup(int fd, bulk_lookup_fn *lookup, void *arg, int timeou
     return start(fd, true, NULL, lookup, arg, timeout_ms, err);
 }
 
-int bulk_finish(bulk_t *b, int timeout_ms, struct err *err)
-{
-    if (b->bad)
-        return err_set(err, ECONNRESET, "bulk channel: broken");
-    while (!b->finished) {
-        ERR_clear_error();
-        errno = 0;
-        int rc = SSL_shutdown(b->ssl); /* 0: sent, the peer's is still to come */
-        if (rc >= 0)
-            b->finished = true;
-        else if (again(b, rc, timeout_ms, err) < 0)
-            return -1;
-    }
-    return flush(b, timeout_ms, err);
-}
-
 void bulk_close(bulk_t **bp)
 {
     bulk_t *b = *bp;
@@ -455,12 +489,15 @@ void bulk_close(bulk_t **bp)
 
     if (!b)
         return;
-    if (b->ssl && !b->bad && SSL_is_init_finished(b->ssl))
+    if (b->seal.ctx && !b->bad)
         bulk_finish(b, 1000, NULL);
     SSL_free(b->ssl);
     ERR_clear_error();
+    record_key_free(&b->seal);
+    record_key_free(&b->open);
     close(b->fd);
     explicit_bzero(b->key, sizeof b->key);
+    forget_secrets(b);
     free(b);
     *bp = NULL;
     errno = code;
@@ -468,24 +505,172 @@ void bulk_close(bulk_t **bp)
 
 /* ---- bytes ---- */
 
+/* One record into what is to leave; makes room first. */
+static int put_sealed(bulk_t *b, int type, const void *p, size_t n, int timeout_ms,
+                      struct err *err)
+{
+    if (b->out_from + b->out_len + n + RECORD_EXTRA > OUT_ROOM &&
+        flush(b, timeout_ms, err) < 0)
+        return -1;
+    size_t len = record_seal(&b->seal, type, p, n, b->out + b->out_from + b->out_len);
+    if (len == 0)
+        return broken(b, EIO, "bytes cannot be sealed", err);
+    b->out_len += len;
+    return 0;
+}
+
+static int put_record(bulk_t *b, int type, const void *p, size_t n, int timeout_ms,
+                      struct err *err)
+{
+    if (b->seal.seq >= record_key_lasts) {
+        if (put_sealed(b, RECORD_HANDSHAKE, key_update, sizeof key_update, timeout_ms, err) < 0)
+            return -1;
+        if (record_key_next(&b->seal) < 0)
+            return broken(b, EIO, "no next key", err);
+    }
+    return put_sealed(b, type, p, n, timeout_ms, err);
+}
+
+int bulk_write(bulk_t *b, const void *p, size_t len, int timeout_ms, struct err *err)
+{
+    if (b->bad)
+        return err_set(err, ECONNRESET, "bulk channel: broken");
+    if (b->finished)
+        return err_set(err, EPIPE, "bulk channel: written to after its end");
+    for (size_t done = 0; done < len;) {
+        size_t n = len - done < RECORD_MAX ? len - done : RECORD_MAX;
+        if (put_record(b, RECORD_DATA, (const char *)p + done, n, timeout_ms, err) < 0)
+            return -1;
+        done += n;
+    }
+    return flush(b, timeout_ms, err);
+}
+
+int bulk_finish(bulk_t *b, int timeout_ms, struct err *err)
+{
+    if (b->bad)
+        return err_set(err, ECONNRESET, "bulk channel: broken");
+    if (!b->finished && put_record(b, RECORD_ALERT, close_notify, sizeof close_notify,
+                                   timeout_ms, err) < 0)
+        return -1;
+    b->finished = true;
+    return flush(b, timeout_ms, err);
+}
+
+/* The whole record that has come next, if one has: its length. 0: not yet. */
+static ssize_t next_record(bulk_t *b)
+{
+    if (b->in_len < RECORD_HEADER)
+        return 0;
+    size_t len = record_length(b->in + b->in_from);
+    if (len == 0)
+        return broken(b, EPROTO, "what comes is no record", NULL);
+    return len <= b->in_len ? (ssize_t)len : 0;
+}
+
+/* What is neither data nor the end. */
+static int take_other(bulk_t *b, int type, const unsigned char *p, size_t n)
+{
+    if (type == RECORD_ALERT && n == sizeof close_notify && p[1] == close_notify[1]) {
+        b->ended = true;
+        return 0;
+    }
+    if (type == RECORD_ALERT)
+        return broken(b, ECONNRESET, "the peer has given up", NULL);
+    if (type == RECORD_HANDSHAKE && n == sizeof key_update && memcmp(p, key_update, n) == 0)
+        return record_key_next(&b->open) == 0 ? 0 : broken(b, EIO, "no next key", NULL);
+    return broken(b, EPROTO, "a record of a kind that nobody sends", NULL);
+}
+
+/* Open the record of len bytes that came next, into p if that has room for it:
+ * how much of p is used now. */
+static ssize_t take_record(bulk_t *b, size_t len, unsigned char *p, size_t room)
+{
+    bool fits = len - RECORD_EXTRA <= room;
+    unsigned char *to = fits ? p : b->left;
+    int type, n = record_open(&b->open, b->in + b->in_from, len, to, &type);
+
+    if (n < 0)
+        return broken(b, EPROTO, "what comes is not what was sent", NULL);
+    b->in_from += len;
+    b->in_len -= len;
+    if (type != RECORD_DATA)
+        return take_other(b, type, to, (size_t)n);
+    if (fits)
+        return n;
+    b->left_from = 0;
+    b->left_len = (size_t)n;
+    return 0;
+}
+
+static size_t take_left(bulk_t *b, unsigned char *p, size_t room)
+{
+    size_t n = b->left_len < room ? b->left_len : room;
+
+    memcpy(p, b->left + b->left_from, n);
+    b->left_from += n;
+    b->left_len -= n;
+    return n;
+}
+
+/* From the socket: 1 something, 0 nothing now, -1 over. */
+static int take_bytes(bulk_t *b)
+{
+    ssize_t n;
+
+    if (b->in_from) /* what is left is less than a record */
+        memmove(b->in, b->in + b->in_from, b->in_len);
+    b->in_from = 0;
+    do
+        n = recv(b->fd, b->in + b->in_len, IN_ROOM - b->in_len, MSG_DONTWAIT);
+    while (n < 0 && errno == EINTR);
+    if (n < 0 && errno == EAGAIN)
+        return 0;
+    if (n < 0)
+        return broken(b, errno, strerror(errno), NULL);
+    if (n == 0)
+        return broken(b, ECONNRESET, "cut", NULL);
+    b->in_len += (size_t)n;
+    return 1;
+}
+
+/* A step of bulk_read: *got may grow. 1 go on, 0 nothing more now, -1 broken. */
+static int read_step(bulk_t *b, unsigned char *p, size_t len, size_t *got)
+{
+    if (b->left_len) {
+        *got += take_left(b, p + *got, len - *got);
+        return 1;
+    }
+    ssize_t n = next_record(b);
+    if (n < 0)
+        return -1;
+    if (n == 0)
+        return take_bytes(b);
+    n = take_record(b, (size_t)n, p + *got, len - *got);
+    if (n < 0)
+        return -1;
+    *got += (size_t)n;
+    return 1;
+}
+
 ssize_t bulk_read(bulk_t *b, void *p, size_t len, int timeout_ms, struct err *err)
 {
     size_t got = 0;
 
-    /* A record is at most 16 KiB: gather all that has come, wait for none. */
+    /* Gather all that has come, wait for the first byte only. What goes wrong
+     * after some bytes is said by the next call. */
     while (got < len) {
-        size_t n = 0;
-        ERR_clear_error();
-        errno = 0;
-        int rc = SSL_read_ex(b->ssl, (char *)p + got, len - got, &n);
-        got += n;
-        if (rc == 1)
+        if (b->bad)
+            return got ? (ssize_t)got : err_set(err, b->why.code, "%s", b->why.text);
+        if (b->ended && !b->left_len)
+            break;
+        int rc = read_step(b, p, len, &got);
+        if (rc)
             continue;
         if (got)
-            break; /* whatever it is comes again on the next call */
-        rc = again(b, rc, timeout_ms, err);
-        if (rc)
-            return rc < 0 ? -1 : 0;
+            break;
+        if (wait_for(b->fd, POLLIN, timeout_ms, err) < 0)
+            return -1;
     }
     return (ssize_t)got;
 }
@@ -506,33 +691,9 @@ int bulk_read_all(bulk_t *b, void *p, size_t len, int timeout_ms, struct err *er
     return 0;
 }
 
-int bulk_write(bulk_t *b, const void *p, size_t len, int timeout_ms, struct err *err)
-{
-    size_t sent = 0;
-
-    if (b->bad)
-        return err_set(err, ECONNRESET, "bulk channel: broken");
-    while (sent < len) {
-        size_t n = 0, want = len - sent < RECORD ? len - sent : RECORD;
-        ERR_clear_error();
-        errno = 0;
-        int rc = SSL_write_ex(b->ssl, (const char *)p + sent, want, &n);
-        if (rc == 1) {
-            sent += n;
-            continue;
-        }
-        rc = again(b, rc, timeout_ms, err);
-        if (rc == 1)
-            return err_set(err, EPIPE, "bulk channel: the peer has ended");
-        if (rc < 0)
-            return -1;
-    }
-    return flush(b, timeout_ms, err);
-}
-
 int bulk_readable(bulk_t *b, int timeout_ms)
 {
-    if (SSL_pending(b->ssl) > 0 || SSL_has_pending(b->ssl))
+    if (b->left_len || b->ended || b->bad || next_record(b) != 0)
         return 1;
     return wait_for(b->fd, POLLIN, timeout_ms, NULL) == 0;
 }

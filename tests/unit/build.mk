@@ -17,7 +17,7 @@ $(B)/tests/unit/config: $(call objs,tests/unit/config.c) $(LIBCM)
 
 unit += $(B)/tests/unit/bulk
 $(B)/tests/unit/bulk: LIBS = $(SSL_LIBS)
-$(B)/tests/unit/bulk: $(call objs,tests/unit/bulk.c bus/bulk.c) $(LIBCM)
+$(B)/tests/unit/bulk: $(call objs,tests/unit/bulk.c bus/bulk.c bus/record.c) $(LIBCM)
 	$(LINK)
 
 unit += $(B)/tests/unit/stream
@@ -38,7 +38,7 @@ $(B)/tests/unit/clients: $(call objs,tests/unit/clients.c clients/bpps/fetch.c \
 unit += $(B)/tests/unit/agent_files
 $(B)/tests/unit/agent_files: LIBS = $(MP_LIBS) $(SSL_LIBS) $(ZMQ_LIBS)
 $(B)/tests/unit/agent_files: $(call objs,tests/unit/agent_files.c node/agent/files.c \
-                             node/agent/cache.c node/agent/fetch.c node/agent/place.c bus/bulk.c \
+                             node/agent/cache.c node/agent/fetch.c node/agent/place.c bus/bulk.c bus/record.c \
                              bus/svc.c bus/zloop.c) $(LIBCM)
 	$(LINK)
 

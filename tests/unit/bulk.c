@@ -2,12 +2,14 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
+#include <openssl/ssl.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 #include "bus/bulk.h"
+#include "bus/record.h"
 #include "tests/unit/tap.h"
 
 #define LIMIT_MS 5000
@@ -241,6 +243,172 @@ static void keys_are_looked_up(void)
     free(s);
 }
 
+static void odd_sizes_arrive(void)
+{
+    static char data[1 << 20];
+    struct bulk_ticket t;
+    struct err err = { 0 };
+    size_t at = 0, piece = 1;
+    bool right = true;
+    int a, b;
+
+    for (size_t i = 0; i < sizeof data; i++)
+        data[i] = (char)(i * 2654435761u >> 11);
+    bulk_ticket_make(&t);
+    tcp_pair(&a, &b);
+    record_key_lasts = 7; /* so the key changes all the time */
+    struct server *s = server(b, &t, read_to_end);
+    go(s);
+    bulk_t *c = bulk_client(a, &t, LIMIT_MS, &err);
+    while (at < sizeof data && right) {
+        size_t n = sizeof data - at < piece ? sizeof data - at : piece;
+        right = bulk_write(c, data + at, n, LIMIT_MS, &err) == 0;
+        at += n;
+        piece = piece * 3 % 40009;
+    }
+    bulk_close(&c);
+    pthread_join(s->thread, NULL);
+    record_key_lasts = 1u << 23;
+    ok(right && s->last == 0 && s->got == sizeof data &&
+           memcmp(s->data, data, sizeof data) == 0,
+       "pieces of all sizes arrive, under keys that follow each other (%s)", s->err.text);
+    free(s);
+}
+
+static void read_in_thirds(struct server *s)
+{
+    while (s->got < 40000) {
+        s->last = bulk_read(s->b, s->data + s->got, 3000, LIMIT_MS, &s->err);
+        if (s->last <= 0)
+            return;
+        s->got += (size_t)s->last;
+    }
+    s->last = bulk_read(s->b, s->data + s->got, 1, LIMIT_MS, &s->err);
+}
+
+static void small_reads_of_large_records(void)
+{
+    static char data[40000];
+    struct bulk_ticket t;
+    struct err err = { 0 };
+    int a, b;
+
+    for (size_t i = 0; i < sizeof data; i++)
+        data[i] = (char)(i * 40503u >> 7);
+    bulk_ticket_make(&t);
+    tcp_pair(&a, &b);
+    struct server *s = server(b, &t, read_in_thirds);
+    go(s);
+    bulk_t *c = bulk_client(a, &t, LIMIT_MS, &err);
+    bulk_write(c, data, sizeof data, LIMIT_MS, &err);
+    bulk_close(&c);
+    pthread_join(s->thread, NULL);
+    ok(s->got == sizeof data && s->last == 0 && memcmp(s->data, data, sizeof data) == 0,
+       "records larger than what is asked for are handed out in pieces");
+    free(s);
+}
+
+/* ---- against OpenSSL's own records ---- */
+
+static int find_psk(SSL *ssl, const unsigned char *id, size_t len, SSL_SESSION **session)
+{
+    static const unsigned char suite[] = { 0x13, 0x01 };
+    const struct bulk_ticket *t = SSL_get_app_data(ssl);
+
+    if (len != BULK_TOKEN || memcmp(id, t->token, len) != 0)
+        return 0;
+    *session = SSL_SESSION_new();
+    return SSL_SESSION_set1_master_key(*session, t->key, BULK_KEY) &&
+           SSL_SESSION_set_cipher(*session, SSL_CIPHER_find(ssl, suite)) &&
+           SSL_SESSION_set_protocol_version(*session, TLS1_3_VERSION);
+}
+
+/* Reads to the end, then says it all back, under a new key half-way. */
+static void *openssl_echo(void *arg)
+{
+    struct server *s = arg;
+    SSL_CTX *ctx = SSL_CTX_new(TLS_server_method());
+    size_t n = 0, half;
+
+    SSL_CTX_set_psk_find_session_callback(ctx, find_psk);
+    SSL_CTX_set_num_tickets(ctx, 0);
+    SSL *ssl = SSL_new(ctx);
+    SSL_set_app_data(ssl, (void *)(uintptr_t)s->ticket);
+    SSL_set_fd(ssl, s->fd);
+    if (SSL_accept(ssl) == 1)
+        while (SSL_read_ex(ssl, s->data + s->got, sizeof s->data - s->got, &n))
+            s->got += n;
+    s->last = SSL_get_shutdown(ssl) == SSL_RECEIVED_SHUTDOWN ? 0 : -1;
+    half = s->got / 2;
+    SSL_write_ex(ssl, s->data, half, &n);
+    SSL_key_update(ssl, SSL_KEY_UPDATE_NOT_REQUESTED);
+    SSL_write_ex(ssl, s->data + half, s->got - half, &n);
+    SSL_shutdown(ssl);
+    SSL_free(ssl);
+    SSL_CTX_free(ctx);
+    close(s->fd);
+    return NULL;
+}
+
+static void openssl_understands(void)
+{
+    static char data[300001], back[300001];
+    struct bulk_ticket t;
+    struct err err = { 0 };
+    int a, b;
+
+    for (size_t i = 0; i < sizeof data; i++)
+        data[i] = (char)(i * 2654435761u >> 9);
+    bulk_ticket_make(&t);
+    tcp_pair(&a, &b);
+    record_key_lasts = 5;
+    struct server *s = server(b, &t, NULL);
+    if (pthread_create(&s->thread, NULL, openssl_echo, s) != 0)
+        abort();
+    bulk_t *c = bulk_client(a, &t, LIMIT_MS, &err);
+    if (!ok(c != NULL, "OpenSSL's own server lets us in"))
+        abort();
+    bulk_write(c, data, sizeof data, LIMIT_MS, &err);
+    bulk_finish(c, LIMIT_MS, &err);
+    ok(bulk_read_all(c, back, sizeof back, LIMIT_MS, &err) == 0 &&
+           memcmp(data, back, sizeof data) == 0,
+       "reads our records, and we read its, across changes of keys (%s)", err.text);
+    ok(bulk_read(c, back, 1, LIMIT_MS, &err) == 0, "we see its end");
+    bulk_close(&c);
+    pthread_join(s->thread, NULL);
+    ok(s->last == 0, "and it saw ours");
+    record_key_lasts = 1u << 23;
+    free(s);
+}
+
+/* ---- records ---- */
+
+static void records_are_proof(void)
+{
+    static const unsigned char secret[RECORD_SECRET] = "not very secret";
+    unsigned char wire[100 + RECORD_EXTRA], out[100], text[100] = "text";
+    struct record_key seal = { 0 }, open = { 0 };
+    int type = 0;
+
+    record_key_set(&seal, secret, true);
+    record_key_set(&open, secret, false);
+    size_t n = record_seal(&seal, RECORD_DATA, text, sizeof text, wire);
+    ok(n == sizeof wire && record_length(wire) == n, "a record says its length");
+    ok(record_open(&open, wire, n, out, &type) == sizeof text && type == RECORD_DATA &&
+           memcmp(out, text, sizeof text) == 0, "and can be opened");
+    ok(record_open(&open, wire, n, out, &type) == -1, "once");
+    for (size_t at = 0; at < n; at += 40) {
+        record_key_set(&open, secret, false);
+        wire[at] ^= 1;
+        ok(record_open(&open, wire, n, out, &type) == -1, "not with byte %zu changed", at);
+        wire[at] ^= 1;
+    }
+    wire[3] = 0x7f;
+    ok(record_length(wire) == 0, "a length that no record has is seen");
+    record_key_free(&seal);
+    record_key_free(&open);
+}
+
 static void throughput(void)
 {
     static char data[256 * 1024];
@@ -285,6 +453,10 @@ int main(void)
     bytes_arrive();
     a_cut_is_no_end();
     keys_are_looked_up();
+    odd_sizes_arrive();
+    small_reads_of_large_records();
+    openssl_understands();
+    records_are_proof();
     throughput();
     ok(bulk_dial("no address", 1, 10, &err) < 0 && err.code == EINVAL,
        "a dial to what is no address fails with EINVAL");
