@@ -62,6 +62,8 @@ install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/libexec/clustermatic
 	install $(bins) $(DESTDIR)$(PREFIX)/bin
 	install $(helpers) $(DESTDIR)$(PREFIX)/libexec/clustermatic
+	@# install drops the file capability that node/build.mk gave it
+	-[ "$$(id -u)" != 0 ] || setcap cap_checkpoint_restore=ep $(DESTDIR)$(PREFIX)/libexec/clustermatic/bpghost
 	for page in $(man_pages); do \
 	    install -D -m 644 $$page $(DESTDIR)$(PREFIX)/$${page#$(B)/} || exit; done
 	for file in $(completions); do \

@@ -17,7 +17,19 @@
  * values included; only the doorbell is heard.
  *
  * The doorbell is SIGRTMAX from uid 0 with value op << 32 | arg: 1 exit with
- * status arg, 2 die by signal arg (0x80: with a core dump), 3 stop by signal arg.
+ * status arg, 2 die by signal arg (0x80: with a core dump), 3 stop by signal arg,
+ * 5 ask procspace.ghost what to do, 6 go to process group arg (0: one of its own),
+ * 7 begin a session.
+ *
+ * What procspace.ghost can answer: make a ghost for a process that the body has
+ * made, with this pid if it is free (bpghost has the file capability
+ * cap_checkpoint_restore for that), or bear another name from now on. Either is
+ * an exec of ourselves with the new name's argv and the environment
+ *
+ *     CM_GHOST=0:0:GATE CM_LAUNCH=ID CM_COMM=NAME [CM_KID=NODE:PID:GEN]
+ *
+ * and such a ghost begins with a request procspace.here. Only root's word is
+ * taken for this: who listens at the gate must be root.
  */
 #include <stdint.h>
 #include "node/nolibc.h"
@@ -46,6 +58,7 @@ enum { MASK_BLOCK = 0, MASK_UNBLOCK = 1, MASK_SET = 2 };
 #define SOCK_SEQPACKET 5
 #define SOCK_CLOEXEC 02000000
 #define SOL_SOCKET 1
+#define SO_PEERCRED 17
 #define SO_RCVTIMEO 20
 #define SO_SNDTIMEO 21
 #define MSG_NOSIGNAL 0x4000
@@ -59,7 +72,11 @@ enum { MASK_BLOCK = 0, MASK_UNBLOCK = 1, MASK_SET = 2 };
 #define RETRY_FIRST_MS 100
 #define RETRY_LAST_MS 2000
 
-enum op { OP_EXIT = 1, OP_DIE = 2, OP_STOP = 3 };
+enum op { OP_EXIT = 1, OP_DIE = 2, OP_STOP = 3, OP_ASK = 5, OP_GROUP = 6, OP_SESSION = 7 };
+enum { DO_FORK = 1, DO_BECOME = 2 }; /* what procspace.ghost says */
+#define WNOHANG 1
+#define ANSWER_BYTES 32768u
+#define ARGS_MAX 1024u
 #define CORE_FLAG 0x80
 
 struct timespec {
@@ -81,6 +98,8 @@ struct address { /* sockaddr_un */
 
 struct ghost { /* shared by all, written before the first clone */
     const char *gate;
+    const char *launch; /* CM_LAUNCH=..., or 0 */
+    const char *kid;    /* CM_KID=..., or 0 */
 };
 
 /* gcc may turn loops into calls of these. */
@@ -118,144 +137,17 @@ static int take_signal(unsigned long set, int ms, struct siginfo *si)
     return (int)sys4(NR_rt_sigtimedwait, &set, si, ms < 0 ? 0 : &t, 8);
 }
 
-/* --- msgpack, as much as one request and its answer need --- */
-
-struct out {
-    unsigned char buf[160];
-    unsigned n;
-};
-
-static void put(struct out *o, unsigned char c)
+static void *map(unsigned long bytes)
 {
-    o->buf[o->n++] = c;
+    return (void *)sys6(NR_mmap, 0, (long)bytes, 3, 0x4022, -1, 0);
 }
 
-static void put_text(struct out *o, const char *s, unsigned char len)
+static int bad_map(const void *p)
 {
-    put(o, 0xa0 | len);
-    while (len--)
-        put(o, (unsigned char)*s++);
+    return (unsigned long)p > -4096ul;
 }
 
-static void put_u64(struct out *o, unsigned char type, uint64_t v)
-{
-    put(o, type);
-    for (int shift = 56; shift >= 0; shift -= 8)
-        put(o, (unsigned char)(v >> shift));
-}
-
-static void put_request(struct out *o, uint64_t id, const struct siginfo *si)
-{
-    static const char topic[] = "procspace.signal";
-
-    put(o, 0); /* pkt.c: the message is in the packet itself */
-    put(o, 0x9b);
-    put(o, 1); /* version */
-    put(o, 1); /* request */
-    put_text(o, topic, sizeof topic - 1);
-    put_u64(o, 0xcf, id);
-    put_u64(o, 0xcf, ANSWER_MS);
-    for (int i = 0; i < 4; i++)
-        put(o, 0xff); /* uid, gid, pid, node: -1, busd knows better */
-    put(o, 0xa0);
-    put(o, 0xa0);
-    put(o, si->code == SI_QUEUE ? 0x82 : 0x81);
-    put_text(o, "sig", 3);
-    put(o, (unsigned char)si->signo);
-    if (si->code == SI_QUEUE) {
-        put_text(o, "value", 5);
-        put_u64(o, 0xd3, si->value);
-    }
-}
-
-struct in {
-    const unsigned char *p, *end;
-};
-
-static uint64_t get_be(struct in *in, int bytes)
-{
-    uint64_t v = 0;
-
-    while (bytes-- && in->p < in->end)
-        v = v << 8 | *in->p++;
-    return v;
-}
-
-/* Step over one number or text; numbers are returned, -1 for others. */
-static int64_t get(struct in *in)
-{
-    unsigned char c = (unsigned char)get_be(in, 1);
-    uint64_t skip = 0;
-
-    if (c < 0x80 || c >= 0xe0)
-        return (signed char)c;
-    if (c >= 0xcc && c <= 0xcf)
-        return (int64_t)get_be(in, 1 << (c - 0xcc));
-    if (c >= 0xd0 && c <= 0xd3)
-        return (int64_t)get_be(in, 1 << (c - 0xd0));
-    if (c >= 0xa0 && c < 0xc0)
-        skip = c & 0x1f;
-    else if (c == 0xd9 || c == 0xda)
-        skip = get_be(in, c - 0xd8);
-    if (skip > (uint64_t)(in->end - in->p))
-        skip = (uint64_t)(in->end - in->p);
-    in->p += skip;
-    return -1;
-}
-
-/* 0 when the answer settles the matter, else try again. An answer too large
- * for its packet (in a memfd that we did not take) counts as settled. */
-static int judge(const unsigned char *p, long len)
-{
-    struct in in = { p + 1, p + len };
-    unsigned c = (unsigned)get_be(&in, 1);
-    unsigned fields = c == 0xdc ? (unsigned)get_be(&in, 2) : c & 0x0f;
-
-    get(&in);
-    if (get(&in) != 3) /* not an error */
-        return 0;
-    for (unsigned i = 2; i < fields && in.p < in.end; i++)
-        get(&in);
-    get_be(&in, 1); /* [code, text] */
-    switch (get(&in)) {
-    case EAGAIN:
-    case EPIPE:
-    case ECONNRESET:
-    case ENOTCONN:
-    case ETIMEDOUT:
-    case ECONNREFUSED:
-        return -1; /* nobody who could know was asked */
-    default:
-        return 0;
-    }
-}
-
-/* One try. 0: somebody answered. */
-static int tell(const struct ghost *g, const struct out *o)
-{
-    struct address a;
-    unsigned char answer[512];
-    struct timespec limit = { ANSWER_MS / 1000, 0 };
-    unsigned len = 0;
-    long fd, n = -1;
-
-    memset(&a, 0, sizeof a);
-    a.family = AF_UNIX;
-    while (g->gate[len] && len < sizeof a.path - 1) {
-        a.path[len] = g->gate[len];
-        len++;
-    }
-    fd = sys3(NR_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-    if (fd < 0)
-        return -1;
-    sys5(NR_setsockopt, fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
-    sys5(NR_setsockopt, fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
-    if (sys3(NR_connect, fd, &a, sizeof a) == 0 &&
-        sys6(NR_sendto, fd, (long)o->buf, o->n, MSG_NOSIGNAL, 0, 0) == (long)o->n)
-        n = sys6(NR_recvfrom, fd, (long)answer, sizeof answer, 0, 0, 0);
-    sys1(NR_close, fd);
-    return n > 0 ? judge(answer, n) : -1;
-}
+#include "node/bpghost_wire.h"
 
 /* --- what the doorbell asks for --- */
 
@@ -344,7 +236,185 @@ static void stop_by(int sig)
     sys2(NR_kill, sys0(NR_getpid), SIGSTOP);
 }
 
-static void obey(const struct ghost *g, uint64_t value)
+/* --- another ghost, or another name --- */
+
+struct clone_args {
+    uint64_t flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls,
+        set_tid, set_tid_size, cgroup;
+};
+
+struct order { /* in the answer of procspace.ghost */
+    int64_t what, pid, uid, gid, node, npid, gen, group;
+    const char *comm, *args;
+    unsigned comm_len, args_len;
+};
+
+struct scratch { /* ghosts' stacks are small */
+    unsigned char answer[ANSWER_BYTES];
+    char *argv[ARGS_MAX + 1];
+    char *envp[8];
+    char text[4][512];
+};
+
+static const char *get_bytes(struct in *in, unsigned *len)
+{
+    unsigned c = (unsigned)get_be(in, 1);
+    const char *at;
+
+    *len = c == 0xc4 ? (unsigned)get_be(in, 1) : c == 0xc5 ? (unsigned)get_be(in, 2) : 0;
+    at = (const char *)in->p;
+    if (*len > (unsigned long)(in->end - in->p))
+        *len = 0;
+    in->p += *len;
+    return at;
+}
+
+static int read_order(const unsigned char *p, long n, struct order *o)
+{
+    struct in in = { p + 1, p + n };
+    unsigned c = (unsigned)get_be(&in, 1);
+    unsigned fields = c == 0xdc ? (unsigned)get_be(&in, 2) : c & 0x0f;
+
+    get(&in);
+    if (get(&in) != 2) /* not a reply */
+        return -1;
+    for (unsigned i = 2; i < fields && in.p < in.end; i++)
+        get(&in);
+    if (get_be(&in, 1) != 0x9a)
+        return -1;
+    int64_t *number[] = { &o->what, &o->pid, &o->uid, &o->gid, &o->node, &o->npid, &o->gen,
+                          &o->group };
+    for (unsigned i = 0; i < 8; i++)
+        *number[i] = get(&in);
+    o->comm = get_bytes(&in, &o->comm_len);
+    o->args = get_bytes(&in, &o->args_len);
+    return o->args_len && !o->args[o->args_len - 1] ? 0 : -1;
+}
+
+static char *add_text(char *to, const char *end, const char *s, unsigned long n)
+{
+    while (n-- && *s && to < end - 1)
+        *to++ = *s++;
+    *to = 0;
+    return to;
+}
+
+static char *add_number(char *to, const char *end, uint64_t v)
+{
+    char digits[20];
+    unsigned k = 0;
+
+    do
+        digits[k++] = (char)('0' + v % 10);
+    while (v /= 10);
+    while (k)
+        to = add_text(to, end, &digits[--k], 1);
+    return to;
+}
+
+/* argv and environment of the ghost that the order wants. */
+static void compose(const struct ghost *g, const struct order *o, struct scratch *s)
+{
+    unsigned argc = 0, envc = 0;
+    char *p, *end;
+
+    for (unsigned i = 0; i < o->args_len && argc < ARGS_MAX; argc++) {
+        s->argv[argc] = (char *)(unsigned long)(o->args + i);
+        while (o->args[i++])
+            ;
+    }
+    end = s->text[1];
+    p = add_text(s->text[0], end, "CM_GHOST=0:0:", ~0ul);
+    add_text(p, end, g->gate, ~0ul);
+    s->envp[envc++] = s->text[0];
+    end = s->text[2];
+    p = add_text(s->text[1], end, "CM_COMM=", ~0ul);
+    add_text(p, end, o->comm, o->comm_len);
+    s->envp[envc++] = s->text[1];
+    if (g->launch)
+        s->envp[envc++] = (char *)(unsigned long)g->launch;
+    if (o->what == DO_BECOME) {
+        if (g->kid)
+            s->envp[envc++] = (char *)(unsigned long)g->kid;
+        return;
+    }
+    end = s->text[3];
+    p = add_text(s->text[2], end, "CM_KID=", ~0ul);
+    p = add_number(p, end, (uint64_t)o->node);
+    p = add_text(p, end, ":", 1);
+    p = add_number(p, end, (uint64_t)o->npid);
+    p = add_text(p, end, ":", 1);
+    add_number(p, end, (uint64_t)o->gen);
+    s->envp[envc++] = s->text[2];
+}
+
+static void become(const struct scratch *s)
+{
+    sys3(NR_execve, "/proc/self/exe", s->argv, s->envp);
+}
+
+static void fork_ghost(const struct order *o, const struct scratch *s)
+{
+    int32_t pid = (int32_t)o->pid;
+    struct clone_args a;
+
+    memset(&a, 0, sizeof a);
+    a.exit_signal = SIGCHLD;
+    a.set_tid = (uint64_t)(unsigned long)&pid;
+    a.set_tid_size = 1;
+    long r = sys2(NR_clone3, &a, sizeof a);
+    if (r < 0) { /* taken, out of range, or not ours to choose: any then */
+        a.set_tid = a.set_tid_size = 0;
+        r = sys2(NR_clone3, &a, sizeof a);
+    }
+    if (r != 0)
+        return;
+    if (o->group == 2)
+        sys0(NR_setsid);
+    else if (o->group)
+        sys2(NR_setpgid, 0, o->group == 1 ? 0 : o->group);
+    /* A child that changed its user did so with a right that we have too, or
+     * else we stay who we are. */
+    if (sys0(NR_getgid) != o->gid)
+        sys3(NR_setresgid, o->gid, o->gid, o->gid);
+    if (sys0(NR_getuid) != o->uid) {
+        sys2(NR_setgroups, 0, 0);
+        sys3(NR_setresuid, o->uid, o->uid, o->uid);
+    }
+    become(s);
+    leave(127);
+}
+
+static void ask(const struct ghost *g)
+{
+    struct scratch *s = map(sizeof *s);
+    struct order order;
+    struct out o;
+
+    if (bad_map(s))
+        return;
+    put_head(&o, "procspace.ghost");
+    put(&o, 0x80);
+    memset(&order, 0, sizeof order);
+    long n = exchange(g, &o, s->answer, sizeof s->answer, 1);
+    if (n > 0 && read_order(s->answer, n, &order) == 0) {
+        compose(g, &order, s);
+        if (order.what == DO_FORK)
+            fork_ghost(&order, s);
+        else if (order.what == DO_BECOME)
+            become(s);
+    }
+    sys2(NR_munmap, s, sizeof *s);
+}
+
+static void reap(void)
+{
+    while (sys4(NR_wait4, -1, 0, WNOHANG, 0) > 0)
+        ;
+}
+
+/* True: it is to be done when there is time. */
+static int obey(const struct ghost *g, uint64_t value, int busy)
 {
     unsigned arg = (unsigned)value;
 
@@ -357,40 +427,55 @@ static void obey(const struct ghost *g, uint64_t value)
         if (arg > 0 && arg < DOORBELL)
             stop_by((int)arg);
         break;
+    case OP_GROUP: sys2(NR_setpgid, 0, (int)arg); break;
+    case OP_SESSION: sys0(NR_setsid); break;
+    case OP_ASK:
+        if (busy) /* with a signal that would be lost by an exec */
+            return 1;
+        ask(g);
+        break;
     }
+    return 0;
 }
 
 /* --- the life of a ghost --- */
 
 /* Pass one signal up; return when it is known there. */
-static void pass_up(const struct ghost *g, const struct siginfo *si)
+static void insist(const struct ghost *g, const struct out *o)
 {
-    struct out o;
-    uint64_t id = 0;
-    int delay = RETRY_FIRST_MS;
+    int delay = RETRY_FIRST_MS, later = 0;
 
-    sys3(NR_getrandom, &id, sizeof id, 0);
-    o.n = 0;
-    put_request(&o, id >> 1, si);
-    while (tell(g, &o) < 0) {
+    while (tell(g, o) < 0) {
         struct siginfo bell;
 
         if (take_signal(SIG_BIT(DOORBELL), delay, &bell) == DOORBELL &&
             from_procspace(&bell))
-            obey(g, bell.value);
+            later |= obey(g, bell.value, 1);
         else if (delay < RETRY_LAST_MS)
             delay *= 2;
     }
+    if (later)
+        ask(g);
+}
+
+static void pass_up(const struct ghost *g, const struct siginfo *si)
+{
+    struct out o;
+
+    put_request(&o, si);
+    insist(g, &o);
 }
 
 /* The kernel's rule, for doorbells too: a SIGCONT cancels stops on their way. */
-static void cancel_stops(const struct ghost *g)
+static int cancel_stops(const struct ghost *g)
 {
     struct siginfo bell;
+    int later = 0;
 
     while (take_signal(SIG_BIT(DOORBELL), 0, &bell) == DOORBELL)
         if (from_procspace(&bell) && bell.value >> 32 != OP_STOP)
-            obey(g, bell.value);
+            later |= obey(g, bell.value, 1);
+    return later;
 }
 
 static void haunt(void *arg)
@@ -401,26 +486,33 @@ static void haunt(void *arg)
     /* In clones: the pipe to the caller. The first has closed it by now. */
     sys3(NR_close_range, 0, ~0u, 0);
     for (;;) {
-        if (take_signal(ALL_SIGNALS, -1, &si) < 0 || si.signo == SIGCHLD)
+        if (take_signal(ALL_SIGNALS, -1, &si) < 0)
             continue;
-        if (from_procspace(&si)) {
-            obey(g, si.value);
+        if (si.signo == SIGCHLD) { /* of a process that the body has reaped */
+            reap();
             continue;
         }
-        if (si.signo == SIGCONT)
-            cancel_stops(g);
+        if (from_procspace(&si)) {
+            obey(g, si.value, 0);
+            continue;
+        }
+        int later = si.signo == SIGCONT && cancel_stops(g);
         pass_up(g, &si);
+        if (later)
+            ask(g);
     }
 }
 
-static void *map(unsigned long bytes)
+/* One that another ghost has made, or that has got another name. */
+static void here(struct ghost *g)
 {
-    return (void *)sys6(NR_mmap, 0, (long)bytes, 3, 0x4022, -1, 0);
-}
+    struct out o;
 
-static int bad_map(const void *p)
-{
-    return (unsigned long)p > -4096ul;
+    sys3(NR_close_range, 0, ~0u, 0);
+    put_head(&o, "procspace.here");
+    put(&o, 0x80);
+    insist(g, &o);
+    haunt(g);
 }
 
 static void write_all(int fd, const char *p, unsigned long n)
@@ -504,21 +596,29 @@ void ghost_start(long *sp)
     char **argv = (char **)(sp + 1), **envp = argv + sp[0] + 1;
     struct ghost g = { 0 };
     const char *base = argv[0];
+    const char *comm = 0;
     unsigned count = 0, fd = 0;
 
     set_mask(MASK_SET, ALL_SIGNALS);
-    for (; *envp && !g.gate; envp++) {
+    for (; *envp; envp++) {
         const char *s = after(*envp, "CM_GHOST=");
         if (s && (s = number(s, 1u << 22, &count)) && (s = number(s, 1u << 20, &fd)))
             g.gate = s;
+        else if ((s = after(*envp, "CM_COMM=")))
+            comm = s;
+        else if (after(*envp, "CM_LAUNCH="))
+            g.launch = *envp;
+        else if (after(*envp, "CM_KID="))
+            g.kid = *envp;
     }
-    if (!g.gate || count == 0)
+    if (!g.gate || !base)
         by_hand(argv);
     for (const char *s = base; s && *s; s++)
         if (*s == '/' && s[1])
             base = s + 1;
-    if (base)
-        sys2(NR_prctl, PR_SET_NAME, base);
-    host(&g, count, fd);
+    sys2(NR_prctl, PR_SET_NAME, comm ? comm : base);
+    if (count > 0)
+        host(&g, count, fd);
+    here(&g);
 }
 NOLIBC_START(ghost_start);

@@ -21,6 +21,7 @@
 static const char usage[] =
     "Usage: bpinit --space PATH [--root-fd N] [--hostname NAME] [--address ADDRESS]\n"
     "              [--boot ID] [--ready-fd N] [--cgroup-fd N] [--memory-fd N] [--cpu-fd N]\n"
+    "              [--pids FIRST:COUNT]\n"
     "Pid 1 of a node's process space; bpvnode starts it. See bpinit(8).\n";
 
 void init_log(const char *fmt, ...)
@@ -53,7 +54,21 @@ struct options {
     const char *space, *boot;
     int ready_fd;
     int cgroup[CAGE_TREES];
+    int lease, lease_count;
 };
+
+static void lease(const char *text, struct options *o)
+{
+    char rest;
+
+    if (sscanf(text, "%d:%d%c", &o->lease, &o->lease_count, &rest) == 2 && o->lease > 1 &&
+        o->lease_count >= 16 && o->lease <= (1 << 22) - o->lease_count) {
+        o->root.first_pid = o->lease;
+        return;
+    }
+    fprintf(stderr, "bpinit: --pids %s: want FIRST:COUNT\n", text);
+    exit(EXIT_USAGE);
+}
 
 static void read_options(int argc, char **argv, struct options *o)
 {
@@ -67,6 +82,7 @@ static void read_options(int argc, char **argv, struct options *o)
         { "cgroup-fd", required_argument, NULL, 'g' },
         { "memory-fd", required_argument, NULL, 'm' },
         { "cpu-fd", required_argument, NULL, 'c' },
+        { "pids", required_argument, NULL, 'p' },
         { "help", no_argument, NULL, 'h' },
         { "version", no_argument, NULL, 'V' },
         { NULL, 0, NULL, 0 },
@@ -84,6 +100,7 @@ static void read_options(int argc, char **argv, struct options *o)
         case 'g': o->cgroup[0] = descriptor(optarg, "--cgroup-fd"); break;
         case 'm': o->cgroup[1] = descriptor(optarg, "--memory-fd"); break;
         case 'c': o->cgroup[2] = descriptor(optarg, "--cpu-fd"); break;
+        case 'p': lease(optarg, o); break;
         case 'h': fputs(usage, stdout); exit(EXIT_SUCCESS);
         case 'V': puts("bpinit (Clustermatic) " CM_VERSION); exit(EXIT_SUCCESS);
         default: fputs(usage, stderr); exit(EXIT_USAGE);
@@ -154,6 +171,9 @@ static int run(struct init *in, const struct options *o, struct err *err)
     if (!bodies || !journal || !rings || !cages)
         return -1;
     CLEANUP(pump_destroy) pump_t *pump = in->pump = pump_create(in, err);
+    CLEANUP(kids_destroy) kids_t *kids = kids_create(in, o->lease, o->lease_count, err);
+    if (!kids)
+        return -1;
     if (!pump || reap_start(in, err) < 0)
         return -1;
     /* Last, and before the old root is out of reach: who connects finds all ready. */

@@ -8,6 +8,8 @@
  *   bpinit_bodies.c  the table of bodies
  *   bpinit_cgroup.c  a launch and all that comes of it, held together
  *   bpinit_reap.c    waiting for them
+ *   bpinit_watch.c   a bell that rings when processes fork, exec, end, stop
+ *   bpinit_kids.c    processes that bodies make
  *   bpinit_journal.c what happened, until it is acknowledged
  *   bpinit_pump.c    their pipes, into and out of rings
  *
@@ -32,6 +34,8 @@ typedef struct pump pump_t;
 typedef struct agent_link link_t;
 typedef struct cages cages_t;
 typedef struct cage cage_t;
+typedef struct kids kids_t;
+typedef struct watch watch_t;
 struct child;
 
 struct init {
@@ -43,6 +47,7 @@ struct init {
     bodies_t *bodies;
     journal_t *journal;
     cages_t *cages;
+    kids_t *kids;
     pump_t *pump;
     link_t *link;
     bool ending;
@@ -60,6 +65,8 @@ struct body {
     uid_t uid;
     gid_t gid;
     pid_t owner; /* pid of the bpsh, on the master */
+    pid_t pgid;     /* its group at the start */
+    uint64_t name;  /* hash of its arguments */
     char *argv0;
     int64_t start; /* wall clock, ms */
     bool stopped, ended;
@@ -111,7 +118,24 @@ void cage_join(const cage_t *c, struct child *child);
 void cage_started(cage_t *c); /* a body runs in it */
 void cages_body_ended(cages_t *t, uint64_t launch);
 void cages_settle(cages_t *t, uint64_t launch); /* it may be that none was started */
+bool cages_known(const cages_t *t, uint64_t launch);
 void cages_signal(cages_t *t, uint64_t launch, int sig); /* everything in it */
+
+/* ---- kids: processes that bodies make ---- */
+/* lease, count: the pids that they get, as far as they last; 0: any. */
+kids_t *kids_create(struct init *in, pid_t lease, pid_t count, struct err *err);
+void kids_destroy(kids_t **t);
+void kids_look_soon(kids_t *t);
+/* gen as it was told; si: with its sender and value, or NULL. */
+void kids_signal(kids_t *t, pid_t npid, uint32_t gen, int sig, const siginfo_t *si);
+void kids_signal_launch(kids_t *t, uint64_t launch, int sig);
+bool kids_any(const kids_t *t, uint64_t launch);
+void kids_pack(const kids_t *t, mp_buf *m); /* a list of "born" rows */
+
+/* The bell: rings kids_look_soon() once, until it is armed again. */
+watch_t *watch_create(struct init *in, struct err *err);
+void watch_destroy(watch_t **w);
+void watch_arm(watch_t *w); /* NULL fine */
 
 /* ---- pump ---- */
 pump_t *pump_create(struct init *in, struct err *err);
@@ -139,6 +163,7 @@ struct root_plan {
     int fd;           /* detached mount of the root file system; -1: stay here */
     const char *hostname;
     const char *address; /* for /etc/hosts; may be NULL */
+    int first_pid;       /* of those born here; 0: as we choose */
 };
 int root_enter(const struct root_plan *plan, struct err *err);
 

@@ -145,12 +145,17 @@ static bool empty(struct cage *c)
     if (c->bodies)
         return false;
     if (c->dir[TREE_MAIN] < 0)
-        return true;
+        return !kids_any(c->cages->in->kids, c->launch);
     if (!c->cages->second)
         return each_member(c, NULL, 0) == 0;
     ssize_t n = pread(c->events, text, sizeof text - 1, 0);
     text[n > 0 ? n : 0] = 0;
     return strstr(text, "populated 0") != NULL;
+}
+
+bool cages_known(const cages_t *t, uint64_t launch)
+{
+    return *place((cages_t *)(uintptr_t)t, launch) != NULL;
 }
 
 /* ---- the end of a launch ---- */
@@ -252,6 +257,7 @@ void cages_signal(cages_t *t, uint64_t launch, int sig)
     int dir = c->dir[TREE_MAIN];
     if (dir < 0) {
         bodies_each(t->in->bodies, signal_body, &o);
+        kids_signal_launch(t->in->kids, launch, sig);
     } else if (!t->second) {
         /* Frozen, nobody can fork away from us. */
         bool frozen = sig == SIGKILL && write_in(dir, "freezer.state", "FROZEN");

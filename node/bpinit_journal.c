@@ -5,8 +5,9 @@
  */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/resource.h>
-#include "node/bpinit.h"
+#include "node/bpinit_kids.h"
 
 struct event {
     struct event *next;
@@ -160,6 +161,69 @@ void journal_stuck(struct init *in, uint64_t launch, pid_t npid, const char *tex
     mp_int(&e->packed, npid);
     mp_str(&e->packed, text);
     mp_str(&e->packed, stack);
+    record(in, e);
+}
+
+void journal_pack_kid(const struct init *in, mp_buf *m, enum kid_event what,
+                      const struct seen *s)
+{
+    static const struct {
+        const char *kind;
+        uint32_t items;
+    } rows[] = {
+        [KID_BORN] = { "born", 15 }, [KID_NAME] = { "name", 7 }, [KID_GROUP] = { "group", 8 },
+        [KID_STOP] = { "halt", 4 },  [KID_GONE] = { "gone", 4 },
+    };
+
+    mp_array(m, rows[what].items);
+    mp_str(m, rows[what].kind);
+    mp_int(m, s->npid);
+    mp_int(m, kid_gen(s));
+    switch (what) {
+    case KID_GONE: mp_int(m, s->status); return;
+    case KID_STOP: mp_bool(m, s->stopped); return;
+    case KID_BORN:
+        mp_int(m, s->ppid);
+        mp_int(m, kids_ghost_of(in, s->ppid));
+        break;
+    default: mp_int(m, kids_ghost_of(in, s->npid)); break;
+    }
+    mp_uint(m, s->launch);
+    if (what != KID_NAME) {
+        mp_int(m, s->pgid);
+        mp_int(m, kids_ghost_of(in, s->pgid));
+        mp_int(m, s->sid);
+    }
+    if (what == KID_BORN) {
+        mp_int(m, s->uid);
+        mp_int(m, s->gid);
+        mp_int(m, wall_ms());
+    }
+    if (what != KID_GROUP) {
+        mp_bin(m, s->comm, strlen(s->comm));
+        mp_bin(m, s->args, s->args_len);
+    }
+    if (what == KID_BORN)
+        mp_bool(m, s->stopped);
+}
+
+void journal_kid(struct init *in, enum kid_event what, const struct seen *s)
+{
+    struct event *e = calloc(1, sizeof *e);
+
+    if (!e) {
+        init_log("out of memory: a change of process %d is not told", (int)s->npid);
+        return;
+    }
+    mp_init(&e->packed);
+    e->seq = ++in->journal->seq;
+    mp_array(&e->packed, 2);
+    mp_str(&e->packed, "event");
+    mp_map(&e->packed, 3);
+    mp_kuint(&e->packed, "seq", e->seq);
+    mp_kstr(&e->packed, "kind", "row");
+    mp_key(&e->packed, "row");
+    journal_pack_kid(in, &e->packed, what, s);
     record(in, e);
 }
 

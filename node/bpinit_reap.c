@@ -34,6 +34,7 @@ static void on_child(void *arg, int signo)
             continue; /* an orphan, or a start that failed */
         if (WIFSTOPPED(status)) {
             b->stopped = true;
+            kids_look_soon(in->kids); /* its group may have changed before */
             journal_stop(in, b, WSTOPSIG(status));
         } else if (WIFCONTINUED(status)) {
             b->stopped = false;
@@ -86,7 +87,8 @@ void reap_end_all(struct init *in, int status)
         return;
     in->ending = true;
     in->end_status = status;
-    kill(-1, SIGKILL);
+    if (getpid() == 1) /* outside a process space this would be everybody */
+        kill(-1, SIGKILL);
     loop_timer(in->loop, END_LIMIT_MS, false, on_limit, in);
     on_child(in, SIGCHLD);
 }

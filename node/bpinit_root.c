@@ -139,7 +139,7 @@ static int make_names(const struct root_plan *plan, struct err *err)
 }
 
 /* Best effort: without it, imposed pids may meet others and are then mapped. */
-static void raise_pids(void)
+static void raise_pids(int first)
 {
     char text[32];
     int max = 0;
@@ -151,7 +151,7 @@ static void raise_pids(void)
     text[n] = 0;
     if (sscanf(text, "%d", &max) != 1)
         return;
-    snprintf(text, sizeof text, "%d", max > OWN_PIDS ? OWN_PIDS : max / 2);
+    snprintf(text, sizeof text, "%d", first && first < max ? first : max > OWN_PIDS ? OWN_PIDS : max / 2);
     write_file("/proc/sys/kernel/ns_last_pid", text, NULL);
 }
 
@@ -176,6 +176,6 @@ int root_enter(const struct root_plan *plan, struct err *err)
     umask(022);
     if (plan->fd >= 0 && (pivot(plan->fd, err) < 0 || furnish(plan, err) < 0))
         return -1;
-    raise_pids();
+    raise_pids(plan->first_pid);
     return 0;
 }

@@ -9,10 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 #include "bus/pkt.h"
-#include "node/bpinit.h"
+#include "node/bpinit_kids.h"
 
 #define QUEUE_MAX (32u * 1024 * 1024)
 
@@ -147,13 +146,10 @@ static int on_signal(struct init *in, const msgpack_object *map, struct err *err
         mp_get_int(map, "gen", 0, UINT32_MAX, &gen, err) < 0 ||
         mp_get_int(map, "sig", 0, 64, &sig, err) < 0)
         return -1;
-    const struct body *b = bodies_by_pid(in->bodies, (pid_t)pid);
-    if (!b || b->gen != gen)
+    int64_t kid = mp_opt_int(map, "npid", 0);
+    const struct body *b = kid ? NULL : bodies_by_pid(in->bodies, (pid_t)pid);
+    if (!kid && (!b || b->gen != gen))
         return 0; /* it ended while the signal was on its way */
-    if (!mp_get(map, "value")) {
-        kill(b->npid, (int)sig);
-        return 0;
-    }
     siginfo_t si;
     memset(&si, 0, sizeof si);
     si.si_signo = (int)sig;
@@ -161,7 +157,11 @@ static int on_signal(struct init *in, const msgpack_object *map, struct err *err
     si.si_pid = (pid_t)mp_opt_int(map, "from_pid", 0);
     si.si_uid = (uid_t)mp_opt_int(map, "from_uid", 0);
     si.si_value.sival_ptr = (void *)(intptr_t)mp_opt_int(map, "value", 0);
-    syscall(SYS_rt_sigqueueinfo, b->npid, (int)sig, &si);
+    const siginfo_t *with = mp_get(map, "value") ? &si : NULL;
+    if (b)
+        kids_send(b->npid, (int)sig, with);
+    else
+        kids_signal(in->kids, (pid_t)kid, (uint32_t)gen, (int)sig, with);
     return 0;
 }
 
@@ -238,12 +238,14 @@ static int on_list(struct init *in, const msgpack_object *map, struct err *err)
         return -1;
     mp_array(&m, 2);
     mp_str(&m, "procs");
-    mp_map(&m, 4);
+    mp_map(&m, 5);
     mp_kuint(&m, "id", id);
     mp_kuint(&m, "seq", journal_seq(in->journal));
     mp_key(&m, "procs");
     mp_array(&m, bodies_running(in->bodies));
     bodies_each(in->bodies, pack_body, &m);
+    mp_key(&m, "kids");
+    kids_pack(in->kids, &m);
     pack_rings(in, &m);
     link_send(in->link, &m);
     return 0;

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "node/bpinit.h"
+#include "node/bpinit_kids.h"
 #include "node/bpinit_spawn.h"
 
 #define PIPE_LARGE (1024 * 1024) /* for a launch of few bodies on this node */
@@ -158,6 +159,26 @@ static char *find_rank_digits(char **envp)
     return NULL;
 }
 
+/* As /proc/PID/cmdline will have it. */
+static int hash_name(struct plan *p)
+{
+    size_t len = 0;
+
+    for (char **a = p->argv; *a; a++)
+        len += strlen(*a) + 1;
+    CLEANUP(cleanup_free) char *all = malloc(len + 1);
+    if (!all)
+        return -1;
+    len = 0;
+    for (char **a = p->argv; *a; a++) {
+        size_t n = strlen(*a) + 1;
+        memcpy(all + len, *a, n);
+        len += n;
+    }
+    p->name = kids_name_hash(all, len < KID_ARGS ? len : KID_ARGS);
+    return 0;
+}
+
 static int plan_read(const msgpack_object *map, struct plan *p, struct err *err)
 {
     int64_t mask, uid, gid;
@@ -174,6 +195,8 @@ static int plan_read(const msgpack_object *map, struct plan *p, struct err *err)
         get_streams(map, p, err) < 0 || plan_io_read(map, p, err) < 0)
         return -1;
     p->root = mp_opt_dup(map, "root");
+    if (hash_name(p) < 0)
+        return err_set(err, ENOMEM, "out of memory");
     int64_t mem = mp_opt_int(map, "mem", 0), cpus = mp_opt_int(map, "cpu_milli", 0);
     if (mem < 0 || cpus < 0 || cpus > UINT32_MAX)
         return err_set(err, EPROTO, "mem, cpu_milli: want positive numbers");
@@ -278,11 +301,13 @@ static void close_streams(struct init *in, struct outcome *o)
     }
 }
 
-static int note_body(struct init *in, const struct plan *p, pid_t pid, struct outcome *o)
+static int note_body(struct init *in, const struct plan *p, pid_t pid, pid_t pgid,
+                     struct outcome *o)
 {
     struct body b = {
         .pid = pid, .npid = o->npid, .gen = 1, .launch = p->launch, .rank = o->rank,
         .uid = p->uid, .gid = p->gid, .owner = p->owner, .start = wall_ms(),
+        .pgid = pgid, .name = p->name,
         .slot = { o->slot[0], o->slot[1], o->slot[2] },
     };
 
@@ -328,7 +353,7 @@ static int start_rank(struct init *in, const struct plan *p, pid_t pid, pid_t *p
         explain(p, &c, &o->err);
         rc = -1;
     }
-    if (rc == 0 && note_body(in, p, pid, o) < 0) {
+    if (rc == 0 && note_body(in, p, pid, *pgid ? *pgid : o->npid, o) < 0) {
         kill(o->npid, SIGKILL);
         rc = -1;
     }
@@ -420,6 +445,7 @@ static int start_all(struct init *in, const struct plan *p, const struct err *wh
     }
     pack_outcomes(out, p->launch, o, procs->size);
     cages_settle(in->cages, p->launch);
+    kids_look_soon(in->kids);
     return 0;
 }
 

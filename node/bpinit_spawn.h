@@ -33,6 +33,7 @@ struct plan {
     pid_t owner;
     gid_t *groups;
     size_t ngroups;
+    uint64_t name; /* hash of argv */
     struct limit_plan *limits;
     size_t nlimits;
     uint64_t mem;       /* bytes; 0: no limit */

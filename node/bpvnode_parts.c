@@ -18,6 +18,11 @@
 #include "node/bpvnode.h"
 #include "node/vnet.h"
 
+/* Pids of what bodies make: a window for each node, above what the master uses
+ * itself, so that the same number is free there. */
+#define LEASE_FIRST 1000000
+#define LEASE_PIDS 3000
+
 static int make_path(char *buf, struct err *err, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 static int make_path(char *buf, struct err *err, const char *fmt, ...)
@@ -100,7 +105,7 @@ static void __attribute__((noreturn)) exec_helper(const char *name, const char *
 static void __attribute__((noreturn)) init_child(const struct machine *m, int wait_fd)
 {
     static const char *const tree[] = { "--cgroup-fd", "--memory-fd", "--cpu-fd" };
-    char root[16], host[32], group[3][16], go = 0;
+    char root[16], host[32], group[3][16], pids[32], go = 0;
     const char *argv[24] = { "bpinit",     "--space", m->space,    "--root-fd", root,
                              "--hostname", host,      "--address", m->address,  "--boot",
                              m->boot };
@@ -114,6 +119,9 @@ static void __attribute__((noreturn)) init_child(const struct machine *m, int wa
         _exit(1);
     snprintf(root, sizeof root, "%d", m->root_fd);
     snprintf(host, sizeof host, "n%d", m->node);
+    snprintf(pids, sizeof pids, "%d:%d", LEASE_FIRST + m->node * LEASE_PIDS, LEASE_PIDS);
+    argv[at++] = "--pids";
+    argv[at++] = pids;
     keep_over_exec(m->root_fd);
     machine_enter_cgroup(m);
     for (int i = 0; i < 3; i++) {

@@ -6,16 +6,18 @@ GHOST_FLAGS := -std=gnu11 -Os -Wall -Wextra -Werror -Wshadow -Wvla -I. \
     -static -nostdlib -nostartfiles -ffreestanding -fno-pie -fno-stack-protector \
     -fno-asynchronous-unwind-tables -fno-unwind-tables -fcf-protection=none -fno-builtin \
     -Wl,-n,-z,noseparate-code,-z,noexecstack,--build-id=none -s
-$(LIBEXEC)/bpghost: node/bpghost.c node/nolibc.h bus/rundir.h
+$(LIBEXEC)/bpghost: node/bpghost.c node/bpghost_wire.h node/nolibc.h bus/rundir.h
 	@mkdir -p $(@D)
 	$(CC) $(GHOST_FLAGS) -o $@ node/bpghost.c
+	@# so that a user's ghosts can be given the pids that processes have on nodes
+	@-[ "$$(id -u)" != 0 ] || setcap cap_checkpoint_restore=ep $@ 2>/dev/null
 
 helpers += $(LIBEXEC)/bpinit
 $(LIBEXEC)/bpinit: LIBS = $(MP_LIBS)
 $(LIBEXEC)/bpinit: $(call objs,node/bpinit.c node/bpinit_root.c node/bpinit_space.c \
     node/bpinit_spawn.c node/bpinit_child.c node/bpinit_bodies.c node/bpinit_reap.c \
     node/bpinit_journal.c node/bpinit_pump.c node/bpinit_io.c node/redirect.c node/bpinit_cgroup.c \
-    node/rings.c) $(LIBCM)
+    node/bpinit_watch.c node/bpinit_kids.c node/rings.c) $(LIBCM)
 	$(LINK)
 
 helpers += $(LIBEXEC)/bpvnode

@@ -590,7 +590,7 @@ static struct launch *fetching(launches_t *l, int64_t pid)
     return NULL;
 }
 
-static void pack_signal(mp_buf *m, int64_t pid, int64_t gen, int64_t sig,
+static void pack_signal(mp_buf *m, int64_t pid, int64_t gen, int64_t npid, int64_t sig,
                         const msgpack_object *body)
 {
     static const char *const extra[] = { "value", "from_uid", "from_pid" };
@@ -599,7 +599,9 @@ static void pack_signal(mp_buf *m, int64_t pid, int64_t gen, int64_t sig,
 
     for (int i = 0; i < 3; i++)
         n += (o[i] = mp_get(body, extra[i])) != NULL;
-    mp_map(m, 3 + n);
+    mp_map(m, 3 + n + (npid != 0));
+    if (npid)
+        mp_kint(m, "npid", npid);
     mp_kint(m, "pid", pid);
     mp_kint(m, "gen", gen);
     mp_kint(m, "sig", sig);
@@ -636,15 +638,18 @@ int on_signal(void *self, struct svc_req *req, struct err *err)
         return -1;
     for (uint32_t i = 0; i < pids->size; i++) {
         const msgpack_object *p = &pids->ptr[i];
-        int64_t pid, gen;
+        int64_t pid, gen, npid = 0;
         if (p->type != MSGPACK_OBJECT_ARRAY || p->via.array.size < 2 ||
             !mp_as_int(&p->via.array.ptr[0], &pid) || !mp_as_int(&p->via.array.ptr[1], &gen) ||
             pid < 1 || pid > INT32_MAX)
-            return err_set(err, EPROTO, "pids: want [pid, gen] rows");
+            return err_set(err, EPROTO, "pids: want [pid, gen, npid?] rows");
+        if (p->via.array.size > 2 &&
+            (!mp_as_int(&p->via.array.ptr[2], &npid) || npid < 2 || npid > INT32_MAX))
+            return err_set(err, EPROTO, "pids: npid: want a process number");
         CLEANUP(mp_free) mp_buf m;
         mp_init(&m);
-        pack_signal(&m, pid, gen, sig, req->body);
-        struct launch *x = fetching(a->launches, pid);
+        pack_signal(&m, pid, gen, npid, sig, req->body);
+        struct launch *x = npid ? NULL : fetching(a->launches, pid);
         if ((x ? keep_signal(x, &m, err) : space_send(a->space, "signal", &m, err)) < 0)
             return -1;
     }
@@ -703,13 +708,18 @@ static void on_list(void *arg, const msgpack_object *map, const struct err *err)
 {
     struct asking *q = arg;
     const msgpack_object *procs = map ? mp_get(map, "procs") : NULL;
+    const msgpack_object *kids = map ? mp_get(map, "kids") : NULL;
     CLEANUP(mp_free) mp_buf m;
     struct err e = { 0 };
 
     mp_init(&m);
     if (procs) {
-        mp_map(&m, 3);
+        mp_map(&m, kids ? 4 : 3);
         mp_kstr(&m, "space", q->a->space_id);
+        if (kids) {
+            mp_key(&m, "kids");
+            mp_obj(&m, kids);
+        }
         mp_key(&m, "procs");
         mp_obj(&m, procs);
         /* Same socket, same order: every event up to here is in the list. */

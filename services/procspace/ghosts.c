@@ -196,6 +196,11 @@ static void on_pidfd(void *arg, int fd, uint32_t events)
     p->pidfd = -1;
     if (p->state == PROC_ENDED && WIFSIGNALED(p->status) && WCOREDUMP(p->status))
         cores_empty(p);
+    if (p->kid) {
+        kid_ghost_gone(ps, p->kid);
+        return;
+    }
+    kids_parent_ended(ps, p);
     if (p->state != PROC_ENDED)
         body_signal(ps, p, SIGKILL);
     else
@@ -236,7 +241,7 @@ void ghost_ring(struct proc *p, enum ghost_op op, int arg)
     /* EAGAIN: the user's queue of signals is full. A ghost must not outlive
      * its body: SIGKILL needs no queue. */
     svc_log("warning", "ghost %d does not take its end (%s): killed", p->pid, strerror(errno));
-    if (op != GHOST_STOP)
+    if (op == GHOST_EXIT || op == GHOST_DIE)
         pidfd_send(p->pidfd, SIGKILL, NULL);
 }
 
@@ -257,6 +262,24 @@ void ghost_seen_stopped(procspace_t *ps, struct proc *p)
         return;
     p->ghost_stopped = true;
     body_signal(ps, p, SIGSTOP);
+}
+
+bool ghost_stands(const struct proc *p)
+{
+    return p->pidfd >= 0 && is_bpghost(p->pid);
+}
+
+bool ghost_kid(pid_t pid, struct ghost_kid *out)
+{
+    char env[PATH_MAX + 256];
+    size_t len;
+
+    if (!read_proc(pid, "environ", env, sizeof env, &len))
+        return false;
+    for (char *p = env; p < env + len; p += strlen(p) + 1)
+        if (sscanf(p, "CM_KID=%d:%d:%u", &out->node, &out->npid, &out->gen) == 3)
+            return true;
+    return false;
 }
 
 static bool is_stopped(pid_t pid)

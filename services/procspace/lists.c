@@ -24,10 +24,10 @@ int on_list(void *self, struct svc_req *req, struct err *err)
             mp_map(req->reply, 7);
             mp_kint(req->reply, "pid", p->pid);
             mp_kint(req->reply, "node", p->node);
-            mp_kint(req->reply, "rank", p->rank);
+            mp_kint(req->reply, "rank", p->kid ? -1 : (int64_t)p->rank);
             mp_kuint(req->reply, "launch", p->launch->id);
             mp_kint(req->reply, "uid", p->uid);
-            mp_kstr(req->reply, "argv0", p->launch->argv0);
+            mp_kstr(req->reply, "argv0", p->kid ? kid_comm(p->kid) : p->launch->argv0);
             mp_kint(req->reply, "since", p->started);
         }
     return 0;

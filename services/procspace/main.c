@@ -45,6 +45,7 @@ static int open_all(procspace_t *ps, int port, struct err *err)
         loop_signal(ps->loop, SIGINT, on_stop, ps->loop, err) < 0 ||
         !(ps->contents = contents_create(ps, err)) ||
         contents_listen(ps->contents, port, err) < 0 || ghosts_open(ps, err) < 0 ||
+        kids_open(ps, err) < 0 ||
         recover_ghosts(ps, err) < 0 || libs_open(ps, err) < 0)
         return -1;
     if (copies_open(ps, err) < 0)

@@ -7,6 +7,8 @@ const struct svc_method procspace_methods[] = {
     { "procspace.launch", on_launch, SVC_USER | SVC_CHANGES },
     { "procspace.signal", on_signal, SVC_USER | SVC_CHANGES },
     { "procspace.stopped", on_stopped, SVC_USER | SVC_CHANGES },
+    { "procspace.ghost", on_ghost, SVC_USER | SVC_CHANGES },
+    { "procspace.here", on_here, SVC_USER | SVC_CHANGES },
     { "procspace.end_launch", on_end_launch, SVC_USER | SVC_CHANGES },
     { "procspace.result", on_result, SVC_USER },
     { "procspace.list", on_list, SVC_USER },

@@ -20,6 +20,8 @@ typedef struct procspace procspace_t;
 typedef struct contents contents_t;
 typedef struct manifest manifest_t;
 struct launch;
+struct kid;  /* kids.h: a process that a body has made */
+struct name;
 
 enum proc_state {
     PROC_STARTING, /* the node has not said that it runs */
@@ -39,6 +41,11 @@ struct proc {
     int64_t cont_until;   /* a SIGCONT of ours is on its way up again: drop it */
     int status;           /* as from wait(), once PROC_ENDED */
     int64_t utime_us, stime_us, maxrss_kb, started, ended;
+    struct kid *kid;      /* itself, if it is one */
+    struct kid *to_fork;  /* kids whose ghosts this ghost is to make */
+    struct name *name;    /* another than at its start */
+    bool renamed;         /* its ghost does not know that yet */
+    bool leads;           /* a process group of its own */
     struct proc *next;    /* in its bucket */
 };
 
@@ -51,6 +58,8 @@ struct launch {
     char *argv0;
     struct proc **rank; /* NULL: never started */
     uint32_t ranks, running;
+    uint32_t kids; /* known ones: it is not forgotten before them */
+    bool over;
     int worst; /* highest status */
     int64_t started, ended;
     struct launch *next; /* in its bucket */
@@ -75,6 +84,7 @@ struct procspace {
     contents_t *contents;
     struct ghosts *ghosts;
     struct copies *copies;
+    struct kids *kids;
     struct proc *proc[PROC_BUCKETS];
     size_t procs;
     struct launch *launch[LAUNCH_BUCKETS];
@@ -111,6 +121,13 @@ struct node_space *node_space(procspace_t *ps, int node);
 void owner_watch(struct launch *l);
 void owner_forget(struct launch *l);
 
+/* A launch of before our restart of which only kids are left. */
+struct launch *launch_adopt(procspace_t *ps, uint64_t id, int64_t uid, int64_t gid,
+                            const char *argv0);
+void launch_maybe_over(procspace_t *ps, struct launch *l);
+void proc_enter(procspace_t *ps, struct proc *p); /* into the table by pid */
+void proc_tell_end(struct proc *p);               /* its ghost dies as it did */
+
 /* --- launch.c --- */
 int on_launch(void *self, struct svc_req *req, struct err *err);
 
@@ -120,7 +137,8 @@ int relay_io(procspace_t *ps, pid_t asker, uint32_t ranks, const msgpack_object 
              mp_buf *out, struct err *err);
 
 /* --- ghosts.c: the kernel's side of ghosts --- */
-enum ghost_op { GHOST_EXIT = 1, GHOST_DIE = 2, GHOST_STOP = 3 };
+enum ghost_op { GHOST_EXIT = 1, GHOST_DIE = 2, GHOST_STOP = 3, GHOST_ASK = 5, GHOST_GROUP = 6,
+                GHOST_SESSION = 7 };
 int ghosts_open(procspace_t *ps, struct err *err);
 /* A pidfd for pid if it is a ghost of uid's that may be taken over, else -1.
  * ESRCH: it is not there (any more). launch: its CM_LAUNCH, or 0. */
@@ -132,6 +150,12 @@ void ghost_unwatch(procspace_t *ps, struct proc *p);
 void ghost_ring(struct proc *p, enum ghost_op op, int arg);
 void ghost_signal(struct proc *p, int sig); /* straight at the ghost */
 bool ghost_lives(const struct proc *p);
+bool ghost_stands(const struct proc *p); /* it is a ghost, not its caller yet */
+struct ghost_kid { /* what a kid's ghost says of itself */
+    int node, npid;
+    unsigned gen;
+};
+bool ghost_kid(pid_t pid, struct ghost_kid *out);
 /* The ghost is seen stopped (SIGSTOP, that nobody can catch): stop the body. */
 void ghost_seen_stopped(procspace_t *ps, struct proc *p);
 
@@ -153,6 +177,23 @@ int on_stopped(void *self, struct svc_req *req, struct err *err);
 int on_end_launch(void *self, struct svc_req *req, struct err *err);
 void body_signal(procspace_t *ps, struct proc *p, int sig);
 
+/* --- kids.c: processes that bodies made; orphan.c --- */
+struct event { /* a row of procspace.report */
+    const msgpack_object *v;
+    uint32_t n;
+};
+int kids_open(procspace_t *ps, struct err *err);
+bool kid_event(procspace_t *ps, int node, const struct event *e); /* false: not about one */
+void kid_ghost_gone(procspace_t *ps, struct kid *k);
+void kid_over(procspace_t *ps, struct kid *k, int status);
+pid_t kid_npid(const struct kid *k);
+const char *kid_comm(const struct kid *k);
+void kids_parent_ended(procspace_t *ps, struct proc *parent);
+void kids_lost(procspace_t *ps, int node);
+int on_ghost(void *self, struct svc_req *req, struct err *err);
+int on_here(void *self, struct svc_req *req, struct err *err);
+void pids_make_room(procspace_t *ps);
+
 /* --- report.c: what nodes say --- */
 int on_report(void *self, struct svc_req *req, struct err *err);
 void node_lost(procspace_t *ps, int node, const char *space, const char *why);
@@ -162,6 +203,9 @@ int recover_ghosts(procspace_t *ps, struct err *err); /* at start, before the bu
 void recover_nodes(void *arg); /* when connected: ask who lives */
 /* A ghost of before the restart, of which no node has spoken yet. */
 bool recovering(procspace_t *ps, pid_t pid);
+/* The pidfd of a ghost of before the restart that stands for this kid; -1. */
+int recovered_kid(procspace_t *ps, int node, pid_t npid, uint32_t gen, uint64_t launch,
+                  pid_t *pid);
 
 /* --- copy.c: tickets and pipes for bpcp --- */
 int copies_open(procspace_t *ps, struct err *err);

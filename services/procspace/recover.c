@@ -23,6 +23,7 @@ struct candidate {
     pid_t pid;
     int pidfd;
     uint64_t launch;
+    struct ghost_kid kid; /* npid 0: it is a body's */
 };
 
 struct recovery {
@@ -49,6 +50,21 @@ static struct candidate *candidate_find(procspace_t *ps, pid_t pid)
 
 bool recovering(procspace_t *ps, pid_t pid) { return candidate_find(ps, pid) != NULL; }
 
+int recovered_kid(procspace_t *ps, int node, pid_t npid, uint32_t gen, uint64_t launch,
+                  pid_t *pid)
+{
+    for (size_t i = 0; ps->recovery && i < ps->recovery->n; i++) {
+        const struct candidate *c = &ps->recovery->c[i];
+        uint64_t of = 0;
+        if (c->kid.npid != npid || c->kid.node != node || c->kid.gen != gen ||
+            c->launch != launch || proc_find(ps, c->pid))
+            continue;
+        *pid = c->pid;
+        return ghost_take(c->pid, -1, &of, NULL);
+    }
+    return -1;
+}
+
 int recover_ghosts(procspace_t *ps, struct err *err)
 {
     DIR *d = opendir("/proc");
@@ -69,6 +85,8 @@ int recover_ghosts(procspace_t *ps, struct err *err)
         c.pidfd = ghost_take(c.pid, -1, &c.launch, NULL);
         if (c.pidfd < 0)
             continue;
+        if (!ghost_kid(c.pid, &c.kid))
+            c.kid.npid = 0;
         if (r->n == room) {
             room = room ? room * 2 : 64;
             struct candidate *p = realloc(r->c, room * sizeof *p);
@@ -166,6 +184,14 @@ static void on_node(void *arg, int node, const msgpack_object *value, const stru
         snprintf(ns->space, sizeof ns->space, "%s", space);
     for (uint32_t i = 0; i < a->size; i++)
         on_body(ps, node, &a->ptr[i]);
+    if (mp_get_array(value, "kids", &a, NULL) < 0)
+        return;
+    for (uint32_t i = 0; i < a->size; i++) {
+        const msgpack_object *row = &a->ptr[i];
+        struct event e = { row->via.array.ptr, row->via.array.size };
+        if (row->type == MSGPACK_OBJECT_ARRAY && row->via.array.size)
+            kid_event(ps, node, &e);
+    }
 }
 
 /* Ghosts that no node knows, and no node has reported the end of. */

@@ -14,11 +14,6 @@
 
 #define CONT_ECHO_MS 1000
 
-struct event {
-    const msgpack_object *v;
-    uint32_t n;
-};
-
 static bool int_at(const struct event *e, uint32_t i, int64_t *out)
 {
     return i < e->n && mp_as_int(&e->v[i], out);
@@ -126,6 +121,8 @@ static void on_event(procspace_t *ps, int node, const struct event *e)
 {
     int64_t pid, gen, sig;
 
+    if (kid_event(ps, node, e))
+        return;
     if (mp_is(&e->v[0], "done")) {
         on_done_event(ps, node, e);
         return;
@@ -220,6 +217,7 @@ void node_lost(procspace_t *ps, int node, const char *space, const char *why)
         if (p)
             proc_ended(ps, p, SIGKILL);
     }
+    kids_lost(ps, node);
     if (n)
         svc_log("warning", "node %d is lost (%s): %zu processes reported killed", node,
                 why ? why : "no reason given", n);

@@ -84,9 +84,11 @@ static void send_signal(procspace_t *ps, struct proc *p, int sig, bool has_value
     mp_map(&m, has_value ? 5 : 4);
     mp_key(&m, "pids");
     mp_array(&m, 1);
-    mp_array(&m, 2);
+    mp_array(&m, p->kid ? 3 : 2);
     mp_int(&m, p->pid);
     mp_int(&m, p->gen);
+    if (p->kid)
+        mp_int(&m, kid_npid(p->kid));
     mp_kint(&m, "sig", sig);
     if (has_value)
         mp_kint(&m, "value", value);

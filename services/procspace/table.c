@@ -4,7 +4,7 @@
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
-#include "services/procspace/procspace.h"
+#include "services/procspace/kids.h"
 
 static struct proc **proc_link(procspace_t *ps, pid_t pid)
 {
@@ -16,16 +16,24 @@ static struct proc **proc_link(procspace_t *ps, pid_t pid)
 
 struct proc *proc_find(procspace_t *ps, pid_t pid) { return *proc_link(ps, pid); }
 
-struct proc *proc_add(procspace_t *ps, struct launch *l, uint32_t rank, pid_t pid, int pidfd,
-                      int node, struct err *err)
+void proc_enter(procspace_t *ps, struct proc *p)
 {
-    struct proc *old = proc_find(ps, pid);
+    struct proc *old = proc_find(ps, p->pid);
 
     /* The number was reused: the kernel says that the new ghost lives, so the
      * old one is gone, whether we have been told or not. */
     if (old)
         proc_forget(ps, old);
+    p->next = ps->proc[(unsigned)p->pid % PROC_BUCKETS];
+    ps->proc[(unsigned)p->pid % PROC_BUCKETS] = p;
+    ps->procs++;
+}
+
+struct proc *proc_add(procspace_t *ps, struct launch *l, uint32_t rank, pid_t pid, int pidfd,
+                      int node, struct err *err)
+{
     struct proc *p = calloc(1, sizeof *p);
+
     if (!p) {
         err_set(err, ENOMEM, "out of memory");
         return NULL;
@@ -39,9 +47,7 @@ struct proc *proc_add(procspace_t *ps, struct launch *l, uint32_t rank, pid_t pi
     p->gid = l->gid;
     p->launch = l;
     p->started = wall_ms();
-    p->next = ps->proc[(unsigned)pid % PROC_BUCKETS];
-    ps->proc[(unsigned)pid % PROC_BUCKETS] = p;
-    ps->procs++;
+    proc_enter(ps, p);
     l->rank[rank] = p;
     l->running++;
     return p;
@@ -60,28 +66,41 @@ void proc_forget(procspace_t *ps, struct proc *p)
         *link = p->next;
         ps->procs--;
     }
+    kids_parent_ended(ps, p);
     p->next = NULL;
+}
+
+void proc_tell_end(struct proc *p)
+{
+    int status = p->status;
+
+    if (p->pidfd < 0)
+        return;
+    if (p->ghost_stopped)
+        ghost_signal(p, SIGCONT); /* a stopped ghost could not act */
+    if (WIFEXITED(status))
+        ghost_ring(p, GHOST_EXIT, WEXITSTATUS(status));
+    else if (WTERMSIG(status) == SIGKILL)
+        ghost_signal(p, SIGKILL);
+    else
+        ghost_ring(p, GHOST_DIE, WTERMSIG(status) | (WCOREDUMP(status) ? 0x80 : 0));
 }
 
 void proc_ended(procspace_t *ps, struct proc *p, int status)
 {
     struct launch *l = p->launch;
 
+    if (p->kid) {
+        kid_over(ps, p->kid, status);
+        return;
+    }
     if (p->state == PROC_ENDED)
         return;
     p->state = PROC_ENDED;
     p->status = status;
     p->ended = wall_ms();
-    if (p->pidfd >= 0) {
-        if (p->ghost_stopped)
-            ghost_signal(p, SIGCONT); /* a stopped ghost could not act */
-        if (WIFEXITED(status))
-            ghost_ring(p, GHOST_EXIT, WEXITSTATUS(status));
-        else if (WTERMSIG(status) == SIGKILL)
-            ghost_signal(p, SIGKILL);
-        else
-            ghost_ring(p, GHOST_DIE, WTERMSIG(status) | (WCOREDUMP(status) ? 0x80 : 0));
-    }
+    proc_tell_end(p);
+    kids_parent_ended(ps, p);
     if (status > l->worst)
         l->worst = status;
     if (--l->running == 0)
@@ -170,6 +189,14 @@ void proc_set_rank(struct proc *p, uint32_t rank)
     p->rank = rank;
 }
 
+struct launch *launch_adopt(procspace_t *ps, uint64_t id, int64_t uid, int64_t gid,
+                            const char *argv0)
+{
+    struct err err = { 0 };
+
+    return launch_add(ps, id, 0, uid, gid, 0, argv0, &err);
+}
+
 static void launch_free(procspace_t *ps, struct launch *l)
 {
     struct launch **link = launch_link(ps, l->id);
@@ -180,11 +207,30 @@ static void launch_free(procspace_t *ps, struct launch *l)
     for (uint32_t i = 0; i < l->ranks; i++)
         if (l->rank[i]) {
             proc_forget(ps, l->rank[i]);
+            name_free(&l->rank[i]->name);
             free(l->rank[i]);
         }
     free(l->rank);
     free(l->argv0);
     free(l);
+}
+
+/* Of those that have no process left anywhere. */
+static void forget_oldest(procspace_t *ps)
+{
+    struct launch *l = ps->oldest;
+
+    while (l && l->kids)
+        l = l->newer;
+    if (!l || !l->newer) /* the newest is still spoken of */
+        return;
+    if (l->older)
+        l->older->newer = l->newer;
+    else
+        ps->oldest = l->newer;
+    l->newer->older = l->older;
+    ps->ended--;
+    launch_free(ps, l);
 }
 
 void launch_over(procspace_t *ps, struct launch *l)
@@ -201,19 +247,21 @@ void launch_over(procspace_t *ps, struct launch *l)
     mp_kint(&m, "status", l->worst);
     svc_publish(ps->svc, "launch.done", &m);
 
+    l->over = true;
     l->older = ps->newest;
     if (ps->newest)
         ps->newest->newer = l;
     else
         ps->oldest = l;
     ps->newest = l;
-    if (++ps->ended > KEEP_LAUNCHES) {
-        struct launch *old = ps->oldest;
-        ps->oldest = old->newer;
-        ps->oldest->older = NULL;
-        ps->ended--;
-        launch_free(ps, old);
-    }
+    if (++ps->ended > KEEP_LAUNCHES)
+        forget_oldest(ps);
+}
+
+void launch_maybe_over(procspace_t *ps, struct launch *l)
+{
+    if (!l->over && !l->ranks && !l->kids)
+        launch_over(ps, l);
 }
 
 static int compare_int(const void *a, const void *b)

@@ -6,7 +6,6 @@
  * cannot be had (no CAP_PERFMON, no tracefs), ghosts.c sweeps instead.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <linux/perf_event.h>
 #include <signal.h>
 #include <stdio.h>
@@ -16,9 +15,10 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+#include "bus/tracefs.h"
 #include "services/procspace/procspace.h"
 
-#define EVENT "events/signal/signal_generate/"
+#define EVENT "signal/signal_generate"
 #define RING_PAGES 8
 
 struct cpu_ring {
@@ -27,34 +27,6 @@ struct cpu_ring {
     char *map;
     size_t data_bytes, pid_at;
 };
-
-/* A file of tracefs: where it is mounted, else through a mount of our own that
- * stands in no folder. */
-static int open_tracefs(void)
-{
-    int dir = open("/sys/kernel/tracing", O_PATH | O_CLOEXEC);
-
-    if (dir >= 0 && faccessat(dir, EVENT "id", R_OK, 0) == 0)
-        return dir;
-    if (dir >= 0)
-        close(dir);
-    CLEANUP(cleanup_close) int fs = (int)syscall(SYS_fsopen, "tracefs", 1 /* CLOEXEC */);
-    if (fs < 0 || syscall(SYS_fsconfig, fs, 6 /* FSCONFIG_CMD_CREATE */, NULL, NULL, 0) < 0)
-        return -1;
-    return (int)syscall(SYS_fsmount, fs, 1 /* CLOEXEC */, 0);
-}
-
-static int read_at(int dir, const char *name, char *buf, size_t room)
-{
-    CLEANUP(cleanup_close) int fd = openat(dir, name, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return -1;
-    ssize_t n = read(fd, buf, room - 1);
-    if (n < 0)
-        return -1;
-    buf[n] = 0;
-    return 0;
-}
 
 static void on_record(struct cpu_ring *r, const char *raw, uint32_t len)
 {
@@ -140,14 +112,14 @@ int trace_open(procspace_t *ps, struct err *err)
 {
     char buf[4096];
     unsigned long id, pid_at;
-    CLEANUP(cleanup_close) int dir = open_tracefs();
+    CLEANUP(cleanup_close) int dir = tracefs_open(err);
 
-    if (dir < 0 || read_at(dir, EVENT "id", buf, sizeof buf) < 0)
-        return err_set(err, errno, "tracefs: %s", strerror(errno));
+    if (dir < 0 || tracefs_read(dir, EVENT, "id", buf, sizeof buf, err) < 0)
+        return -1;
     id = strtoul(buf, NULL, 10);
-    char *p = read_at(dir, EVENT "format", buf, sizeof buf) < 0
-                  ? NULL
-                  : strstr(buf, "field:pid_t pid;");
+    if (tracefs_read(dir, EVENT, "format", buf, sizeof buf, err) < 0)
+        return -1;
+    char *p = strstr(buf, "field:pid_t pid;");
     if (!p || !(p = strstr(p, "offset:")))
         return err_set(err, EPROTO, "signal_generate has no field pid");
     pid_at = strtoul(p + 7, NULL, 10);

@@ -1,0 +1,502 @@
+/* bpinit_kids.c - processes that bodies make: seen in /proc, told to the master
+ *
+ * A look at /proc, whenever the doorbell (bpinit_watch.c) has rung, against what
+ * is known: who is new and older than a moment, who has gone, who runs another
+ * program or went to another group or session, who stopped. Children that live
+ * shorter than that moment are never told: they cost nothing.
+ *
+ * A kid is named by its pid here and the time of its start, so that a pid used
+ * again is somebody else.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+#include "node/bpinit.h"
+#include "node/bpinit_kids.h"
+
+#define BUCKETS 4096
+#define GRACE_MS 50 /* no word about who lives shorter */
+#define FIRST_MS 70 /* of the bell: then it is older than that, clock ticks and all */
+#define BUSY_FACTOR 10 /* at most this fraction of the time is spent looking */
+#define PF_KTHREAD 0x200000u
+
+struct kids {
+    struct init *in;
+    watch_t *watch; /* NULL: we look again and again */
+    struct seen *bucket[BUCKETS];
+    DIR *proc;
+    uint32_t round;
+    uint32_t known; /* kids and bodies in the table */
+    int timer;
+    int64_t looked_ms; /* how long the last look took */
+    pid_t lease, lease_end; /* pids that are ours to give; 0: any */
+};
+
+static struct seen **place(kids_t *t, pid_t npid)
+{
+    struct seen **p = &t->bucket[(uint32_t)npid % BUCKETS];
+
+    while (*p && (*p)->npid != npid)
+        p = &(*p)->next;
+    return p;
+}
+
+/* ---- /proc ---- */
+
+struct look {
+    pid_t npid, ppid, pgid, sid;
+    char state, comm[16];
+    unsigned flags;
+    uint64_t start, args_at;
+    int status;
+};
+
+static ssize_t read_file(kids_t *t, pid_t npid, const char *name, char *buf, size_t room)
+{
+    char path[64];
+
+    snprintf(path, sizeof path, "%d/%s", (int)npid, name);
+    CLEANUP(cleanup_close) int fd = openat(dirfd(t->proc), path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? -1 : read(fd, buf, room - 1);
+    buf[n > 0 ? n : 0] = 0;
+    return n;
+}
+
+static bool look_at(kids_t *t, pid_t npid, struct look *l)
+{
+    char text[1024];
+
+    if (read_file(t, npid, "stat", text, sizeof text) <= 0)
+        return false;
+    char *open = strchr(text, '('), *close = strrchr(text, ')');
+    if (!open || !close || close < open)
+        return false;
+    *close = 0;
+    snprintf(l->comm, sizeof l->comm, "%s", open + 1);
+    l->npid = npid;
+    return sscanf(close + 1,
+                  " %c %d %d %d %*d %*d %u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d "
+                  "%" SCNu64 " %*u %*d %*u %*u %*u %*u %*u %*u %*u %*u %*u %*u %*u %*u %*u "
+                  "%*d %*d %*u %*u %*u %*u %*d %*u %*u %*u %" SCNu64 " %*u %*u %*u %d",
+                  &l->state, &l->ppid, &l->pgid, &l->sid, &l->flags, &l->start, &l->args_at,
+                  &l->status) == 8;
+}
+
+static void read_ids(kids_t *t, struct seen *s)
+{
+    char text[4096];
+    unsigned uid = 0, gid = 0;
+
+    read_file(t, s->npid, "status", text, sizeof text);
+    const char *u = strstr(text, "\nUid:"), *g = strstr(text, "\nGid:");
+    if (u && sscanf(u + 5, "%u", &uid) == 1)
+        s->uid = uid;
+    if (g && sscanf(g + 5, "%u", &gid) == 1)
+        s->gid = gid;
+}
+
+static void read_args(kids_t *t, struct seen *s)
+{
+    char text[KID_ARGS + 1];
+    ssize_t n = read_file(t, s->npid, "cmdline", text, sizeof text);
+
+    free(s->args);
+    s->args_len = n > 0 ? (size_t)n : 0;
+    s->args = malloc(s->args_len + 1);
+    if (s->args)
+        memcpy(s->args, text, s->args_len);
+    else
+        s->args_len = 0;
+}
+
+/* The launch whose control group it is in: the last number in such a path. */
+static uint64_t launch_by_group(kids_t *t, pid_t npid)
+{
+    char text[4096];
+    char *end;
+
+    read_file(t, npid, "cgroup", text, sizeof text);
+    for (char *line = strtok_r(text, "\n", &end); line; line = strtok_r(NULL, "\n", &end)) {
+        const char *slash = strrchr(line, '/');
+        uint64_t id = slash ? strtoull(slash + 1, NULL, 10) : 0;
+        if (id && cages_known(t->in->cages, id))
+            return id;
+    }
+    return 0;
+}
+
+static uint64_t launch_of(kids_t *t, const struct look *l)
+{
+    const pid_t kin[] = { l->ppid, l->pgid, l->sid };
+
+    for (size_t i = 0; i < sizeof kin / sizeof *kin; i++) {
+        const struct seen *s = kin[i] > 1 ? *place(t, kin[i]) : NULL;
+        if (s)
+            return s->launch;
+        const struct body *b = kin[i] > 1 ? bodies_by_npid(t->in->bodies, kin[i]) : NULL;
+        if (b)
+            return b->launch;
+    }
+    return launch_by_group(t, l->npid);
+}
+
+/* ---- what is told ---- */
+
+pid_t kids_ghost_of(const struct init *in, pid_t npid)
+{
+    const struct body *b = npid > 1 ? bodies_by_npid(in->bodies, npid) : NULL;
+
+    return b ? b->pid : 0;
+}
+
+static void compare(kids_t *t, struct seen *s, const struct look *l)
+{
+    struct init *in = t->in;
+
+    if (s->ppid != l->ppid)
+        s->ppid = l->ppid; /* its parent has gone; the ghosts see that by themselves */
+    if (s->args_at != l->args_at || strcmp(s->comm, l->comm) != 0) {
+        s->args_at = l->args_at;
+        snprintf(s->comm, sizeof s->comm, "%s", l->comm);
+        read_args(t, s);
+        if (s->args_len)
+            journal_kid(in, KID_NAME, s);
+    }
+    if (s->pgid != l->pgid || s->sid != l->sid) {
+        s->pgid = l->pgid;
+        s->sid = l->sid;
+        journal_kid(in, KID_GROUP, s);
+    }
+    bool stopped = l->state == 'T' || l->state == 't';
+    if (!s->body && s->stopped != stopped) {
+        s->stopped = stopped;
+        journal_kid(in, KID_STOP, s);
+    }
+}
+
+static struct seen *add(kids_t *t, const struct look *l, uint64_t launch)
+{
+    struct seen *s = calloc(1, sizeof *s);
+
+    if (!s)
+        return NULL;
+    s->npid = l->npid;
+    s->start = l->start;
+    s->launch = launch;
+    s->ppid = l->ppid;
+    s->pgid = l->pgid;
+    s->sid = l->sid;
+    s->args_at = l->args_at;
+    snprintf(s->comm, sizeof s->comm, "%s", l->comm);
+    s->stopped = l->state == 'T' || l->state == 't';
+    *place(t, s->npid) = s;
+    t->known++;
+    return s;
+}
+
+static void new_kid(kids_t *t, const struct look *l, uint64_t launch)
+{
+    struct seen *s = add(t, l, launch);
+
+    if (!s)
+        return; /* told when there is memory again */
+    s->round = t->round;
+    read_ids(t, s);
+    read_args(t, s);
+    journal_kid(t->in, KID_BORN, s);
+}
+
+/* A body is known already; what it does to its name and group is not. */
+static struct seen *new_body(kids_t *t, const struct look *l, const struct body *b)
+{
+    struct look first = *l;
+
+    first.pgid = b->pgid;
+    first.sid = getsid(0);
+    first.args_at = 0;
+    struct seen *s = add(t, &first, b->launch);
+    if (!s)
+        return NULL;
+    s->body = true;
+    read_args(t, s);
+    if (kids_name_hash(s->args, s->args_len) == b->name)
+        s->args_at = l->args_at; /* still what was asked for */
+    return s;
+}
+
+static void forget(kids_t *t, struct seen **p)
+{
+    struct seen *s = *p;
+
+    *p = s->next;
+    t->known--;
+    free(s->args);
+    free(s);
+}
+
+static void gone(kids_t *t, struct seen **p, int status)
+{
+    uint64_t launch = (*p)->launch;
+
+    if (!(*p)->body) {
+        (*p)->status = status;
+        journal_kid(t->in, KID_GONE, *p);
+    }
+    forget(t, p);
+    cages_settle(t->in->cages, launch);
+}
+
+/* One process of /proc. False: it is too young, look again. */
+static bool meet(kids_t *t, const struct look *l, uint64_t now)
+{
+    struct seen **p = place(t, l->npid);
+    const struct body *b = bodies_by_npid(t->in->bodies, l->npid);
+
+    if (l->npid == 1 || l->flags & PF_KTHREAD)
+        return true;
+    if (*p && ((*p)->start != l->start || l->state == 'Z' || l->state == 'X')) {
+        gone(t, p, l->state == 'Z' && (*p)->start == l->start ? l->status : 0);
+        p = place(t, l->npid);
+    }
+    if (l->state == 'Z' || l->state == 'X')
+        return true;
+    if (!*p && b) {
+        struct seen *s = new_body(t, l, b);
+        if (!s)
+            return true;
+        p = place(t, l->npid);
+    }
+    if (*p) {
+        (*p)->round = t->round;
+        compare(t, *p, l);
+        return true;
+    }
+    if (now < l->start + GRACE_MS * (uint64_t)sysconf(_SC_CLK_TCK) / 1000 + 1)
+        return false;
+    uint64_t launch = launch_of(t, l);
+    if (launch)
+        new_kid(t, l, launch);
+    return true;
+}
+
+static int by_start(const void *a, const void *b)
+{
+    const struct look *x = a, *y = b;
+
+    if (x->start != y->start)
+        return x->start < y->start ? -1 : 1;
+    return x->npid < y->npid ? -1 : x->npid > y->npid;
+}
+
+static void sweep(kids_t *t)
+{
+    for (int i = 0; i < BUCKETS; i++)
+        for (struct seen **p = &t->bucket[i]; *p;) {
+            if ((*p)->round != t->round)
+                gone(t, p, 0);
+            else
+                p = &(*p)->next;
+        }
+}
+
+/* The next pid is one of our lease, so that a ghost can have the same. */
+static void keep_lease(kids_t *t)
+{
+    char text[16];
+
+    if (!t->lease)
+        return;
+    CLEANUP(cleanup_close) int fd = open("/proc/sys/kernel/ns_last_pid", O_RDWR | O_CLOEXEC);
+    ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+    text[n > 0 ? n : 0] = 0;
+    int last = atoi(text);
+    if (n <= 0 || (last >= t->lease && last < t->lease_end - (t->lease_end - t->lease) / 3))
+        return;
+    n = snprintf(text, sizeof text, "%d", (int)t->lease);
+    if (pwrite(fd, text, (size_t)n, 0) != n)
+        init_log("lease of pids: %s", strerror(errno));
+}
+
+static void look(void *arg);
+
+static void look_in(kids_t *t, int64_t ms)
+{
+    if (ms < t->looked_ms * BUSY_FACTOR)
+        ms = t->looked_ms * BUSY_FACTOR;
+    if (!t->timer)
+        t->timer = loop_timer(t->in->loop, ms, false, look, t);
+}
+
+static uint64_t ticks_now(void)
+{
+    struct timespec up;
+    uint64_t hz = (uint64_t)sysconf(_SC_CLK_TCK);
+
+    clock_gettime(CLOCK_BOOTTIME, &up);
+    return (uint64_t)up.tv_sec * hz + (uint64_t)up.tv_nsec * hz / 1000000000;
+}
+
+static struct look *read_all(kids_t *t, size_t *n)
+{
+    struct look *all = NULL;
+    size_t room = 0;
+    struct dirent *e;
+
+    *n = 0;
+    rewinddir(t->proc);
+    while ((e = readdir(t->proc))) {
+        if (e->d_name[0] < '1' || e->d_name[0] > '9')
+            continue;
+        if (*n == room) {
+            room = room ? room * 2 : 64;
+            struct look *more = realloc(all, room * sizeof *more);
+            if (!more) {
+                free(all);
+                return NULL;
+            }
+            all = more;
+        }
+        if (look_at(t, (pid_t)atoi(e->d_name), &all[*n]))
+            ++*n;
+    }
+    return all;
+}
+
+static void look(void *arg)
+{
+    kids_t *t = arg;
+    bool young = false;
+    size_t n;
+    int64_t from = now_ms();
+
+    t->timer = 0;
+    if (t->in->ending)
+        return;
+    if (!t->proc && !(t->proc = opendir("/proc")))
+        return;
+    bool armed = t->known || bodies_running(t->in->bodies); /* else nothing can happen */
+    if (armed)
+        watch_arm(t->watch); /* first: what happens from now on rings again */
+    keep_lease(t);
+    CLEANUP(cleanup_free) struct look *all = read_all(t, &n);
+    if (!all)
+        return;
+    t->round++;
+    qsort(all, n, sizeof *all, by_start); /* parents first */
+    uint64_t now = ticks_now();
+    for (size_t i = 0; i < n; i++)
+        young |= !meet(t, &all[i], now);
+    sweep(t);
+    t->looked_ms = now_ms() - from;
+    if (young || ((!t->watch || !armed) && t->known))
+        look_in(t, GRACE_MS);
+}
+
+void kids_look_soon(kids_t *t)
+{
+    look_in(t, FIRST_MS);
+}
+
+/* ---- for the others ---- */
+
+static struct seen *kid(kids_t *t, pid_t npid)
+{
+    struct seen *s = *place(t, npid);
+
+    return s && !s->body ? s : NULL;
+}
+
+void kids_signal(kids_t *t, pid_t npid, uint32_t gen, int sig, const siginfo_t *si)
+{
+    struct seen *s = kid(t, npid);
+
+    if (s && kid_gen(s) == gen) {
+        kids_send(npid, sig, si);
+        if (sig == SIGCONT || sig == SIGSTOP) /* the master takes that as done */
+            s->stopped = sig == SIGSTOP;
+    }
+    look_in(t, 10); /* it may stop or go on by it */
+}
+
+void kids_signal_launch(kids_t *t, uint64_t launch, int sig)
+{
+    for (int i = 0; i < BUCKETS; i++)
+        for (const struct seen *s = t->bucket[i]; s; s = s->next)
+            if (s->launch == launch && !s->body)
+                kill(s->npid, sig);
+    look_in(t, 10);
+}
+
+bool kids_any(const kids_t *t, uint64_t launch)
+{
+    for (int i = 0; i < BUCKETS; i++)
+        for (const struct seen *s = t->bucket[i]; s; s = s->next)
+            if (s->launch == launch && !s->body)
+                return true;
+    return false;
+}
+
+static int older_first(const void *a, const void *b)
+{
+    const struct seen *x = *(const struct seen *const *)a, *y = *(const struct seen *const *)b;
+
+    return x->start < y->start ? -1 : x->start > y->start;
+}
+
+void kids_pack(const kids_t *t, mp_buf *m)
+{
+    uint32_t n = 0;
+    CLEANUP(cleanup_free) const struct seen **all = calloc(t->known + 1, sizeof *all);
+
+    for (int i = 0; all && i < BUCKETS; i++)
+        for (const struct seen *s = t->bucket[i]; s; s = s->next)
+            if (!s->body)
+                all[n++] = s;
+    if (n) /* parents before their children */
+        qsort(all, n, sizeof *all, older_first);
+    mp_array(m, n);
+    for (uint32_t i = 0; i < n; i++)
+        journal_pack_kid(t->in, m, KID_BORN, all[i]);
+}
+
+kids_t *kids_create(struct init *in, pid_t lease, pid_t count, struct err *err)
+{
+    struct err why = { 0 };
+    kids_t *t = calloc(1, sizeof *t);
+
+    if (!t) {
+        err_set(err, ENOMEM, "children: out of memory");
+        return NULL;
+    }
+    t->in = in;
+    t->lease = lease;
+    t->lease_end = lease + count;
+    in->kids = t;
+    t->watch = watch_create(in, &why);
+    if (!t->watch)
+        init_log("children of bodies are looked for all the time: %s", why.text);
+    return t;
+}
+
+void kids_destroy(kids_t **tp)
+{
+    kids_t *t = *tp;
+
+    if (!t)
+        return;
+    loop_timer_del(t->in->loop, t->timer);
+    watch_destroy(&t->watch);
+    if (t->proc)
+        closedir(t->proc);
+    for (int i = 0; i < BUCKETS; i++)
+        while (t->bucket[i])
+            forget(t, &t->bucket[i]);
+    free(t);
+    *tp = NULL;
+}

@@ -1,0 +1,44 @@
+/* kids.h - processes that bodies made */
+#ifndef PROCSPACE_KIDS_H
+#define PROCSPACE_KIDS_H
+#include "services/procspace/procspace.h"
+
+#define KID_ARGS 4096
+
+struct name {
+    char comm[16];
+    char *args; /* each ends with NUL */
+    size_t args_len;
+};
+
+enum kid_stage {
+    KID_WAITING, /* for its ghost to be made */
+    KID_ASKED,   /* somebody is making it */
+    KID_HERE,
+    KID_NONE, /* there will be none */
+};
+
+struct kid {
+    struct proc p; /* pid 0 and pidfd -1 until its ghost is here; gen: its start */
+    struct kid *next;   /* in its bucket, by node and npid */
+    struct kid *queued; /* behind it at the ghost that forks theirs */
+    pid_t via;          /* that ghost; 0 none */
+    pid_t npid, ppid;   /* on the node */
+    pid_t parent_ghost; /* of ppid, if that is a body; else 0 */
+    pid_t pgid, pgid_ghost, sid;
+    struct name name;
+    enum kid_stage stage;
+    bool orphan, given, stopped;
+    int timer;
+};
+
+struct kid *kid_find(procspace_t *ps, int node, pid_t npid);
+void kid_born(procspace_t *ps, int node, pid_t npid, uint32_t gen, const struct event *e);
+void kid_gone(procspace_t *ps, struct kid *k, int status);
+
+void name_free(struct name **n);
+
+/* orphan.c: start a ghost that is init's child. It will say procspace.here. */
+int orphan_start(const struct kid *k, struct err *err);
+
+#endif
