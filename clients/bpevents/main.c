@@ -53,7 +53,7 @@ static int parse(int argc, char **argv, struct watch_options *o)
         case 'h': fputs(usage, stdout); return opt_finish("bpevents");
         case 'v':
         case 'V': return opt_version("bpevents");
-        default: fputs(usage, stderr); return OPT_EXIT_USAGE;
+        default: fputs("Try `bpevents --help'.\n", stderr); return OPT_EXIT_USAGE;
         }
         if (!good) {
             fprintf(stderr, "bpevents: %s: not a number that fits here\n", optarg);

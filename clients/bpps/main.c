@@ -92,7 +92,7 @@ static int parse(int argc, char **argv, struct options *o)
         case 'h': fputs(usage, stdout); return opt_finish("bpps");
         case 'v':
         case 'V': return opt_version("bpps");
-        default: fputs(usage, stderr); return OPT_EXIT_USAGE;
+        default: fputs("Try `bpps --help'.\n", stderr); return OPT_EXIT_USAGE;
         }
     }
     for (int i = optind; i < argc; i++)

@@ -200,7 +200,7 @@ int main(int argc, char **argv)
         case 'h': fputs(usage, stdout); return opt_finish("bpstat");
         case 'v':
         case 'V': return opt_version("bpstat");
-        default: fputs(usage, stderr); return OPT_EXIT_USAGE;
+        default: fputs("Try `bpstat --help'.\n", stderr); return OPT_EXIT_USAGE;
         }
     }
     o.explain = o.layout == LAYOUT_EXPLAIN;

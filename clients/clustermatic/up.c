@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "bus/config.h"
 #include "bus/rundir.h"
 #include "clients/clustermatic/commands.h"
 #include "clients/clustermatic/nodes.h"
@@ -15,8 +16,29 @@
 #define SERVICES_MS 20000
 #define NODES_MS(n) (60000 + (n) * 100)
 
+/* A configuration given by the user: what nodemgr would refuse is refused here,
+ * before anything is begun, and the virtual nodes learn where the bus listens. */
+static int check_config(struct cluster *c, struct err *err)
+{
+    struct strlist warnings = { 0 };
+    CLEANUP(config_free) struct cm_config *config = config_load(c->config, &warnings, err);
+
+    for (size_t i = 0; i < warnings.n; i++)
+        fprintf(stderr, "clustermatic: warning: %s\n", warnings.v[i]);
+    strlist_free(&warnings);
+    if (!config)
+        return -1;
+    c->port = config->port;
+    for (int node = 0; node < c->nodes; node++)
+        if (!config_node(config, node))
+            return err_set(err, EINVAL, "%s names no node %d, but --virtual %d wants nodes 0 to "
+                           "%d: add them, as by `iprange 0 198.18.1.0 198.18.1.%d'", c->config,
+                           node, c->nodes, c->nodes - 1, c->nodes - 1);
+    return 0;
+}
+
 /* All that can be known to be missing before anything is begun. */
-static int check_machine(const struct cluster *c, struct err *err)
+static int check_machine(struct cluster *c, const struct options *o, struct err *err)
 {
     char program[PATH_MAX];
 
@@ -33,7 +55,7 @@ static int check_machine(const struct cluster *c, struct err *err)
     if (!c->nodes && access(c->config, R_OK) < 0)
         return err_set(err, errno, "there is no configuration %s: write one (config(5)), or "
                                    "try `clustermatic up --virtual 4`", c->config);
-    return 0;
+    return c->nodes && !o->config ? 0 : check_config(c, err);
 }
 
 /* The configuration of a virtual cluster that was given none. */
@@ -50,22 +72,6 @@ static int write_config(const struct cluster *c, struct err *err)
                       c->nodes, c->port, 1 + last / 256, last % 256);
 }
 
-/* The word after bprocport in a configuration given by the user: the virtual
- * nodes must call where the bus will listen. */
-static void find_port(struct cluster *c)
-{
-    char line[1024];
-    int port;
-    FILE *f = fopen(c->config, "re");
-
-    if (!f)
-        return;
-    while (fgets(line, sizeof line, f))
-        if (sscanf(line, " bprocport %d", &port) == 1 && port > 0 && port < 65536)
-            c->port = port;
-    fclose(f);
-}
-
 static int take_options(struct cluster *c, const struct options *o, struct err *err)
 {
     c->nodes = o->nodes;
@@ -76,14 +82,12 @@ static int take_options(struct cluster *c, const struct options *o, struct err *
         if (!realpath(o->config, real))
             return err_set(err, errno, "--config %s: %s", o->config, strerror(errno));
         snprintf(c->config, sizeof c->config, "%s", real);
-        find_port(c);
     } else if (c->nodes) {
         path_join(c->config, c->state, "config");
     } else {
         const char *env = getenv("CM_CONFIG");
         snprintf(c->config, sizeof c->config, "%s",
                  env && *env ? env : "/etc/clustermatic/config");
-        find_port(c);
     }
     return 0;
 }
@@ -146,7 +150,7 @@ int cmd_up(struct cluster *c, const struct options *o)
         if (same_shape(c, o, &err) < 0)
             return refuse(&err);
     } else {
-        if (take_options(c, o, &err) < 0 || check_machine(c, &err) < 0)
+        if (take_options(c, o, &err) < 0 || check_machine(c, o, &err) < 0)
             return refuse(&err);
         CLEANUP(cleanup_close) int lock = cluster_lock(c, &err);
         if (lock < 0 || begin(c, o, &err) < 0)

@@ -271,12 +271,22 @@ static void keep_generation(nodemgr_t *m)
         svc_log("error", "%s", err.text);
 }
 
+/* Emptied, or cut short while it is being written: nobody means to disconnect
+ * every node like that. */
+static int refuse_empty(const nodemgr_t *m, const struct cm_config *new, struct err *err)
+{
+    if (new->nnodes || !m->config->nnodes)
+        return 0;
+    return err_set(err, EINVAL, "%s names no node any more; to do without nodes, end the "
+                   "cluster or set them down", m->config_path);
+}
+
 int config_reload(nodemgr_t *m, struct err *err)
 {
     struct strlist warnings = { 0 };
     CLEANUP(config_free) struct cm_config *new = config_load(m->config_path, &warnings, err);
 
-    if (!new || adopt(m, new, err) < 0) {
+    if (!new || refuse_empty(m, new, err) < 0 || adopt(m, new, err) < 0) {
         strlist_free(&warnings);
         svc_log("error", "%s; the configuration of before stays", err->text);
         return -1;
@@ -304,13 +314,21 @@ static struct cm_config *first_config(nodemgr_t *m, struct err *err)
     struct cm_config *c = config_load(m->config_path, &m->warnings, err);
     char copy[PATH_MAX];
 
-    if (c) {
+    if (c && c->nnodes) {
         keep_copy(m->config_path);
         return c;
     }
     cm_path(copy, COPY);
+    struct cm_config *last = access(copy, F_OK) == 0 ? config_load(copy, NULL, NULL) : NULL;
+    if (c && (!last || !last->nnodes)) {
+        config_free(&last);
+        return c;
+    }
+    if (c)
+        err_set(err, EINVAL, "%s names no node any more", m->config_path);
+    config_free(&c);
     strlist_free(&m->warnings);
-    c = config_load(copy, &m->warnings, NULL);
+    c = last;
     if (c) {
         svc_log("error", "%s; going on with the configuration that was in force", err->text);
         strlist_add(&m->warnings, err->text);

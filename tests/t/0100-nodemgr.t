@@ -403,9 +403,16 @@ def reload_(a0, a3):
             "a bad configuration is refused with its line")
     ok(me.call("nodemgr.config")["generation"] == generation and len(nodes()) == 5,
        "and the old one stays")
+    config("# cut sh")
+    refused(lambda: me.call("nodemgr.reload"), 22, "names no node any more",
+            "nor does an empty one disconnect all nodes")
     procs["nodemgr"].kill()
     procs["nodemgr"].wait()
-    ok(start("nodemgr") and len(nodes()) == 5, "even over a restart while the file is broken")
+    ok(start("nodemgr") and len(nodes()) == 5, "not even when nodemgr is restarted")
+    config(BASE + "pingtimeout one\n")
+    procs["nodemgr"].kill()
+    procs["nodemgr"].wait()
+    ok(start("nodemgr") and len(nodes()) == 5, "nor over a restart while the file is broken")
     ok("pingtimeout: \"one\"" in me.call("nodemgr.config")["warnings"][0], "which warns of it")
     config(BASE + "pingtimout 5\n")
     got = me.call("nodemgr.reload")
