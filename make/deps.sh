@@ -8,7 +8,7 @@ set -eu
 packages() {
     case $1 in
     build) echo gcc libc6-dev make libzmq3-dev libmsgpack-dev libjansson-dev \
-        libsqlite3-dev libssl-dev libfuse3-dev python3-docutils ;;
+        libsqlite3-dev libssl-dev libfuse3-dev libcap2-bin python3-docutils ;;
     run) echo s6 iproute2 procps fuse3 ;;
     check) echo clang shellcheck perl python3-zmq python3-msgpack systemd attr ;;
     bench) echo mpich slurm-wlm munge pdsh openssh-server openssh-client bc ;;
