@@ -384,8 +384,10 @@ static void set_name(struct name *n, const msgpack_object *comm, const msgpack_o
     if (!n->args)
         return;
     memcpy(n->args, args->via.bin.ptr, len);
-    if (len == 0)
-        len = strlen(strcpy(n->args, n->comm));
+    if (len == 0) { /* it has overwritten all of them */
+        len = strlen(n->comm) + 1;
+        memcpy(n->args, n->comm, len);
+    }
     n->args_len = n->args[len - 1] ? len + 1 : len;
 }
 
