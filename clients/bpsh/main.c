@@ -21,7 +21,7 @@
 #define WINDOW_ALL (8u * 1024 * 1024) /* for all streams together */
 #define WINDOW_MIN (16u * 1024)
 #define WINDOW_MAX (512u * 1024)
-#define READ_BYTES (64 * 1024)
+#define READ_BYTES (128 * 1024)
 #define KILL_AFTER_MS 5000            /* after the SIGTERM of --timeout */
 #define DRAIN_MS 1000                 /* for the last words when we leave early */
 
