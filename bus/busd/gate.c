@@ -89,7 +89,8 @@ static struct client *client_of(gatesrv_t *g, const void *route, size_t len)
     return c;
 }
 
-static void on_packet(struct client *c, const struct pkt *p)
+/* False: it makes no sense, so neither will what follows. */
+static bool on_packet(struct client *c, const struct pkt *p)
 {
     unsigned char route[9];
     struct wire w;
@@ -100,10 +101,10 @@ static void on_packet(struct client *c, const struct pkt *p)
         /* No envelope, so no id to answer under: a broken client. */
         svc_log("warning", "gate: pid %d uid %u sent no envelope: %s", c->who.pid,
                 c->who.uid, err.text);
-        return;
+        return false;
     }
     if (w.kind != WIRE_REQUEST)
-        return; /* programs ask; they answer and publish nothing */
+        return true; /* programs ask; they answer and publish nothing */
     w.uid = c->who.uid;
     w.gid = c->who.gid;
     w.pid = c->who.pid;
@@ -111,6 +112,7 @@ static void on_packet(struct client *c, const struct pkt *p)
     w.from[0] = w.addr[0] = 0;
     make_route(c, route);
     route_request(c->g->bus, route, sizeof route, &w, p->data + used, p->len - used, NULL);
+    return true;
 }
 
 static void flush(struct client *c, struct err *err)
@@ -159,12 +161,16 @@ static void on_client(void *arg, int fd, uint32_t events)
             client_drop(c);
             return;
         }
-        on_packet(c, &p);
+        bool sense = on_packet(c, &p);
         pkt_clear(&p);
         /* answering may have dropped the client */
         c = client_of(g, route, sizeof route);
         if (!c || c->id != id)
             return;
+        if (!sense) {
+            client_drop(c);
+            return;
+        }
     }
 }
 

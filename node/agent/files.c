@@ -41,7 +41,7 @@ struct content {
     enum state state;
     struct stamp stamp; /* HAVE */
     struct fetch_job *job;
-    bool made_room;     /* this job had its second chance */
+    bool retried;       /* the job, when there was room all the same */
     uint32_t holds;
     uint64_t used;      /* when, by files->clock */
     struct place *places;
@@ -472,7 +472,7 @@ static int advance(files_t *f, files_hold_t *h, size_t i, struct err *err)
     if (c->state == HAVE) {
         struct err e = { 0 };
         int rc = put(f, c, h, w, path, &e);
-        if (rc < 0 && e.code == ENOSPC && make_room(f, w->size))
+        while (rc < 0 && e.code == ENOSPC && make_room(f, w->size))
             rc = put(f, c, h, w, path, &e);
         if (rc < 0 && e.code == ENOSPC)
             return no_room(f, path, w->size, err);
@@ -483,7 +483,7 @@ static int advance(files_t *f, files_hold_t *h, size_t i, struct err *err)
     if (++x->rounds > ROUNDS)
         return err_set(err, EBUSY, "%s: something on the node keeps changing it", path);
     if (!c->job) {
-        c->made_room = false;
+        c->retried = false;
         if (start_job(f, c, h, path, err) < 0)
             return -1;
     }
@@ -618,8 +618,11 @@ static void on_fetched(void *arg, struct fetch_job *job)
     struct content *c = job->owner;
     struct err err = job->err;
 
-    if (err.code == ENOSPC && !c->made_room && make_room(f, c->size)) {
-        c->made_room = true;
+    /* Others that are fetched beside it take the same room, or have made it: so
+     * again and again while something can go, and once when there is room. */
+    if (err.code == ENOSPC &&
+        (make_room(f, c->size) || (!c->retried && room_left(f) >= c->size))) {
+        c->retried = true;
         free(job->twin); /* it may just have been thrown out */
         job->twin = NULL;
         fetch_start(f->fetch, job);
