@@ -17,7 +17,8 @@ $(B)/tests/unit/config: $(call objs,tests/unit/config.c) $(LIBCM)
 
 unit += $(B)/tests/unit/bulk
 $(B)/tests/unit/bulk: LIBS = $(SSL_LIBS)
-$(B)/tests/unit/bulk: $(call objs,tests/unit/bulk.c bus/bulk.c bus/record.c) $(LIBCM)
+$(B)/tests/unit/bulk: $(call objs,tests/unit/bulk.c bus/bulk.c bus/record.c clients/bulkcat/copy.c) \
+    $(LIBCM)
 	$(LINK)
 
 unit += $(B)/tests/unit/stream

@@ -10,6 +10,7 @@
 #include <unistd.h>
 #include "bus/bulk.h"
 #include "bus/record.h"
+#include "clients/bulkcat/copy.h"
 #include "tests/unit/tap.h"
 
 #define LIMIT_MS 5000
@@ -440,6 +441,46 @@ static void throughput(void)
     free(s);
 }
 
+static void as_bulkcat(struct server *s)
+{
+    int out[2];
+
+    if (pipe(out) < 0)
+        abort();
+    s->total = 1000;
+    s->last = copy_stream(s->b, out[1], &s->total, &s->err);
+    s->got = (size_t)read(out[0], s->data, sizeof s->data);
+    close(out[0]);
+    close(out[1]);
+}
+
+/* What is on its way when a stream is handed over counts against what may go
+ * without an answer: unless the reader begins with one, both may wait for ever. */
+static void a_reader_says_where_it_starts(void)
+{
+    struct bulk_ticket t;
+    struct err err = { 0 };
+    uint64_t said = 0;
+    int a, b;
+
+    bulk_ticket_make(&t);
+    tcp_pair(&a, &b);
+    struct server *s = server(b, &t, as_bulkcat);
+    go(s);
+    bulk_t *c = bulk_client(a, &t, LIMIT_MS, &err);
+    ok(c && bulk_read_all(c, &said, sizeof said, LIMIT_MS, &err) == 0 && said == 1000,
+       "a reader says at once from where it reads");
+    ok(c && bulk_write(c, "the end", 7, LIMIT_MS, &err) == 0 &&
+       bulk_finish(c, LIMIT_MS, &err) == 0 &&
+       bulk_read_all(c, &said, sizeof said, LIMIT_MS, &err) == 0 && said == 1007,
+       "and at the end how far it came");
+    bulk_close(&c);
+    pthread_join(s->thread, NULL);
+    ok(s->last == COPY_EOF && s->got == 7 && memcmp(s->data, "the end", 7) == 0,
+       "with all written");
+    free(s);
+}
+
 int main(void)
 {
     struct err err = { 0 };
@@ -457,6 +498,7 @@ int main(void)
     small_reads_of_large_records();
     openssl_understands();
     records_are_proof();
+    a_reader_says_where_it_starts();
     throughput();
     ok(bulk_dial("no address", 1, 10, &err) < 0 && err.code == EINVAL,
        "a dial to what is no address fails with EINVAL");
