@@ -24,6 +24,7 @@ Bytes that make no sense:
   noise WHERE [SEED]       a socket of RUN, or tcp:PORT
   bombs WHERE              well-formed, and not: bus or gate
   crowd N WHERE            N connections, held until standard input ends
+  babble N                 N connections to the gate, each good for a line in a log
 """
 import fcntl
 import json
@@ -482,6 +483,12 @@ def cmd_bombs(where):
                         pass
             os.close(fd)
     print("all said")
+
+
+def cmd_babble(count):
+    for _ in range(int(count)):
+        with connect("gate") as s:
+            s.send(b"\0" + bytes(200))
 
 
 def cmd_crowd(count, where):

@@ -26,14 +26,14 @@ int write_file(const char *path, mode_t mode, struct err *err, const char *fmt, 
 {
     CLEANUP(cleanup_close) int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode);
     if (fd < 0)
-        return err_set(err, errno, "create %s", path);
+        return err_set(err, errno, "create %s: %s", path, strerror(errno));
 
     va_list ap;
     va_start(ap, fmt);
     int n = vdprintf(fd, fmt, ap);
     va_end(ap);
     if (n < 0 || fchmod(fd, mode) < 0)
-        return err_set(err, errno, "write %s", path);
+        return err_set(err, errno, "write %s: %s", path, strerror(errno));
     return 0;
 }
 
@@ -46,11 +46,11 @@ int make_dirs(const char *path, mode_t mode, struct err *err)
     for (char *slash = part + 1; (slash = strchr(slash, '/')); slash++) {
         *slash = 0;
         if (mkdir(part, 0755) < 0 && errno != EEXIST)
-            return err_set(err, errno, "make folder %s", part);
+            return err_set(err, errno, "make folder %s: %s", part, strerror(errno));
         *slash = '/';
     }
     if (mkdir(part, mode) < 0 && errno != EEXIST)
-        return err_set(err, errno, "make folder %s", part);
+        return err_set(err, errno, "make folder %s: %s", part, strerror(errno));
     return 0;
 }
 
@@ -190,7 +190,7 @@ int cluster_lock(const struct cluster *c, struct err *err)
         return -1;
     int fd = open(path_join(path, c->state, "lock"), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (fd < 0)
-        return err_set(err, errno, "open %s", path);
+        return err_set(err, errno, "open %s: %s", path, strerror(errno));
     if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
         int code = errno;
         close(fd);

@@ -144,7 +144,7 @@ int procs_of(const char *run, int ghosts, struct proclist *l, struct err *err)
 
     memset(l, 0, sizeof *l);
     if (!dir)
-        return err_set(err, errno, "read /proc");
+        return err_set(err, errno, "read /proc: %s", strerror(errno));
     while ((e = readdir(dir))) {
         struct proc p;
         if (!isdigit((unsigned char)e->d_name[0]) || read_stat(atoi(e->d_name), &p) < 0)

@@ -187,16 +187,16 @@ static int become_scanner(const struct cluster *c, int report, struct err *err)
     path_join(path, c->log, "s6.log");
     CLEANUP(cleanup_close) int log = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
     if (log < 0)
-        return err_set(err, errno, "open %s", path);
+        return err_set(err, errno, "open %s: %s", path, strerror(errno));
     CLEANUP(cleanup_close) int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
     if (null < 0 || dup2(null, 0) < 0 || dup2(log, 1) < 0 || dup2(log, 2) < 0)
-        return err_set(err, errno, "open /dev/null");
+        return err_set(err, errno, "open /dev/null: %s", strerror(errno));
     for (int fd = 3; fd < 1024; fd++) /* the caller's shell may have left some open */
         if (fd != report)
             close(fd);
     path_join(scan, c->run, "s6");
     if (chdir(scan) < 0 || scanner_environment(c) < 0)
-        return err_set(err, errno, "go to %s", scan);
+        return err_set(err, errno, "go to %s: %s", scan, strerror(errno));
     if (write_file(path_join(path, c->run, "svscan"), 0644, err, "%d %llu\n", (int)getpid(),
                    (unsigned long long)proc_start(getpid())) < 0)
         return -1;
@@ -234,7 +234,7 @@ int supervise_start(const struct cluster *c, struct err *err)
     struct err e;
 
     if (pipe2(ends, O_CLOEXEC) < 0)
-        return err_set(err, errno, "make a pipe");
+        return err_set(err, errno, "make a pipe: %s", strerror(errno));
     pid_t pid = fork();
     if (pid < 0) {
         int code = errno;

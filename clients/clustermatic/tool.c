@@ -52,7 +52,7 @@ int tool_run(const char *const *argv, int timeout_ms, char *out, size_t size,
     if (size)
         out[0] = 0;
     if (pipe2(ends, O_CLOEXEC) < 0)
-        return err_set(err, errno, "make a pipe for %s", argv[0]);
+        return err_set(err, errno, "make a pipe for %s: %s", argv[0], strerror(errno));
     CLEANUP(cleanup_close) int from = ends[0];
     posix_spawn_file_actions_init(&acts);
     posix_spawn_file_actions_addopen(&acts, 0, "/dev/null", O_RDONLY, 0);

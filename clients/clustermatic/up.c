@@ -97,12 +97,9 @@ static int begin(const struct cluster *c, const struct options *o, struct err *e
     /* The remains of one whose supervisor was killed must go first. */
     if (cluster_exists(c) && cluster_end(c, err) < 0)
         return -1;
-    if (make_dirs(c->run, 0755, err) < 0 || make_dirs(c->log, 0755, err) < 0)
-        return -1;
-    if (c->nodes && !o->config && write_config(c, err) < 0)
-        return -1;
-    if (cluster_save(c, err) < 0 || supervise_prepare(c, err) < 0 ||
-        supervise_start(c, err) < 0) {
+    if (make_dirs(c->run, 0755, err) < 0 || make_dirs(c->log, 0755, err) < 0 ||
+        (c->nodes && !o->config && write_config(c, err) < 0) || cluster_save(c, err) < 0 ||
+        supervise_prepare(c, err) < 0 || supervise_start(c, err) < 0) {
         cluster_end(c, NULL);
         return -1;
     }
