@@ -506,7 +506,7 @@ reader_t *reader_create(loop_t *l, const struct reader_conf *c, const struct rea
         return NULL;
     }
     *r = (reader_t){ .loop = l, .conf = *c, .ops = *ops, .arg = arg, .sock = -1,
-                     .delay_ms = RETRY_FIRST_MS, .addr.sun_family = AF_UNIX };
+                     .started = c->started, .delay_ms = RETRY_FIRST_MS, .addr.sun_family = AF_UNIX };
     r->stream = calloc(2ul * c->n, sizeof *r->stream);
     r->node = malloc(c->n * sizeof *r->node);
     r->heard = calloc(c->n, sizeof *r->heard);

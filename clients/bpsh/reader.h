@@ -40,6 +40,7 @@ struct reader_conf {
     uint64_t window;  /* bytes of a stream that may be on their way or with us */
     bool raw;         /* bulk hand-over is welcome */
     bool use[2];      /* stdout, stderr are forwarded */
+    bool started;     /* the launch has been answered: reader_started() from the first */
 };
 
 reader_t *reader_create(loop_t *l, const struct reader_conf *c, const struct reader_ops *ops,

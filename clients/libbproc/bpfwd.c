@@ -17,12 +17,16 @@
 
 #define LIST_FD 3
 #define WINDOW (64u * 1024)
+#define LOOK_MS 1000
+#define GONE 10 /* looks in a row at which there is no iofwd: the cluster was ended */
 
 struct forward {
     loop_t *loop;
     reader_t *reader;
     uint32_t open; /* streams not at their end */
     uint64_t (*taken)[2];
+    const char *path;
+    int gone;
 };
 
 static const char usage[] =
@@ -89,6 +93,15 @@ static void on_turn(void *arg)
     reader_flush(f->reader);
 }
 
+static void on_look(void *arg)
+{
+    struct forward *f = arg;
+
+    f->gone = access(f->path, F_OK) < 0 && errno == ENOENT ? f->gone + 1 : 0;
+    if (f->gone == GONE)
+        loop_stop(f->loop, 1);
+}
+
 static int32_t *read_list(uint32_t *n)
 {
     struct stat st;
@@ -109,10 +122,11 @@ static int forward(const char *path, uint64_t launch, const int32_t *list, uint3
                    struct err *err)
 {
     static const struct reader_ops ops = { on_data, on_end, on_input, on_again, NULL };
-    struct forward f = { .open = 2 * n, .taken = calloc(n, sizeof *f.taken) };
+    struct forward f = { .open = 2 * n, .path = path, .taken = calloc(n, sizeof *f.taken) };
     int *node = malloc(n * sizeof *node);
     struct reader_conf conf = { .path = path, .launch = launch, .node = node, .n = n,
-                                .window = WINDOW, .use = { true, true } };
+                                .window = WINDOW, .use = { true, true },
+                                .started = true };
     int rc;
 
     for (uint32_t i = 0; node && i < n; i++)
@@ -121,13 +135,13 @@ static int forward(const char *path, uint64_t launch, const int32_t *list, uint3
     f.reader = f.loop ? reader_create(f.loop, &conf, &ops, &f, err) : NULL;
     if (!f.reader)
         return -1;
-    reader_started(f.reader);
     for (uint32_t i = 0; i < n; i++)
         if (list[2 * i + 1]) {
             reader_forget(f.reader, i);
             f.open -= 2;
         }
     loop_turn(f.loop, on_turn, &f);
+    loop_timer(f.loop, LOOK_MS, true, on_look, &f);
     reader_flush(f.reader);
     rc = f.open ? loop_run(f.loop) : 0;
     reader_drain(f.reader, 1000);
