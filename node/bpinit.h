@@ -118,6 +118,7 @@ void cage_join(const cage_t *c, struct child *child);
 void cage_started(cage_t *c); /* a body runs in it */
 void cages_body_ended(cages_t *t, uint64_t launch);
 void cages_settle(cages_t *t, uint64_t launch); /* it may be that none was started */
+bool cages_have_groups(const cages_t *t);
 bool cages_known(const cages_t *t, uint64_t launch);
 void cages_signal(cages_t *t, uint64_t launch, int sig); /* everything in it */
 

@@ -4,8 +4,8 @@
  * processes start can be ended with it, and it is known when the last of them
  * is gone. The version 2 tree tells that itself and kills at one blow; in a
  * version 1 tree (freezer) we look. Without groups only the processes that we
- * know of can be ended: bodies, and their children as long as /proc shows whose
- * they are.
+ * know of can be ended: bodies, and their children, which /proc or a word in
+ * their environment shows to be of the launch.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -152,6 +152,8 @@ static bool empty(struct cage *c)
     text[n > 0 ? n : 0] = 0;
     return strstr(text, "populated 0") != NULL;
 }
+
+bool cages_have_groups(const cages_t *t) { return t->root[TREE_MAIN] >= 0; }
 
 bool cages_known(const cages_t *t, uint64_t launch)
 {

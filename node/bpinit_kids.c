@@ -131,6 +131,20 @@ static uint64_t launch_by_group(kids_t *t, pid_t npid)
     return 0;
 }
 
+/* The last resort: what its first program was given to pass on. */
+static uint64_t launch_by_mark(kids_t *t, pid_t npid)
+{
+    static char text[128 * 1024];
+    ssize_t n = read_file(t, npid, "environ", text, sizeof text);
+
+    for (const char *p = text; n > 0 && p < text + n; p += strlen(p) + 1)
+        if (strncmp(p, LAUNCH_MARK, strlen(LAUNCH_MARK)) == 0) {
+            uint64_t id = strtoull(p + strlen(LAUNCH_MARK), NULL, 10);
+            return cages_known(t->in->cages, id) ? id : 0;
+        }
+    return 0;
+}
+
 static uint64_t launch_of(kids_t *t, const struct look *l)
 {
     const pid_t kin[] = { l->ppid, l->pgid, l->sid };
@@ -143,7 +157,8 @@ static uint64_t launch_of(kids_t *t, const struct look *l)
         if (b)
             return b->launch;
     }
-    return launch_by_group(t, l->npid);
+    return cages_have_groups(t->in->cages) ? launch_by_group(t, l->npid)
+                                           : launch_by_mark(t, l->npid);
 }
 
 /* ---- what is told ---- */

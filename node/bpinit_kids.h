@@ -9,6 +9,7 @@
 #include <sys/syscall.h>
 #include "node/bpinit.h"
 
+#define LAUNCH_MARK "CM_LAUNCH=" /* in the environment, where there are no groups */
 #define KID_ARGS 4096 /* bytes of a command line that are told */
 
 struct seen {

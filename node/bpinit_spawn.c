@@ -159,6 +159,24 @@ static char *find_rank_digits(char **envp)
     return NULL;
 }
 
+/* Without control groups, by this its processes are known (bpinit_kids.c). */
+static int mark_environment(struct plan *p, struct err *err)
+{
+    char text[48];
+    size_t n = 0;
+
+    while (p->envp[n])
+        n++;
+    char **env = realloc(p->envp, (n + 2) * sizeof *env);
+    if (!env)
+        return err_set(err, ENOMEM, "out of memory");
+    p->envp = env;
+    snprintf(text, sizeof text, LAUNCH_MARK "%llu", (unsigned long long)p->launch);
+    env[n + 1] = NULL;
+    env[n] = strdup(text);
+    return env[n] ? 0 : err_set(err, ENOMEM, "out of memory");
+}
+
 /* As /proc/PID/cmdline will have it. */
 static int hash_name(struct plan *p)
 {
@@ -459,6 +477,7 @@ int spawn_bodies(struct init *in, const msgpack_object *map, mp_buf *out, struct
         return -1;
     if (procs->size > LIST_MAX)
         return err_set(err, EPROTO, "procs: %u are too many", procs->size);
-    plan_read(map, &p, &why);
+    if (plan_read(map, &p, &why) == 0 && !cages_have_groups(in->cages))
+        mark_environment(&p, &why);
     return start_all(in, &p, &why, procs, out, err);
 }

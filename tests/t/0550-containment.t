@@ -117,10 +117,10 @@ for mode in v2 v1; do
     ok "$mode: is told when the last is gone" eventually 5 said launch.empty
     ok "$mode: its group is gone" not test -e "$dir/n0/$launch"
 
-    bpsh -N 0 sh -c '(setsid sleep 1000 &); sleep 0.5' & job=$!
+    bpsh -N 0 sh -c '(setsid sleep 1000 &); sleep 2' & job=$!
     eventually 5 launch_of $job
     wait $job
-    ok "$mode: a launch is done while its daemon runs" eventually 2 said launch.done
+    ok "$mode: a launch is done while its daemon runs" eventually 5 said launch.done
     ok "$mode: but not empty" not said launch.empty
     ok "$mode: the daemon can still be ended as part of it" end_launch
     ok "$mode: then it is" eventually 6 said launch.empty
@@ -132,9 +132,12 @@ for mode in v2 v1; do
 done
 
 cluster_with none
+known() { [ "$(bpstat -p | wc -l)" -ge "$1" ]; } # of processes, and a heading
 ok 'no control groups: a launch' begin
+ok 'what it has started is known' eventually 5 known 5
 ok 'its end' end_launch
-ok 'ends what is known to be of it' eventually 10 ended
+ok 'ends all that is known of it' eventually 10 sleeps 0
+ok 'its bpsh too' eventually 10 ended
 ok 'and is told' eventually 5 said launch.empty
 ok '--mem is refused' fails_with 'no control group for memory' bpsh --mem 100M 0 true
 ok 'the cluster goes' cluster_without
