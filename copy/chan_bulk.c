@@ -13,7 +13,7 @@
 
 #define DIAL_MS 10000
 #define STUCK_MS 60000 /* a receiver that takes nothing for this long is lost */
-#define SILENT_MS 30000
+#define SILENT_MS 15000
 
 static ssize_t read_some(void *io, void *p, size_t len, struct err *err)
 {
@@ -41,7 +41,7 @@ chan_t *chan_bulk(bulk_t *b, struct err *err)
 
 void chan_tcp_options(int fd)
 {
-    int one = 1, idle = 10, every = 5, silent = SILENT_MS;
+    int one = 1, idle = 5, every = 5, silent = SILENT_MS;
 
     /* Without them a copy works too; it only notices a dead machine later. */
     (void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof one);

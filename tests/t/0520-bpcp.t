@@ -161,6 +161,11 @@ eventually 10 node_is 4 down
 ok 'a node that is down is named' fails_with '^4: ' bpcp "$tmp/src/small" 2-4:/tmp/late
 ok 'the others have it' is 'small small' lines bpsh 2,3 cat /tmp/late
 ok 'as a source' fails_with '^4: ' bpcp 4:/tmp/big "$tmp/late"
-none_left() { ! pgrep -f "^$libexec/bpcopy" >/dev/null; }
+none_left() { # of this cluster
+    local pid
+    for pid in $(pgrep -x bpcopy); do
+        ! grep -qsz "^CM_RUNDIR=$run\$" "/proc/$pid/environ" || return 1
+    done
+}
 ok 'no bpcopy is left' eventually 5 none_left
 done_testing
