@@ -323,7 +323,7 @@ static int on_entry(sink_t *s, const struct frame *f, bool end, struct err *err)
             s->skip = 0;
         return 0;
     }
-    if (locate(s, e.path, &name, err) < 0)
+    if (locate(s, e.path, &name, err) < 0 || !name)
         return -1;
     int rc = 0;
     if (s->parent < 0 || (!*name && e.kind != 'd')) {

@@ -49,6 +49,8 @@ int bproc_nodeset_add(struct bproc_node_set_t *ns, const struct bproc_node_info_
     if (ns->size == ns->alloc &&
         bproc_nodeset_grow(ns, ns->alloc > INT_MAX / 2 ? INT_MAX : ns->alloc * 2 + 1) < 0)
         return -1;
+    if (!ns->node)
+        return lib_errno(EINVAL); /* a set that nobody has set up */
     ns->node[ns->size++] = copy;
     return 0;
 }

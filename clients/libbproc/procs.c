@@ -44,12 +44,12 @@ int bproc_proclist(int node, struct bproc_proc_info_t **list)
 /* The node of a process; -2: it is on none. -1: errno. */
 static int where(int pid)
 {
-    struct bproc_proc_info_t *list;
+    struct bproc_proc_info_t *list = NULL;
     int n = bproc_proclist(BPROC_NODE_ANY, &list), node = -2;
 
     if (n < 0)
         return -1;
-    for (int i = 0; i < n; i++)
+    for (int i = 0; list && i < n; i++)
         if (list[i].pid == pid)
             node = list[i].node;
     free(list);
