@@ -336,17 +336,44 @@ int supervise_stat(const struct cluster *c, const char *unit, struct service *s,
     return 0;
 }
 
+enum { SERVICES_MAX = 8, SLICE_MS = 2000, DEATHS_MAX = 4 };
+
+/* 0: all are ready. -1: *err says of the first that is not; hopeless when it
+ * dies again and again. deaths: how many at the first look, -1 at first. */
+static int not_ready(const struct cluster *c, int waited_ms, int *deaths, bool *hopeless,
+                     struct err *err)
+{
+    char line[160];
+
+    for (int i = 0; service_names[i]; i++) {
+        struct service s;
+        if (supervise_stat(c, service_names[i], &s, err) < 0)
+            return -1;
+        if (strcmp(s.state, "ready") == 0)
+            continue;
+        if (deaths[i] < 0)
+            deaths[i] = s.restarts;
+        *hopeless = s.restarts - deaths[i] >= DEATHS_MAX;
+        log_last(c, s.name, line, sizeof line);
+        return err_set(err, ETIMEDOUT, "%s is not ready after %d s (%s)%s%s; "
+                       "see `clustermatic logs %s`", s.name, waited_ms / 1000, s.state,
+                       *line ? ": " : "", line, s.name);
+    }
+    return 0;
+}
+
 int supervise_wait_ready(const struct cluster *c, int timeout_ms, struct err *err)
 {
-    enum { COUNT = 8 };
-    static char dirs[COUNT][PATH_MAX];
-    char limit[16], out[512], line[160];
-    const char *argv[COUNT + 6] = { "s6-svwait", "-U", "-a", "-t", limit };
-    int64_t end = now_ms() + timeout_ms;
-    int n = 0;
+    static char dirs[SERVICES_MAX][PATH_MAX];
+    char limit[16], out[512];
+    const char *argv[SERVICES_MAX + 6] = { "s6-svwait", "-U", "-a", "-t", limit };
+    int64_t begun = now_ms(), end = begun + timeout_ms;
+    int deaths[SERVICES_MAX], n = 0;
+    bool hopeless = false;
 
     for (; service_names[n]; n++) {
         char supervise[PATH_MAX];
+        deaths[n] = -1;
         argv[5 + n] = unit_dir(c, service_names[n], dirs[n]);
         /* s6-svwait wants the service to be under supervision already. */
         path_join(supervise, dirs[n], "supervise/status");
@@ -356,23 +383,17 @@ int supervise_wait_ready(const struct cluster *c, int timeout_ms, struct err *er
         }
     }
     argv[5 + n] = NULL;
-    int64_t left = end - now_ms();
-    snprintf(limit, sizeof limit, "%d", left > 1 ? (int)left : 1);
-    int rc = tool_run(argv, timeout_ms + 5000, out, sizeof out, err);
-    if (rc <= 0)
-        return rc;
-    for (const char *const *s = service_names; *s; s++) {
-        struct service state;
-        if (supervise_stat(c, *s, &state, err) < 0)
+    for (;;) {
+        int64_t left = end - now_ms();
+        snprintf(limit, sizeof limit, "%d", left > SLICE_MS ? SLICE_MS : left > 1 ? (int)left : 1);
+        int rc = tool_run(argv, SLICE_MS + 5000, out, sizeof out, err);
+        if (rc <= 0)
+            return rc;
+        if (not_ready(c, (int)(now_ms() - begun), deaths, &hopeless, err) == 0)
+            return 0;
+        if (hopeless || now_ms() >= end || err->code != ETIMEDOUT)
             return -1;
-        if (strcmp(state.state, "ready") == 0)
-            continue;
-        log_last(c, *s, line, sizeof line);
-        return err_set(err, ETIMEDOUT, "%s is not ready after %d s (%s)%s%s; "
-                       "see `clustermatic logs %s`", *s, timeout_ms / 1000, state.state,
-                       *line ? ": " : "", line, *s);
     }
-    return 0;
 }
 
 int supervise_restart(const struct cluster *c, const char *unit, struct err *err)
