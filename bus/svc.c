@@ -24,6 +24,7 @@
 #define KEEP_ANSWERS 4096  /* answers to SVC_CHANGES requests that are kept ... */
 #define KEEP_MS 60000      /* ... for this long */
 #define BUCKETS 1024
+#define ANSWER_MAX (60u << 20) /* busd takes 64 MiB, and drops whoever sends more */
 
 struct route {
     unsigned char *data;
@@ -253,6 +254,14 @@ static void finish(svc_t *s, svc_token *t, int kind, const void *data, size_t le
 
 void svc_answer(svc_t *s, svc_token *t, const mp_buf *value)
 {
+    struct err err;
+
+    if (value->b.size > ANSWER_MAX) {
+        err_set(&err, EMSGSIZE, "the answer to %s would have %zu MB: ask for less", t->w.topic,
+                value->b.size >> 20);
+        svc_fail(s, t, &err);
+        return;
+    }
     finish(s, t, WIRE_REPLY, value->b.data, value->b.size);
 }
 

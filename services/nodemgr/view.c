@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define RESOLVE_MAX 131072 /* processes of one launch */
 #define SPEC_MAX (256 * 1024) /* 10,000 nodes, each named, are 60 KiB */
 
 /* Optional text "spec": 0 and NULL when it is not there. */
@@ -142,6 +143,9 @@ int on_resolve(void *self, struct svc_req *req, struct err *err)
         return err_set(err, EPROTO, "spec: want text");
     if (nodes_resolve(&m->nodes, spec, mp_opt_bool(req->body, "empty_ok", false), &list, err) < 0)
         return -1;
+    if (list.n > RESOLVE_MAX)
+        return err_set(err, EINVAL, "the node list names %zu nodes; at most %d can be named at "
+                       "once", list.n, RESOLVE_MAX);
     mp_map(req->reply, 1);
     mp_key(req->reply, "nodes");
     mp_array(req->reply, (uint32_t)list.n);

@@ -149,13 +149,18 @@ static int take_living(pid_t pid, struct err *err)
     char stat[512], *paren;
     int fd = pid > 0 ? pidfd_open_(pid) : -1;
 
+    /* Out of descriptors is not the same as gone. */
+    if (fd < 0 && pid > 0 && errno != ESRCH)
+        return err_set(err, errno, "process %d: %s", pid, strerror(errno));
     if (fd < 0)
         return err_set(err, ESRCH, "process %d is not there", pid);
+    errno = 0;
     if (read_proc(pid, "stat", stat, sizeof stat, NULL) && (paren = strrchr(stat, ')')) &&
         strlen(paren) > 2 && paren[2] != 'Z' && paren[2] != 'X')
         return fd;
+    int code = errno == EMFILE || errno == ENFILE ? errno : ESRCH;
     close(fd);
-    return err_set(err, ESRCH, "process %d has ended", pid);
+    return err_set(err, code, "process %d %s", pid, code == ESRCH ? "has ended" : strerror(code));
 }
 
 int process_take(pid_t pid, int64_t uid, struct err *err)

@@ -114,6 +114,8 @@ static int send_file(bulk_t *b, const struct content_file *f, char *buf, struct 
         f ? open(f->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK) : -1;
 
     /* Changed since it was hashed: the launch is told, and its next try hashes anew. */
+    if (f && fd < 0 && errno != ENOENT)
+        svc_log("error", "content server: %s: %s", f->path, strerror(errno));
     if (fd < 0 || fstat(fd, &st) < 0 || !sig_same(&f->sig, &st))
         return send_size(b, UINT64_MAX, err);
     if (send_size(b, (uint64_t)f->sig.size, err) < 0)
