@@ -63,7 +63,12 @@ static void lease(const char *text, struct options *o)
 
     if (sscanf(text, "%d:%d%c", &o->lease, &o->lease_count, &rest) == 2 && o->lease > 1 &&
         o->lease_count >= 16 && o->lease <= (1 << 22) - o->lease_count) {
-        o->root.first_pid = o->lease;
+        /* Not always from its beginning: pids of a machine that has just ended
+         * may still be held on the master, by zombies of its ghosts. */
+        unsigned from = 0;
+        if (getrandom(&from, sizeof from, 0) != sizeof from)
+            from = 0;
+        o->root.first_pid = o->lease + (int)(from % (unsigned)(o->lease_count / 2));
         return;
     }
     fprintf(stderr, "bpinit: --pids %s: want FIRST:COUNT\n", text);
