@@ -80,7 +80,7 @@ bool mp_is(const msgpack_object *o, const char *text)
 {
     size_t n = strlen(text);
     return o && o->type == MSGPACK_OBJECT_STR && o->via.str.size == n &&
-           memcmp(o->via.str.ptr, text, n) == 0;
+           (n == 0 || memcmp(o->via.str.ptr, text, n) == 0);
 }
 
 const msgpack_object *mp_get(const msgpack_object *map, const char *key)

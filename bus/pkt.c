@@ -123,7 +123,9 @@ int pkt_recv(int sock, struct pkt *p, struct err *err)
     } ctl;
     struct msghdr mh = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &ctl,
                          .msg_controllen = sizeof ctl };
-    int got[PKT_FDS + 1], ngot = 0;
+    /* Padding makes room for more than was meant, and the kernel uses it. */
+    enum { GOT_MAX = (sizeof ctl.room - CMSG_LEN(0)) / sizeof(int) };
+    int got[GOT_MAX], ngot = 0;
     ssize_t n;
 
     memset(p, 0, sizeof *p);
@@ -134,17 +136,17 @@ int pkt_recv(int sock, struct pkt *p, struct err *err)
         return 0;
     if (n < 0)
         return err_set(err, errno, "receive: %s", strerror(errno));
-    if (n == 0)
-        return 0;
     for (struct cmsghdr *c = CMSG_FIRSTHDR(&mh); c; c = CMSG_NXTHDR(&mh, c)) {
         if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
             continue;
         int k = (int)((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
-        for (int i = 0; i < k && ngot < PKT_FDS + 1; i++)
+        for (int i = 0; i < k && ngot < GOT_MAX; i++)
             memcpy(&got[ngot++], CMSG_DATA(c) + (size_t)i * sizeof(int), sizeof(int));
     }
     int rc = 1, first = 0;
-    if (mh.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) {
+    if (n == 0) { /* closed; or an empty packet, which may come with descriptors */
+        rc = 0;
+    } else if (mh.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) {
         rc = err_set(err, EPROTO, "receive: packet is too large");
     } else if (buf[0] == 1) {
         if (ngot < 1)
@@ -164,6 +166,9 @@ int pkt_recv(int sock, struct pkt *p, struct err *err)
     } else {
         rc = err_set(err, EPROTO, "receive: unknown kind of packet");
     }
+    if (rc == 1 && ngot - first > PKT_FDS)
+        rc = err_set(err, EPROTO, "receive: %d descriptors in one packet: the limit is %d",
+                     ngot - first, PKT_FDS);
     for (int i = first; i < ngot; i++) {
         if (rc == 1)
             p->fds[p->nfds++] = got[i];

@@ -24,6 +24,8 @@ Bytes that make no sense:
   noise WHERE [SEED]       a socket of RUN, or tcp:PORT
   bombs WHERE              well-formed, and not: bus or gate
   crowd N WHERE            N connections, held until standard input ends
+  descriptors N            N packets to the gate with more of them than may be, or
+                           with nothing else in them
   babble N                 N connections to the gate, each good for a line in a log
 """
 import fcntl
@@ -483,6 +485,23 @@ def cmd_bombs(where):
                         pass
             os.close(fd)
     print("all said")
+
+
+def cmd_descriptors(count):
+    env = msgpack.packb(envelope(REQUEST, "nodemgr.pending", 5)) + b"\xc0"
+    for i in range(int(count)):
+        with connect("gate") as s, open("/dev/null", "rb") as f:
+            fds = [f.fileno()] * (1, 16, 17, 18, 30, 200)[i % 6]
+            for packet in (b"\0" + env, b"\1", b"\0", b""):
+                try:
+                    socket.send_fds(s, [packet], fds)
+                except OSError:
+                    break
+            s.settimeout(0.1)
+            try:
+                s.recv(1000)
+            except OSError:
+                pass
 
 
 def cmd_babble(count):

@@ -123,6 +123,12 @@ done
 ok 'well-formed bombs at the gate' intrude bombs gate
 ok 'and on the bus' /usr/bin/python3 tests/intruder.py bombs bus
 ok 'harm nobody' untouched
+open_files() { find "/proc/$(pid_of busd)/fd" -type l | wc -l; }
+files=$(open_files)
+ok 'packets full of descriptors' intrude descriptors 60
+few_more() { [ "$(open_files)" -lt $((files + 10)) ]; }
+ok 'are all closed again' eventually 5 few_more
+ok 'and harm nobody' untouched
 if [ -z "${CM_SAN:-}" ]; then
     rss() { for s in busd nodemgr procspace iofwd; do
         awk -v s=$s '/VmHWM/ && $2 > 300000 { print s, $2 }' "/proc/$(pid_of $s)/status"; done; }
