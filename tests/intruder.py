@@ -26,6 +26,7 @@ Bytes that make no sense:
   crowd N WHERE            N connections, held until standard input ends
   descriptors N            N packets to the gate with more of them than may be, or
                            with nothing else in them
+  flood SECONDS            large requests to the gate, as many as it takes
   babble N                 N connections to the gate, each good for a line in a log
 """
 import fcntl
@@ -502,6 +503,26 @@ def cmd_descriptors(count):
                 s.recv(1000)
             except OSError:
                 pass
+
+
+def cmd_flood(seconds):
+    fd = os.memfd_create("flood", os.MFD_ALLOW_SEALING)
+    with os.fdopen(fd, "wb", closefd=False) as f:
+        f.write(msgpack.packb(envelope(REQUEST, "procspace.launch", 5)) +
+                b"\xc6" + struct.pack(">I", 60 << 20) + bytes(60 << 20))
+    fcntl.fcntl(fd, 1033, 15)
+    held = [connect("gate") for _ in range(50)]
+    end, count = time.monotonic() + float(seconds), 0
+    while time.monotonic() < end:
+        for s in held:
+            s.setblocking(False)
+            try:
+                socket.send_fds(s, [b"\1"], [fd])
+                count += 1
+            except OSError:
+                pass
+        time.sleep(0.02)
+    print("sent" if count > 100 else "not sent", flush=True)
 
 
 def cmd_babble(count):

@@ -20,6 +20,12 @@
 #define QUEUE_MAX (16u * 1024 * 1024)
 #define BATCH 16 /* packets of one client before the others get a turn */
 #define ACCEPT_PAUSE_MS 200
+/* What one user's requests may be in all, so that others are heard: bytes, and
+ * as much again for each request. Nobody who works comes near it. */
+#define CREDIT_MAX (64 << 20)
+#define CREDIT_MS (CREDIT_MAX / 1000) /* grows back by this a millisecond */
+#define REQUEST_COST 1024
+#define PAUSE_MS 20
 
 struct waiting {
     struct waiting *next;
@@ -27,8 +33,17 @@ struct waiting {
     char data[];
 };
 
+struct user {
+    uid_t uid;
+    size_t clients;
+    int64_t credit, at; /* as it was at now_ms() */
+    struct user *next;
+};
+
 struct client {
     gatesrv_t *g;
+    struct user *user;
+    bool paused; /* not read, for want of credit */
     int fd;
     uint64_t id;
     struct ucred who;
@@ -46,14 +61,63 @@ struct gatesrv {
     uint64_t next_id;
     struct client *bucket[1024];
     size_t nsubscribed;
+    struct user *users;
     size_t user_max; /* connections of one user; root: no limit */
-    int pause_timer;
+    int pause_timer, credit_timer;
 };
+
+/* ---- users ---- */
+
+static bool has_credit(struct user *u)
+{
+    int64_t now = now_ms();
+
+    if (u->uid == 0)
+        return true;
+    u->credit += (now - u->at) * CREDIT_MS;
+    u->at = now;
+    if (u->credit > CREDIT_MAX)
+        u->credit = CREDIT_MAX;
+    return u->credit > 0;
+}
+
+/* Without connections, and nothing owed: not worth remembering. */
+static void users_sweep(gatesrv_t *g)
+{
+    for (struct user **p = &g->users; *p;) {
+        struct user *u = *p;
+        if (u->clients || !has_credit(u)) {
+            p = &u->next;
+        } else {
+            *p = u->next;
+            free(u);
+        }
+    }
+}
+
+static struct user *user_get(gatesrv_t *g, uid_t uid)
+{
+    struct user *u = g->users;
+
+    while (u && u->uid != uid)
+        u = u->next;
+    if (u)
+        return u;
+    users_sweep(g);
+    if ((u = calloc(1, sizeof *u))) {
+        *u = (struct user){ .uid = uid, .credit = CREDIT_MAX, .at = now_ms(), .next = g->users };
+        g->users = u;
+    }
+    return u;
+}
+
+/* ---- clients ---- */
 
 static void client_drop(struct client *c)
 {
     loop_fd_del(c->g->loop, c->fd);
     close(c->fd);
+    c->user->clients--;
     if (c->prefixes)
         c->g->nsubscribed--;
     for (size_t i = 0; i < c->prefixes; i++)
@@ -132,7 +196,37 @@ static void on_client(void *arg, int fd, uint32_t events);
 
 static void watch(struct client *c, bool writing)
 {
-    loop_fd(c->g->loop, c->fd, EPOLLIN | (writing ? EPOLLOUT : 0u), on_client, c, NULL);
+    loop_fd(c->g->loop, c->fd, (c->paused ? 0u : EPOLLIN) | (writing ? EPOLLOUT : 0u),
+            on_client, c, NULL);
+}
+
+static void on_credit(void *arg)
+{
+    gatesrv_t *g = arg;
+    bool more = false;
+
+    g->credit_timer = 0;
+    for (int b = 0; b < 1024; b++)
+        for (struct client *c = g->bucket[b]; c; c = c->next) {
+            if (!c->paused)
+                continue;
+            if (has_credit(c->user)) {
+                c->paused = false;
+                watch(c, c->first != NULL);
+            } else {
+                more = true;
+            }
+        }
+    if (more)
+        g->credit_timer = loop_timer(g->loop, PAUSE_MS, false, on_credit, g);
+}
+
+static void pause_client(struct client *c)
+{
+    c->paused = true;
+    watch(c, c->first != NULL);
+    if (!c->g->credit_timer)
+        c->g->credit_timer = loop_timer(c->g->loop, PAUSE_MS, false, on_credit, c->g);
 }
 
 static void on_client(void *arg, int fd, uint32_t events)
@@ -152,8 +246,16 @@ static void on_client(void *arg, int fd, uint32_t events)
             return;
         }
     }
+    if (c->paused && (events & (EPOLLHUP | EPOLLERR))) {
+        client_drop(c); /* gone, and what it has left is more than its share */
+        return;
+    }
     for (int i = 0; i < BATCH && (events & (EPOLLIN | EPOLLHUP | EPOLLERR)); i++) {
         struct pkt p;
+        if (!has_credit(c->user)) {
+            pause_client(c);
+            return;
+        }
         int n = pkt_recv(fd, &p, &err);
         if (n < 0 && err.code == EAGAIN)
             return;
@@ -161,6 +263,7 @@ static void on_client(void *arg, int fd, uint32_t events)
             client_drop(c);
             return;
         }
+        c->user->credit -= REQUEST_COST + (int64_t)p.len;
         bool sense = on_packet(c, &p);
         pkt_clear(&p);
         /* answering may have dropped the client */
@@ -174,23 +277,12 @@ static void on_client(void *arg, int fd, uint32_t events)
     }
 }
 
-static size_t clients_of(const gatesrv_t *g, uid_t uid)
+/* One user must not take all descriptors. */
+static bool too_many(const gatesrv_t *g, const struct user *u)
 {
-    size_t n = 0;
-
-    for (int b = 0; b < 1024; b++)
-        for (const struct client *c = g->bucket[b]; c; c = c->next)
-            n += c->who.uid == uid;
-    return n;
-}
-
-/* One user must not take all descriptors. Counting is only worth it when there
- * are many. */
-static bool too_many(const gatesrv_t *g, int fd, uid_t uid)
-{
-    if (uid == 0 || (size_t)fd < g->user_max || clients_of(g, uid) < g->user_max)
+    if (u->uid == 0 || u->clients < g->user_max)
         return false;
-    svc_log("warning", "gate: user %u has %zu connections: no more", uid, g->user_max);
+    svc_log("warning", "gate: user %u has %zu connections: no more", u->uid, g->user_max);
     return true;
 }
 
@@ -225,12 +317,13 @@ static void on_accept(void *arg, int fd, uint32_t events)
         }
         struct client *c = calloc(1, sizeof *c);
         if (!c || getsockopt(s, SOL_SOCKET, SO_PEERCRED, &c->who, &len) < 0 ||
-            too_many(g, s, c->who.uid)) {
+            !(c->user = user_get(g, c->who.uid)) || too_many(g, c->user)) {
             free(c);
             close(s);
             continue;
         }
         c->g = g;
+        c->user->clients++;
         c->fd = s;
         c->id = g->next_id++;
         c->last = &c->first;
@@ -359,7 +452,13 @@ void gatesrv_destroy(gatesrv_t **gp)
     for (int b = 0; b < 1024; b++)
         while (g->bucket[b])
             client_drop(g->bucket[b]);
+    while (g->users) {
+        struct user *u = g->users;
+        g->users = u->next;
+        free(u);
+    }
     loop_timer_del(g->loop, g->pause_timer);
+    loop_timer_del(g->loop, g->credit_timer);
     loop_fd_del(g->loop, g->listener);
     close(g->listener);
     free(g);

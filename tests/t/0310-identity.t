@@ -135,7 +135,15 @@ if [ -z "${CM_SAN:-}" ]; then
     ok 'and nobody has ever needed more than 300 MB' is '' rss
 fi
 
-# --- too many
+# --- too much, too many
+
+intrude flood 4 >"$tmp/flood" & flood=$!
+for i in 1 2 3; do
+    ok "who floods the gate does not hold up others: $i" timeout 3 bpsh 0-1 true
+done
+wait $flood
+ok 'it was a flood' is sent cat "$tmp/flood"
+ok 'nor when he has gone, and left much to read' timeout 3 bpsh 0-1 true
 
 crowd() { # N WHERE
     coproc crowd { ulimit -n 20000; intrude crowd "$@"; }
