@@ -24,6 +24,7 @@
 #define MAX_SERVICES 32
 #define ROUTE_MAX 64
 #define REBIND_MS 2000
+#define STRANGER_MAX 65536 /* bytes of what somebody may say who only asks to join */
 
 struct service {
     char name[64];
@@ -323,7 +324,7 @@ void route_request(busd_t *b, const void *route, size_t route_len, const struct 
     struct err err = { 0 };
     size_t word = strcspn(w->topic, ".");
 
-    if (w->node == -2 && strcmp(w->topic, "nodemgr.join") != 0) {
+    if (w->node == -2 && (strcmp(w->topic, "nodemgr.join") != 0 || len > STRANGER_MAX)) {
         err_set(&err, EACCES, "%s: this key is not accepted as a node", w->topic);
         answer_error(b, route, route_len, w, -1, &err);
         return;

@@ -77,7 +77,7 @@ ok 'the keys are their own' not cmp /run/clustermatic-{$a,$b}/master.pub
 
 mkfifo "$tmp/hold"
 in_ $a timeout -s KILL 60 bpsh 0-1 sh -c 'read -r x; exit 6' <>"$tmp/hold" & job_a=$!
-in_ $b timeout -s KILL 60 bpsh 0-1 sleep 50 </dev/null & job_b=$!
+in_ $b timeout -s KILL 60 bpsh 0-1 sleep 50 </dev/null 2>/dev/null & job_b=$!
 on_exit+=("kill $job_a $job_b 2>/dev/null")
 both() { [ "$(in_ $a bpstat -p | wc -l)$(in_ $b bpstat -p | wc -l)" = 33 ]; }
 ok 'both run something on nodes 0 and 1' eventually 10 both
