@@ -337,6 +337,7 @@ def cmd_stranger():
     me.sock.send_multipart(pack(HELLO, "nodemgr", 1, None))
     me.sock.send_multipart(pack(PUBLISH, "node.state", 1, {"node": 0}))
     me.sock.send_multipart([b"I\x00\x00\x00\x00\x01"] + pack(2, "nodemgr.list", 1, []))
+    print(f"large join: {try_call(me, 'nodemgr.join', dict(JOIN, more=bytes(1 << 20)))}")
     print(f"nodemgr.join: {try_call(me, 'nodemgr.join', JOIN)}")
     print(f"key {me.keys[0].decode()}")
 

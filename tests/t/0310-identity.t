@@ -54,6 +54,7 @@ for topic in nodemgr.list busd.services busd.ping node.0.ps procspace.ps procspa
     nodemgr.beat nodemgr.accept; do
     ok "a key that nobody knows: $topic" grep -q "^$topic: 13 .*not accepted" "$tmp/stranger"
 done
+ok 'nor does it make the master read much' grep -q '^large join: 13 .*this key is not accepted' "$tmp/stranger"
 ok 'it may ask to join, and is told why not' \
     grep -q '^nodemgr.join: 13 not accepted: the configuration names neither its address' "$tmp/stranger"
 ok 'and waits in the list' has "$(sed -n 's/^key //p' "$tmp/stranger" | cut -c1-12 |
