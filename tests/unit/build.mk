@@ -83,3 +83,8 @@ unit += $(B)/tests/unit/copy
 $(B)/tests/unit/copy: LIBS = $(MP_LIBS) -lcrypto
 $(B)/tests/unit/copy: $(call objs,tests/unit/copy.c) $(B)/libcopy.a $(LIBCM)
 	$(LINK)
+
+unit += $(B)/tests/unit/image
+$(B)/tests/unit/image: LIBS = $(SSL_LIBS)
+$(B)/tests/unit/image: $(call objs,tests/unit/image.c bus/image.c) $(LIBCM)
+	$(LINK)
