@@ -8,6 +8,8 @@
  *   body die SIGNAL      by its default action; SIGNAL may be the word rank;
  *                        98 if it does not kill
  *   body burn MS         that much processor time
+ *   body forks N         so many children, one after the other, that end at once;
+ *                        print the lowest and the highest of their pids
  *   body queue PID SIGNAL VALUE   send a signal with a value
  *   body wstatus CMD...  run CMD; print its wait status, as wait() gives it
  */
@@ -91,6 +93,24 @@ static int burn(int ms)
     return 0;
 }
 
+static int forks(int n)
+{
+    int low = 0, high = 0;
+
+    for (int i = 0; i < n; i++) {
+        int status;
+        pid_t pid = fork();
+        if (pid == 0)
+            _exit(0);
+        if (pid < 0 || waitpid(pid, &status, 0) != pid || status)
+            return 1;
+        low = !low || pid < low ? pid : low;
+        high = pid > high ? pid : high;
+    }
+    printf("%d %d\n", low, high);
+    return fflush(stdout) < 0;
+}
+
 static int wstatus(char **argv)
 {
     int status;
@@ -124,6 +144,8 @@ int main(int argc, char **argv)
         return die(n);
     if (strcmp(what, "burn") == 0)
         return burn(n);
+    if (strcmp(what, "forks") == 0)
+        return forks(n);
     if (strcmp(what, "queue") == 0 && argc > 4)
         return sigqueue(n, atoi(argv[3]), (union sigval){ .sival_int = atoi(argv[4]) }) < 0;
     if (strcmp(what, "wstatus") == 0 && argc > 2)
