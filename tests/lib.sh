@@ -15,6 +15,8 @@
 # shellcheck shell=bash
 
 set -u
+# Not what the caller has: it may be closed, a terminal, or read by others, too.
+exec </dev/null
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 CM_BUILD=$(realpath -m "${CM_BUILD:-build}")
 export CM_BUILD

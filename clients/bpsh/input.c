@@ -5,6 +5,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #define KEEP_BYTES (1024 * 1024) /* read and not yet everywhere */
@@ -23,6 +26,8 @@ struct local {
 struct input {
     loop_t *loop;
     int fd;
+    int own;         /* the same pipe or terminal, opened by ourselves; -1: none */
+    bool socket;
     size_t chunk;
     bool watched, eof;
     bool terminal;
@@ -39,15 +44,34 @@ struct input {
     size_t locals;
 };
 
+/* Others may read the same stdin, and take what we were just told of: we must
+ * not wait for more then. O_NONBLOCK belongs to the opening, which they share:
+ * it is set on one of our own. */
+static int open_own(const input_t *in)
+{
+    struct stat st;
+    char path[40];
+    int flags = fcntl(in->fd, F_GETFL);
+
+    if (flags < 0 || (flags & O_ACCMODE) == O_WRONLY || fstat(in->fd, &st) < 0 ||
+        (!S_ISFIFO(st.st_mode) && !in->terminal))
+        return -1;
+    snprintf(path, sizeof path, "/proc/self/fd/%d", in->fd);
+    return open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
+}
+
 input_t *input_create(loop_t *l, int fd, size_t chunk, struct err *err)
 {
     input_t *in = calloc(1, sizeof *in);
+    struct stat st;
 
     if (!in) {
         err_set(err, ENOMEM, "out of memory");
         return NULL;
     }
-    *in = (input_t){ .loop = l, .fd = fd, .chunk = chunk, .terminal = isatty(fd) };
+    *in = (input_t){ .loop = l, .fd = fd, .chunk = chunk, .terminal = isatty(fd),
+                     .socket = fstat(fd, &st) == 0 && S_ISSOCK(st.st_mode) };
+    in->own = open_own(in);
     return in;
 }
 
@@ -72,6 +96,8 @@ void input_destroy(input_t **inp)
     if (in->watched)
         loop_fd_del(in->loop, in->fd);
     loop_timer_del(in->loop, in->timer);
+    if (in->own >= 0)
+        close(in->own);
     free(in->local);
     free(in->buf);
     free(in);
@@ -164,6 +190,23 @@ static void trim(input_t *in)
 
 static void on_readable(void *arg, int fd, uint32_t events);
 
+/* Never waits, but for a disk. */
+static ssize_t read_now(const input_t *in, char *p, size_t n)
+{
+    struct iovec v = { p, n };
+
+    if (in->socket)
+        return recv(in->fd, p, n, MSG_DONTWAIT);
+    if (in->own >= 0)
+        return read(in->own, p, n);
+    if (in->always)
+        return read(in->fd, p, n);
+    /* Another user's pipe, which we may not open. Before Linux 6.4 pipes did not
+     * know this flag: then what was just said of it must do. */
+    ssize_t got = preadv2(in->fd, &v, 1, -1, RWF_NOWAIT);
+    return got < 0 && errno == EOPNOTSUPP ? read(in->fd, p, n) : got;
+}
+
 static void read_some(input_t *in)
 {
     uint64_t end = in->base + in->len, to = may_read_to(in);
@@ -182,7 +225,7 @@ static void read_some(input_t *in)
     }
     if (in->len + want > KEEP_BYTES)
         want = KEEP_BYTES - in->len;
-    ssize_t n = read(in->fd, in->buf + in->start + in->len, want);
+    ssize_t n = read_now(in, in->buf + in->start + in->len, want);
     if (n > 0) {
         in->len += (size_t)n;
     } else if (n == 0) {

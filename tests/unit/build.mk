@@ -79,6 +79,12 @@ $(B)/tests/unit/bpsh_reader: LIBS = $(MP_LIBS)
 $(B)/tests/unit/bpsh_reader: $(call objs,tests/unit/bpsh_reader.c clients/bpsh/reader.c) $(LIBCM)
 	$(LINK)
 
+unit += $(B)/tests/unit/bpsh_input
+$(B)/tests/unit/bpsh_input: LIBS = $(MP_LIBS)
+$(B)/tests/unit/bpsh_input: $(call objs,tests/unit/bpsh_input.c clients/bpsh/input.c \
+    clients/bpsh/reader.c) $(LIBCM)
+	$(LINK)
+
 unit += $(B)/tests/unit/copy
 $(B)/tests/unit/copy: LIBS = $(MP_LIBS) -lcrypto
 $(B)/tests/unit/copy: $(call objs,tests/unit/copy.c) $(B)/libcopy.a $(LIBCM)
