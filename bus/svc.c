@@ -52,6 +52,7 @@ struct answer { /* of a SVC_CHANGES request, by id and asker */
 struct call { /* of ours, to one service or to many agents */
     uint64_t id;
     int64_t end, last_sent;
+    uint64_t sent_to; /* bus_id of the busd that it was last sent to */
     char topic[WIRE_TOPIC_MAX + 1];
     mp_buf body;
     svc_reply_fn *cb;
@@ -73,7 +74,7 @@ struct svc {
     loop_t *loop;
     char name[64];
     bool agent;
-    void *dealer, *sub;
+    void *dealer;
     const struct svc_method *methods;
     void *self;
     struct call *calls[BUCKETS];
@@ -150,14 +151,23 @@ static void wire_out(struct wire *w, int kind, const char *topic, uint64_t id)
     w->uid = w->gid = w->pid = w->node = -1;
 }
 
+/* Our name, and the events that we follow. What is asked after it is answered
+ * after busd has noted both: no change can fall between answer and events. */
 static void hello(void *arg)
 {
     svc_t *s = arg;
     struct wire w;
-    static const char nil = (char)0xc0;
+    CLEANUP(mp_free) mp_buf m;
+    uint32_t n = 0;
 
+    mp_init(&m);
+    for (struct follow *f = s->follows; f; f = f->next)
+        n++;
+    mp_array(&m, n);
+    for (struct follow *f = s->follows; f; f = f->next)
+        mp_str(&m, f->prefix);
     wire_out(&w, WIRE_HELLO, s->name, fresh_id());
-    send_frames(s, NULL, &w, &nil, 1, NULL);
+    send_frames(s, NULL, &w, m.b.data, m.b.size, NULL);
 }
 
 /* --- answers --- */
@@ -439,6 +449,7 @@ static void call_send(svc_t *s, struct call *c)
 
     wire_out(&w, WIRE_REQUEST, c->topic, c->id);
     c->last_sent = now_ms();
+    c->sent_to = s->bus_id;
     w.deadline = c->end - c->last_sent;
     CLEANUP(cleanup_free) char *nodes = c->each ? nodelist_text(&c->missing) : NULL;
     send_frames(s, NULL, &w, c->body.b.data, c->body.b.size, nodes);
@@ -584,7 +595,8 @@ static void call_expire(svc_t *s, struct call *c)
     call_free(c);
 }
 
-static void calls_each(svc_t *s, bool (*want)(const struct call *c, int64_t now),
+static void calls_each(svc_t *s,
+                       bool (*want)(const svc_t *s, const struct call *c, int64_t now),
                        void (*fn)(svc_t *s, struct call *c))
 {
     int64_t now = now_ms();
@@ -595,7 +607,7 @@ static void calls_each(svc_t *s, bool (*want)(const struct call *c, int64_t now)
         return;
     for (size_t b = 0; b < BUCKETS; b++)
         for (struct call *c = s->calls[b]; c; c = c->next)
-            if (want(c, now))
+            if (want(s, c, now))
                 ids[n++] = c->id;
     for (size_t i = 0; i < n; i++) { /* by id: a callback may end other calls */
         struct call *c = call_find(s, ids[i]);
@@ -605,9 +617,23 @@ static void calls_each(svc_t *s, bool (*want)(const struct call *c, int64_t now)
     free(ids);
 }
 
-static bool is_over(const struct call *c, int64_t now) { return now >= c->end; }
-static bool is_old(const struct call *c, int64_t now) { return now - c->last_sent >= RESEND_MS; }
-static bool any_call(const struct call *c, int64_t now) { (void)c; (void)now; return true; }
+static bool is_over(const svc_t *s, const struct call *c, int64_t now)
+{
+    (void)s;
+    return now >= c->end;
+}
+
+static bool is_old(const svc_t *s, const struct call *c, int64_t now)
+{
+    (void)s;
+    return now - c->last_sent >= RESEND_MS;
+}
+
+static bool is_of_old_bus(const svc_t *s, const struct call *c, int64_t now)
+{
+    (void)now;
+    return c->sent_to != s->bus_id;
+}
 
 static void sweep(void *arg)
 {
@@ -625,7 +651,21 @@ static void on_noted(svc_t *s, const struct wire *w)
     s->bus_id = w->id;
     if (s->on_connect)
         s->on_connect(s->on_connect_arg);
-    calls_each(s, any_call, call_send);
+    calls_each(s, is_of_old_bus, call_send);
+}
+
+static void on_event(svc_t *s, const struct wire *w, const void *body, size_t len)
+{
+    msgpack_unpacked u;
+
+    msgpack_unpacked_init(&u);
+    if (mp_decode(&u, body, len, NULL) == 0)
+        for (struct follow *f = s->follows, *next; f; f = next) {
+            next = f->next;
+            if (strncmp(w->topic, f->prefix, strlen(f->prefix)) == 0)
+                f->fn(f->arg, w, &u.data);
+        }
+    msgpack_unpacked_destroy(&u);
 }
 
 static void on_dealer(void *arg)
@@ -658,40 +698,13 @@ static void on_dealer(void *arg)
             on_answer(s, &w, body, len);
         else if (w.kind == WIRE_HELLO)
             on_noted(s, &w);
+        else if (w.kind == WIRE_EVENT)
+            on_event(s, &w, body, len);
     } else if (n) {
         svc_log("warning", "dropped a message of %d frames: %s", n,
                 err.code ? err.text : "want 3");
     }
     for (int i = 0; i < n && i < 3; i++)
-        zmq_msg_close(&f[i]);
-}
-
-static void on_event(void *arg)
-{
-    svc_t *s = arg;
-    zmq_msg_t f[3];
-    int n = 0, more = 1;
-    struct wire w;
-    msgpack_unpacked u;
-
-    while (more && n < 3) {
-        zmq_msg_init(&f[n]);
-        if (zmq_msg_recv(&f[n], s->sub, ZMQ_DONTWAIT) < 0) {
-            zmq_msg_close(&f[n]);
-            break;
-        }
-        more = zmq_msg_more(&f[n++]);
-    }
-    msgpack_unpacked_init(&u);
-    if (n == 3 && wire_unpack(&w, zmq_msg_data(&f[1]), zmq_msg_size(&f[1]), NULL, NULL) == 0 &&
-        mp_decode(&u, zmq_msg_data(&f[2]), zmq_msg_size(&f[2]), NULL) == 0)
-        for (struct follow *p = s->follows, *next; p; p = next) {
-            next = p->next;
-            if (strncmp(w.topic, p->prefix, strlen(p->prefix)) == 0)
-                p->fn(p->arg, &w, &u.data);
-        }
-    msgpack_unpacked_destroy(&u);
-    for (int i = 0; i < n; i++)
         zmq_msg_close(&f[i]);
 }
 
@@ -706,8 +719,6 @@ void svc_publish(svc_t *s, const char *topic, const mp_buf *body)
 
 int svc_follow(svc_t *s, const char *prefix, svc_event_fn *fn, void *arg, struct err *err)
 {
-    char endpoint[PATH_MAX + 8];
-    int zero = 0, ivl = 20;
     struct follow *f = calloc(1, sizeof *f);
 
     if (!f || !(f->prefix = strdup(prefix))) {
@@ -718,19 +729,7 @@ int svc_follow(svc_t *s, const char *prefix, svc_event_fn *fn, void *arg, struct
     f->arg = arg;
     f->next = s->follows;
     s->follows = f;
-    if (!s->sub) {
-        snprintf(endpoint, sizeof endpoint, "ipc://%s/events", cm_rundir());
-        s->sub = zmq_socket(zloop_context(), ZMQ_SUB);
-        if (!s->sub)
-            return err_set(err, errno, "events: %s", zmq_strerror(errno));
-        zmq_setsockopt(s->sub, ZMQ_LINGER, &zero, sizeof zero);
-        zmq_setsockopt(s->sub, ZMQ_RECONNECT_IVL, &ivl, sizeof ivl);
-        if (zmq_connect(s->sub, endpoint) < 0)
-            return err_set(err, errno, "%s: %s", endpoint, zmq_strerror(errno));
-        if (zloop_add(s->loop, s->sub, on_event, s, err) < 0)
-            return -1;
-    }
-    zmq_setsockopt(s->sub, ZMQ_SUBSCRIBE, prefix, strlen(prefix));
+    hello(s);
     return 0;
 }
 
@@ -819,10 +818,6 @@ void svc_destroy(svc_t **sp)
     if (s->dealer) {
         zloop_del(s->loop, s->dealer);
         zmq_close(s->dealer);
-    }
-    if (s->sub) {
-        zloop_del(s->loop, s->sub);
-        zmq_close(s->sub);
     }
     for (size_t b = 0; b < BUCKETS; b++)
         while (s->calls[b]) {

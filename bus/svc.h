@@ -59,7 +59,8 @@ svc_t *svc_create_agent(loop_t *l, const struct svc_curve *c,
                         struct err *err);
 void svc_destroy(svc_t **s);
 
-/* Called each time the bus has (re)connected and noted our name. */
+/* Called each time the bus has (re)connected and noted our name and what we
+ * follow: what is asked from here on misses no change that an event tells. */
 void svc_on_connect(svc_t *s, loop_fn *fn, void *arg);
 
 void svc_answer(svc_t *s, svc_token *t, const mp_buf *value); /* frees t */
@@ -84,7 +85,8 @@ void svc_call_nodes(svc_t *s, const int *nodes, int n, const char *verb,
 
 /* Publish an event: topic, one payload map. Never blocks. */
 void svc_publish(svc_t *s, const char *topic, const mp_buf *body);
-/* Follow events whose topic begins with prefix. */
+/* Follow events whose topic begins with prefix. They come in the order in which
+ * busd got them, between the answers of the services that publish them. */
 typedef void svc_event_fn(void *arg, const struct wire *w,
                           const msgpack_object *body);
 int svc_follow(svc_t *s, const char *prefix, svc_event_fn *fn, void *arg,

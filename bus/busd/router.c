@@ -24,6 +24,7 @@
 #define MAX_SERVICES 32
 #define ROUTE_MAX 64
 #define REBIND_MS 2000
+#define FOLLOWS_MAX 16 /* event prefixes of a service */
 #define STRANGER_MAX 65536 /* bytes of what somebody may say who only asks to join */
 
 struct service {
@@ -31,6 +32,8 @@ struct service {
     unsigned char id[ROUTE_MAX];
     size_t id_len; /* 0: not there */
     int64_t uid, pid;
+    char *follows[FOLLOWS_MAX]; /* events whose topics begin like this are sent to it */
+    int nfollows;
 };
 
 struct node {
@@ -261,8 +264,8 @@ static void own_request(busd_t *b, const void *route, size_t route_len, const st
         } else if (strcmp(w->topic, "busd.subscribe") == 0) {
             char *prefix = NULL;
             if (*(const char *)route != ROUTE_GATE)
-                rc = err_set(&err, EINVAL, "busd.subscribe is for the gate; here a SUB "
-                                           "socket on RUN/events does it");
+                rc = err_set(&err, EINVAL, "busd.subscribe is for the gate; a service "
+                                           "says in its hello what it follows");
             else if (mp_get_dup(&u.data, "prefix", &prefix, &err) == 0)
                 rc = gatesrv_subscribe(b->gate, route, route_len, prefix, &err);
             free(prefix);
@@ -359,17 +362,46 @@ static void noted(busd_t *b, void *sock, const void *id, size_t id_len)
     send_parts(sock, id, id_len, "", 0, &w, "\xc0", 1);
 }
 
-static void on_hello(busd_t *b, const struct wire *w, const void *id, size_t id_len)
+static void follows_clear(struct service *s)
 {
-    size_t len = strlen(w->topic);
-    struct service *s = service_find(b, w->topic, len);
+    while (s->nfollows)
+        free(s->follows[--s->nfollows]);
+}
+
+/* The payload of a hello: [prefix...], or nil. */
+static void follows_take(struct service *s, const void *body, size_t len)
+{
+    msgpack_unpacked u;
+
+    follows_clear(s);
+    msgpack_unpacked_init(&u);
+    if (mp_decode(&u, body, len, NULL) == 0 && u.data.type == MSGPACK_OBJECT_ARRAY)
+        for (uint32_t i = 0; i < u.data.via.array.size; i++) {
+            char *prefix = mp_dup(&u.data.via.array.ptr[i]);
+            if (prefix && s->nfollows < FOLLOWS_MAX) {
+                s->follows[s->nfollows++] = prefix;
+                continue;
+            }
+            free(prefix);
+            svc_log("error", "%s follows more kinds of events than %d, or I am out of memory",
+                    s->name, FOLLOWS_MAX);
+            break;
+        }
+    msgpack_unpacked_destroy(&u);
+}
+
+static void on_hello(busd_t *b, const struct wire *w, const void *id, size_t id_len,
+                     const void *body, size_t len)
+{
+    size_t name_len = strlen(w->topic);
+    struct service *s = service_find(b, w->topic, name_len);
 
     if (!trusted(w->uid)) {
         svc_log("warning", "uid %lld pid %lld wanted to be the service %s: refused",
                 (long long)w->uid, (long long)w->pid, w->topic);
         return;
     }
-    if (len == 0 || len >= sizeof s->name || strchr(w->topic, '.') ||
+    if (name_len == 0 || name_len >= sizeof s->name || strchr(w->topic, '.') ||
         strcmp(w->topic, "busd") == 0 || strcmp(w->topic, "node") == 0 ||
         id_len > ROUTE_MAX) {
         svc_log("warning", "pid %lld: \"%s\" cannot be a service's name", (long long)w->pid,
@@ -389,9 +421,18 @@ static void on_hello(busd_t *b, const struct wire *w, const void *id, size_t id_
     s->id_len = id_len;
     s->uid = w->uid;
     s->pid = w->pid;
+    follows_take(s, body, len);
     if (news)
         svc_log("info", "%s is here, pid %lld", s->name, (long long)s->pid);
     noted(b, b->local, id, id_len);
+}
+
+static bool follows(const struct service *s, const char *topic)
+{
+    for (int i = 0; i < s->nfollows; i++)
+        if (strncmp(topic, s->follows[i], strlen(s->follows[i])) == 0)
+            return true;
+    return false;
 }
 
 static void on_publish(busd_t *b, const struct service *s, struct wire *w, const void *body,
@@ -407,6 +448,11 @@ static void on_publish(busd_t *b, const struct service *s, struct wire *w, const
     zmq_send(b->events, w->topic, strlen(w->topic), ZMQ_SNDMORE | ZMQ_DONTWAIT);
     zmq_send(b->events, env.b.data, env.b.size, ZMQ_SNDMORE | ZMQ_DONTWAIT);
     zmq_send(b->events, body, len, ZMQ_DONTWAIT);
+    for (struct service *f = b->service; f < b->service + b->services; f++)
+        if (f->id_len && follows(f, w->topic) &&
+            send_parts(b->local, f->id, f->id_len, "", 0, w, body, len) < 0 &&
+            errno == EAGAIN)
+            svc_log("error", "%s does not read: it has missed %s", f->name, w->topic);
     gatesrv_event(b->gate, w, body, len);
 }
 
@@ -438,7 +484,7 @@ static void dispatch(busd_t *b, char origin, const void *id, size_t id_len, stru
         break;
     case WIRE_HELLO:
         if (origin == ROUTE_IPC)
-            on_hello(b, w, id, id_len);
+            on_hello(b, w, id, id_len, body, len);
         else
             noted(b, b->remote, id, id_len);
         break;
@@ -739,6 +785,8 @@ void busd_destroy(busd_t **bp)
     socket_close(b, b->local);
     socket_close(b, b->remote);
     socket_close(b, b->events);
+    for (int i = 0; i < b->services; i++)
+        follows_clear(&b->service[i]);
     for (size_t i = 0; i < b->numbers; i++)
         free(b->by_number[i]);
     free(b->by_number);

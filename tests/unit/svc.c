@@ -347,6 +347,68 @@ static void folds(void)
     ok(f.each == 1 && f.down == 1, "a call that is not answered ends in ETIMEDOUT, once");
 }
 
+/* --- a service that follows another's events --- */
+
+struct following {
+    loop_t *loop;
+    svc_t *svc;
+    int events, asked, connects;
+    bool late; /* an answer came before the event that was told in front of it */
+};
+
+static void on_told(void *arg, const struct wire *w, const msgpack_object *body)
+{
+    struct following *f = arg;
+
+    (void)w;
+    (void)body;
+    f->events++;
+}
+
+static void on_tell_answer(void *arg, const msgpack_object *value, const struct err *err)
+{
+    struct following *f = arg;
+
+    (void)err;
+    f->asked += value != NULL;
+    f->late |= f->events < f->asked;
+    loop_stop(f->loop, 0);
+}
+
+static void on_following(void *arg)
+{
+    struct following *f = arg;
+
+    f->connects++;
+    svc_call(f->svc, "test.tell", NULL, 8000, on_tell_answer, f);
+}
+
+/* New each time, as a service that has just been started: what it asks for as
+ * soon as the bus knows it must not be told before its events are. */
+static void follows_from_the_start(void)
+{
+    static const struct svc_method none[] = { SVC_METHODS_END };
+    struct err err = { 0 };
+    int answers = 0, events = 0, late = 0, connects = 0;
+
+    for (int i = 0; i < 50; i++) {
+        CLEANUP(loop_destroy) loop_t *l = loop_create(&err);
+        CLEANUP(svc_destroy) svc_t *s = svc_create(l, "follower", none, NULL, &err);
+        struct following f = { .loop = l, .svc = s };
+        svc_follow(s, "other.", on_told, &f, &err);
+        svc_follow(s, "test.", on_told, &f, &err);
+        svc_on_connect(s, on_following, &f);
+        loop_run(l);
+        answers += f.asked;
+        events += f.events;
+        connects += f.connects;
+        late += f.late;
+    }
+    ok(answers == 50 && connects == 50, "a service is told once that the bus knows it");
+    ok(events == 50, "and gets every event from then on");
+    ok(late == 0, "each before the answer that was given after it");
+}
+
 int main(void)
 {
     struct err err = { 0 };
@@ -372,6 +434,7 @@ int main(void)
     }
     gate_close(&g);
     folds();
+    follows_from_the_start();
     stop(service);
     stop(busd);
     static const char *const left[] = { "bus", "events", "gate", "master.key", "master.pub" };
