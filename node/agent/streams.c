@@ -190,6 +190,18 @@ void streams_add(streams_t *s, uint64_t launch, uint32_t uid, uint32_t rank, int
 static void about_launch(stream_launch_t *l, const struct stream_msg *m,
                          const unsigned char *body);
 
+static void look_at(stream_t *st)
+{
+    /* The mark of a bulk stream stays: its thread is woken otherwise. */
+    if (st->bulk || !atomic_load(&st->ring->dirty_for_agent))
+        return;
+    atomic_store(&st->ring->dirty_for_agent, 0);
+    if (st->fd == 0)
+        in_changed(st);
+    else
+        out_changed(st);
+}
+
 void streams_added(streams_t *s, uint64_t launch)
 {
     stream_launch_t *l = launch_find(s, launch);
@@ -216,6 +228,12 @@ void streams_added(streams_t *s, uint64_t launch)
         free(v);
         v = next;
     }
+    /* The bell may have rung for them, and been answered, before we knew them:
+     * a mark that stays would keep it still for ever. */
+    for (stream_t *st = l->streams, *next; st; st = next) {
+        next = st->next;
+        look_at(st);
+    }
 }
 
 void streams_changed(streams_t *s)
@@ -223,14 +241,7 @@ void streams_changed(streams_t *s)
     for (size_t i = 0; i < STREAM_BUCKETS; i++)
         for (stream_t *st = s->bucket[i], *next; st; st = next) {
             next = st->next_bucket;
-            /* The mark of a bulk stream stays: its thread is woken otherwise. */
-            if (st->bulk || !atomic_load(&st->ring->dirty_for_agent))
-                continue;
-            atomic_store(&st->ring->dirty_for_agent, 0);
-            if (st->fd == 0)
-                in_changed(st);
-            else
-                out_changed(st);
+            look_at(st);
         }
 }
 

@@ -43,6 +43,13 @@ $(B)/tests/unit/agent_files: $(call objs,tests/unit/agent_files.c node/agent/fil
                              bus/svc.c bus/zloop.c) $(LIBCM)
 	$(LINK)
 
+unit += $(B)/tests/unit/agent_streams
+$(B)/tests/unit/agent_streams: LIBS = $(ZMQ_LIBS) $(SSL_LIBS)
+$(B)/tests/unit/agent_streams: $(call objs,tests/unit/agent_streams.c node/rings.c \
+    $(addprefix node/agent/,streams.c stream_out.c stream_in.c bulk_out.c) bus/bulk.c bus/record.c) \
+    $(LIBCM)
+	$(LINK)
+
 unit += $(B)/tests/unit/spawn
 $(B)/tests/unit/spawn: LIBS = $(MP_LIBS)
 $(B)/tests/unit/spawn: $(call objs,tests/unit/spawn.c) $(LIBCM) | $(LIBEXEC)/bpinit $(LIBEXEC)/bpghost
