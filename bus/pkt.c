@@ -13,8 +13,11 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
+
+#define ROOM_S 2 /* a peer that reads nothing is waited for so long */
 
 static int send_packet(int sock, char tag, const void *data, size_t len,
                        const int *fds, int nfds, struct err *err)
@@ -222,6 +225,7 @@ int pkt_listen(const char *path, int mode, struct err *err)
 
 int pkt_connect(const char *path, struct err *err)
 {
+    const struct timeval room = { .tv_sec = ROOM_S };
     struct sockaddr_un sa;
 
     if (address(path, &sa, err) < 0)
@@ -229,6 +233,8 @@ int pkt_connect(const char *path, struct err *err)
     CLEANUP(cleanup_close) int s = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
     if (s < 0)
         return err_set(err, errno, "socket: %s", strerror(errno));
+    /* Holds for connect() as well: somebody may have stopped who listens there. */
+    setsockopt(s, SOL_SOCKET, SO_SNDTIMEO, &room, sizeof room);
     if (connect(s, (struct sockaddr *)&sa, sizeof sa) < 0)
         return err_set(err, errno, "connect to %s: %s", path, strerror(errno));
     int out = s;

@@ -29,6 +29,8 @@ int pkt_recv(int sock, struct pkt *p, struct err *err);
 void pkt_clear(struct pkt *p);
 
 int pkt_listen(const char *path, int mode, struct err *err); /* unlinks first */
+/* A peer that does not listen or read is waited for two seconds, here and in
+ * pkt_send() on this socket: EAGAIN. */
 int pkt_connect(const char *path, struct err *err);
 
 #endif

@@ -83,6 +83,35 @@ static void ends(void)
        "sending to it is EPIPE, without a signal");
 }
 
+/* Who listens has stopped: nobody waits for that without end. */
+static void stopped_peer(void)
+{
+    char path[] = "/tmp/cm-pkt.XXXXXX", sock[64];
+    struct err err = { 0 };
+    int c[8], n = 0, sent = 0;
+
+    alarm(60);
+    if (!mkdtemp(path))
+        return;
+    snprintf(sock, sizeof sock, "%s/sock", path);
+    int l = pkt_listen(sock, 0600, &err);
+    if (l < 0 || listen(l, 0) < 0)
+        return;
+    while (n < 8 && (c[n] = pkt_connect(sock, &err)) >= 0)
+        n++;
+    ok(n > 0 && n < 8, "a full queue of a listener ends the attempt to connect");
+    says(err.text, sock, "with a word about which it is");
+    err.code = 0;
+    while (n && sent < 100000 && pkt_send(c[0], sock, sizeof sock, NULL, 0, &err) == 0)
+        sent++;
+    ok(sent > 0 && err.code == EAGAIN, "and so it is with a peer that does not read");
+    while (n)
+        close(c[--n]);
+    close(l);
+    unlink(sock);
+    rmdir(path);
+}
+
 int main(void)
 {
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, s) < 0)
@@ -96,5 +125,6 @@ int main(void)
     descriptors_travel(200000, "a large message");
     unsealed_is_refused();
     ends();
+    stopped_peer();
     return done_testing();
 }
