@@ -49,6 +49,8 @@ struct agent {
     int node;               /* our number as of the last join; the hint, or -1, before */
     int ready_fd;           /* told once we are a ready node; -1 none, or done */
     char boot[64];          /* of this machine's life */
+    bool boot_key;          /* our key does not outlive this boot */
+    char image[65];         /* hash of the boot image that runs; "" none */
     char space_id[64];      /* of this bpinit's life; "" before its hello */
     bool leaving;           /* the master has said how this machine's life ends */
     char *chroot;           /* later launches run in there; NULL: the root */

@@ -226,7 +226,7 @@ static void ask_to_join(join_t *j)
     uname(&u);
     sysinfo(&si);
     mp_init(&m);
-    mp_map(&m, 9);
+    mp_map(&m, 11);
     mp_kint(&m, "version", WIRE_VERSION);
     mp_kstr(&m, "boot", j->a->boot);
     mp_kstr(&m, "space", j->a->space_id);
@@ -237,6 +237,8 @@ static void ask_to_join(join_t *j)
     mp_kstr(&m, "kernel", u.release);
     mp_kstr(&m, "hostname", u.nodename);
     mp_kbool(&m, "ready", space_ready(j->a->space));
+    mp_kbool(&m, "boot_key", j->a->boot_key);
+    mp_kstr(&m, "image", j->a->image);
     j->busy = true;
     svc_call(j->a->svc, "nodemgr.join", &m, JOIN_MS, on_joined, j);
 }

@@ -21,7 +21,8 @@
 
 static const char usage[] =
     "Usage: bpnode --root-fd FD|--root DIR --space PATH --key FILE --master-key FILE\n"
-    "              --bus ADDRESS[:PORT] [--node-hint N] [--boot ID] [--ready-fd FD]\n"
+    "              --bus ADDRESS[:PORT] [--node-hint N] [--boot ID] [--boot-key]\n"
+    "              [--image HASH] [--ready-fd FD]\n"
     "The agent of a node: joins the master, starts and ends processes through bpinit.\n"
     "\n"
     "      --root DIR         the node's root file system\n"
@@ -32,12 +33,14 @@ static const char usage[] =
     "      --bus ADDRESS:PORT where the master's bus is\n"
     "      --node-hint N      the number that this node will probably have\n"
     "      --boot ID          a text that is new with each start of the machine\n"
+    "      --boot-key         the key does not outlive this boot of the machine\n"
+    "      --image HASH       the boot image that this machine runs\n"
     "      --ready-fd FD      write a newline there when the node is ready\n"
     "  -h, --help             this text\n"
     "  -V, --version          the version\n";
 
 enum { OPT_ROOT = 256, OPT_ROOT_FD, OPT_SPACE, OPT_KEY, OPT_MASTER_KEY, OPT_BUS, OPT_HINT,
-       OPT_BOOT, OPT_READY_FD };
+       OPT_BOOT, OPT_BOOT_KEY, OPT_IMAGE, OPT_READY_FD };
 
 static const struct option longopts[] = {
     { "root", required_argument, NULL, OPT_ROOT },
@@ -48,6 +51,8 @@ static const struct option longopts[] = {
     { "bus", required_argument, NULL, OPT_BUS },
     { "node-hint", required_argument, NULL, OPT_HINT },
     { "boot", required_argument, NULL, OPT_BOOT },
+    { "boot-key", no_argument, NULL, OPT_BOOT_KEY },
+    { "image", required_argument, NULL, OPT_IMAGE },
     { "ready-fd", required_argument, NULL, OPT_READY_FD },
     { "help", no_argument, NULL, 'h' },
     { "version", no_argument, NULL, 'V' },
@@ -126,6 +131,12 @@ static void parse(struct program *p, int argc, char **argv)
         case OPT_BOOT:
             good = *optarg && strlen(optarg) < sizeof a->boot;
             snprintf(a->boot, sizeof a->boot, "%s", optarg);
+            break;
+        case OPT_BOOT_KEY: a->boot_key = true; break;
+        case OPT_IMAGE:
+            good = strlen(optarg) == sizeof a->image - 1 &&
+                   strspn(optarg, "0123456789abcdef") == sizeof a->image - 1;
+            snprintf(a->image, sizeof a->image, "%s", optarg);
             break;
         case OPT_READY_FD: good = number(optarg, 0, 1 << 20, &a->ready_fd); break;
         case 'h': fputs(usage, stdout); exit(EXIT_SUCCESS);

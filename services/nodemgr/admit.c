@@ -4,6 +4,11 @@
  * the configuration names (by its address, or by a hardware address it tells)
  * is pinned to it; from then on only that key is that node. Everything else
  * waits in a list until a person accepts the key or forgets the old one.
+ *
+ * A node without a disk has nowhere to keep a key: it makes one at each boot
+ * and says so. Such a key gives way to the next one of the same address and
+ * hardware address, but only while the node is down: nobody on a node that
+ * lives can take its place.
  */
 #include "services/nodemgr/nodemgr.h"
 #include <errno.h>
@@ -38,6 +43,13 @@ static struct pending *pending_find(nodemgr_t *m, const char *key)
         if (strcmp(m->pending[i].key, key) == 0)
             return &m->pending[i];
     return NULL;
+}
+
+static bool pending_boot_key(nodemgr_t *m, const char *key)
+{
+    const struct pending *p = pending_find(m, key);
+
+    return p && p->boot_key;
 }
 
 static void pending_drop(nodemgr_t *m, struct pending *p)
@@ -76,7 +88,7 @@ static bool same_macs(const struct strlist *a, const struct strlist *b)
 }
 
 /* Note who knocks and why it stays outside; say so when that is news. */
-static void pending_note(nodemgr_t *m, const char *key, const char *addr,
+static void pending_note(nodemgr_t *m, const char *key, bool boot_key, const char *addr,
                          const struct strlist *macs, const char *why)
 {
     struct pending *p = pending_find(m, key);
@@ -89,6 +101,7 @@ static void pending_note(nodemgr_t *m, const char *key, const char *addr,
     if (!p)
         return;
     snprintf(p->key, sizeof p->key, "%s", key);
+    p->boot_key = boot_key;
     snprintf(p->addr, sizeof p->addr, "%s", addr);
     snprintf(p->why, sizeof p->why, "%.*s", WHY_LEN, why);
     strlist_free(&p->macs);
@@ -100,9 +113,10 @@ static void pending_note(nodemgr_t *m, const char *key, const char *addr,
 
 /* ---- who is let in ---- */
 
-static void pin(nodemgr_t *m, struct node *n, const char *key)
+static void pin(nodemgr_t *m, struct node *n, const char *key, bool boot_key)
 {
     snprintf(n->machine->key, sizeof n->machine->key, "%s", key);
+    n->machine->boot_key = boot_key;
     n->dirty = true;
     m->keys_changed = true;
     say_key(m, n);
@@ -137,7 +151,23 @@ static struct node *named(nodemgr_t *m, const char *addr, const struct strlist *
     return by_addr ? by_addr : by_mac;
 }
 
-struct node *admit(nodemgr_t *m, const char *key, const char *addr,
+/* The key of its last boot is worth nothing once that boot is over. */
+static bool gives_way(nodemgr_t *m, struct node *n, struct err *err)
+{
+    if (!n->machine->boot_key)
+        return false;
+    if (!node_down(n)) {
+        err_set(err, EACCES, "node %d seems to have booted again, but its last boot was heard "
+                "less than %g s ago; it is let in when that is down", n->number,
+                m->config->pingtimeout_ms / 1000.0);
+        return false;
+    }
+    life_lose(m, n, "nodemgr", "it has booted again");
+    n->machine->key[0] = '\0';
+    return true;
+}
+
+struct node *admit(nodemgr_t *m, const char *key, bool boot_key, const char *addr,
                    const struct strlist *macs, struct err *err)
 {
     struct node *n = nodes_by_key(&m->nodes, key);
@@ -146,6 +176,10 @@ struct node *admit(nodemgr_t *m, const char *key, const char *addr,
     if (n)
         return n;
     n = named(m, addr, macs, &no);
+    if (n && n->machine->key[0] && boot_key && gives_way(m, n, &no))
+        svc_log("info", "node %d has booted again, with a new key", n->number);
+    if (n && n->machine->key[0] && no.code)
+        n = NULL;
     if (n && n->machine->key[0]) {
         err_set(&no, EACCES, "node %d is pinned to another key; if the machine was changed: "
                 "bpctl -S %d --forget", n->number, n->number);
@@ -153,10 +187,10 @@ struct node *admit(nodemgr_t *m, const char *key, const char *addr,
     }
     if (n) {
         svc_log("info", "node %d is key %s from %s from now on", n->number, key, addr);
-        pin(m, n, key);
+        pin(m, n, key, boot_key);
         return n;
     }
-    pending_note(m, key, addr, macs, no.text);
+    pending_note(m, key, boot_key, addr, macs, no.text);
     err_set(err, no.code, "not accepted: %s", no.text);
     return NULL;
 }
@@ -279,7 +313,7 @@ int on_accept(void *self, struct svc_req *req, struct err *err)
     who_text(req->w, who, sizeof who);
     if (n->machine->key[0] && dismiss(m, n, who, "another key was accepted", err) < 0)
         return -1;
-    pin(m, n, key);
+    pin(m, n, key, pending_boot_key(m, key));
     if (db_flush(m->db, &m->nodes, err) < 0) {
         n->machine->key[0] = '\0';
         return -1;

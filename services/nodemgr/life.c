@@ -24,7 +24,7 @@ struct told {
     char why[WHY_LEN + 1], error[WHY_LEN + 1];
     struct strlist macs;
     int64_t cpus, mem, procs;
-    bool ready;
+    bool ready, boot_key;
 };
 
 static void told_free(struct told *t)
@@ -92,6 +92,7 @@ static int read_join(const msgpack_object *body, struct told *t, struct err *err
     read_words(body, "hostname", t->hostname, sizeof t->hostname);
     read_words(body, "kernel", t->kernel, sizeof t->kernel);
     t->ready = mp_opt_bool(body, "ready", false);
+    t->boot_key = mp_opt_bool(body, "boot_key", false);
     return 0;
 }
 
@@ -197,7 +198,7 @@ int on_join(void *self, struct svc_req *req, struct err *err)
         return err_set(err, EPERM, "nodemgr.join is for agents, by their keys");
     if (read_join(req->body, &t, err) < 0)
         return -1;
-    struct node *n = admit(m, req->w->from, req->w->addr, &t.macs, err);
+    struct node *n = admit(m, req->w->from, t.boot_key, req->w->addr, &t.macs, err);
     if (!n)
         return -1;
     keys_send(m); /* before anybody hears of the node */

@@ -22,6 +22,7 @@
 
 struct pending { /* a key that knocks and is not let in */
     char key[KEY_LEN + 1];
+    bool boot_key;
     char addr[64];
     struct strlist macs;
     char why[WHY_LEN + 1];
@@ -67,7 +68,7 @@ int on_config(void *self, struct svc_req *req, struct err *err);
 void master_address(const nodemgr_t *m, char out[INET_ADDRSTRLEN]);
 
 /* admit.c */
-struct node *admit(nodemgr_t *m, const char *key, const char *addr,
+struct node *admit(nodemgr_t *m, const char *key, bool boot_key, const char *addr,
                    const struct strlist *macs, struct err *err);
 void keys_send(nodemgr_t *m); /* the whole table to busd, if it changed */
 void pending_free(nodemgr_t *m);

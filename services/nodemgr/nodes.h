@@ -53,6 +53,7 @@ struct standing {
 
 struct machine {
     char key[KEY_LEN + 1];          /* "": none is pinned */
+    bool boot_key;                  /* it is made anew with each boot: see admit.c */
     char space[TOKEN_LEN + 1];      /* "": nothing runs here */
     char lost_space[TOKEN_LEN + 1]; /* given up last: must not come back */
     char boot[TOKEN_LEN + 1];

@@ -186,6 +186,28 @@ def strangers():
     return odd
 
 
+def boot_keys():
+    first, again, kept = (Agent(port, "127.0.1.4") for _ in range(3))
+    ok(first.join(boot_key=True)["node"] == 4, "a node without a disk joins with a key of this boot")
+    first.beat()
+    refused(lambda: again.join(boot_key=True), 13, "node 4 seems to have booted again",
+            "while it lives, no other key takes its place")
+    ok(again.key in [p["key"] for p in me.call("nodemgr.pending")], "that one waits")
+    ok(set_(4, state="down") is None and state(4) == "down", "it is down")
+    refused(kept.join, 13, "node 4 is pinned to another key",
+            "a key that says nothing of a boot is refused even then")
+    procs["nodemgr"].kill()
+    procs["nodemgr"].wait()
+    ok(start("nodemgr"), "nodemgr is killed and started again")
+    ok(again.join(boot_key=True)["node"] == 4, "the next boot's key is let in")
+    again.beat()
+    ok(state(4) == "up" and nodes()[4]["key"] == again.key, "and is the node's from now on")
+    refused(first.beat, 13, "not accepted", "the old one is nobody's")
+    me.call("nodemgr.forget", {"node": 4})
+    for agent in (first, again, kept):
+        agent.close()
+
+
 def setting(a0, a1):
     ok(set_(0, state="maint_1", why="fan") is None and
        [nodes()[0][k] for k in ("state", "why", "who")] == ["maint_1", "fan", "root"],
@@ -511,6 +533,7 @@ try:
     events.drain(0.2)
     first, second = joining()
     third = strangers()
+    boot_keys()
     setting(first, second)
     may_i(first)
     silence(first, second)
