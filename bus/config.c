@@ -207,6 +207,15 @@ static int split(struct parser *p, char *line, struct words *w)
     }
 }
 
+static int one_line(struct parser *p, int argc, char **argv)
+{
+    if (!p->each)
+        return config_line(p, argc, argv);
+    if (p->each(p->each_arg, argc, argv, p->err) == 0)
+        return 0;
+    return err_prefix(p->err, "%s:%d", p->path, p->line);
+}
+
 static int parse(struct parser *p, char *text, size_t len)
 {
     CLEANUP(cleanup_free) char **v = NULL;
@@ -226,11 +235,11 @@ static int parse(struct parser *p, char *text, size_t len)
             return config_bad(p, "a zero byte: this is no text file");
         int rc = split(p, text, &w);
         v = w.v;
-        if (rc < 0 || (w.n > 0 && config_line(p, (int)w.n, w.v) < 0))
+        if (rc < 0 || (w.n > 0 && one_line(p, (int)w.n, w.v) < 0))
             return -1;
         text = eol + 1;
     }
-    return config_finish(p);
+    return p->each ? 0 : config_finish(p);
 }
 
 /* ---- the whole ---- */
@@ -262,6 +271,16 @@ struct cm_config *config_load(const char *path, struct strlist *warnings, struct
     struct cm_config *out = c;
     c = NULL;
     return out;
+}
+
+int config_each_line(const char *path, config_line_fn *fn, void *arg, struct err *err)
+{
+    struct err local;
+    struct parser p = { .path = path, .err = err ? err : &local, .each = fn, .each_arg = arg };
+    size_t len;
+    CLEANUP(cleanup_free) char *text = read_file(path, &len, p.err);
+
+    return text ? parse(&p, text, len) : -1;
 }
 
 void config_free(struct cm_config **cp)

@@ -67,6 +67,11 @@ struct cm_config {
 struct cm_config *config_load(const char *path, struct strlist *warnings, struct err *err);
 void config_free(struct cm_config **c);
 
+/* Any file of this syntax: fn for each line that has words, in order, until it
+ * returns -1. What it puts into err gets "FILE:LINE: " in front. */
+typedef int config_line_fn(void *arg, int argc, char **argv, struct err *err);
+int config_each_line(const char *path, config_line_fn *fn, void *arg, struct err *err);
+
 const struct cm_node *config_node(const struct cm_config *c, int number); /* NULL: none */
 
 /* "0:E0:4c.c3.d3.32" or 12 digits -> "00:e0:4c:c3:d3:32"; false: no MAC. */

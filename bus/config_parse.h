@@ -17,6 +17,8 @@ struct parser {
     int next_addr, next_mac; /* the node that a line without NODE means */
     struct bootfile_line *boot;
     size_t nboot;
+    config_line_fn *each; /* instead of all this: config_each_line() */
+    void *each_arg;
 };
 
 /* "FILE:LINE: ..." as the error (EINVAL, returns -1) or as a warning. */
