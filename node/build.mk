@@ -24,3 +24,19 @@ helpers += $(LIBEXEC)/bpvnode
 $(LIBEXEC)/bpvnode: $(call objs,node/bpvnode.c node/bpvnode_parts.c node/bpvnode_machine.c \
     node/bpvnode_cgroup.c node/vnet.c) $(LIBCM)
 	$(LINK)
+
+# Neither libc nor relocations: it goes on from a copy of itself elsewhere.
+RESTORE_FLAGS := -std=gnu11 -O2 -Wall -Wextra -Werror -Wshadow -Wvla -I. \
+    -DRESTORE_VERSION='"$(shell sed -n 's/.*define CM_VERSION "\(.*\)"/\1/p' bus/rundir.h)"' \
+    -static -nostdlib -nostartfiles -ffreestanding -fPIE -fvisibility=hidden \
+    -fno-stack-protector -fno-jump-tables -fno-asynchronous-unwind-tables -fno-unwind-tables \
+    -fcf-protection=none -fno-builtin -mgeneral-regs-only \
+    -Wl,-T,node/restore.ld,-z,noexecstack,--build-id=none,--no-warn-rwx-segments -s
+restore_src := node/restore.c node/restore_maps.c node/restore_go.c
+helpers += $(LIBEXEC)/bprestore
+$(LIBEXEC)/bprestore: $(restore_src) node/restore.h node/restore.ld node/nolibc.h image/image.h \
+    image/machine.h bus/rundir.h
+	@mkdir -p $(@D)
+	$(call say,LD)$(CC) $(RESTORE_FLAGS) -o $@ $(restore_src)
+	@# so that a restored process can have its own program as its exe link
+	@-[ "$$(id -u)" != 0 ] || setcap cap_checkpoint_restore=ep $@ 2>/dev/null

@@ -1,6 +1,6 @@
 /* nolibc.h - what a program without libc needs of the machine it runs on
  *
- * For bpghost only. Everything that differs between processors is in this
+ * For bpghost and bprestore. Everything that differs between processors is in this
  * file; a port adds one #elif with the same names.
  */
 #ifndef NODE_NOLIBC_H
@@ -9,24 +9,35 @@
 #if defined(__x86_64__)
 
 enum {
+    NR_read = 0,
     NR_write = 1,
     NR_open = 2,
     NR_close = 3,
+    NR_fstat = 5,
+    NR_lseek = 8,
     NR_mmap = 9,
+    NR_mprotect = 10,
     NR_munmap = 11,
     NR_rt_sigaction = 13,
     NR_rt_sigprocmask = 14,
+    NR_pread64 = 17,
+    NR_mremap = 25,
+    NR_dup2 = 33,
+    NR_setitimer = 38,
     NR_getpid = 39,
     NR_socket = 41,
     NR_connect = 42,
     NR_sendto = 44,
     NR_recvfrom = 45,
+    NR_recvmsg = 47,
     NR_setsockopt = 54,
     NR_getsockopt = 55,
     NR_execve = 59,
     NR_wait4 = 61,
     NR_kill = 62,
+    NR_fcntl = 72,
     NR_chdir = 80,
+    NR_umask = 95,
     NR_getrlimit = 97,
     NR_getuid = 102,
     NR_getgid = 104,
@@ -35,12 +46,19 @@ enum {
     NR_setgroups = 116,
     NR_setresuid = 117,
     NR_setresgid = 119,
-    NR_prctl = 157,
-    NR_setrlimit = 160,
+    NR_capset = 126,
     NR_rt_sigpending = 127,
     NR_rt_sigtimedwait = 128,
+    NR_sigaltstack = 131,
+    NR_setpriority = 141,
+    NR_prctl = 157,
+    NR_arch_prctl = 158,
+    NR_setrlimit = 160,
+    NR_set_tid_address = 218,
     NR_exit_group = 231,
+    NR_set_robust_list = 273,
     NR_getrandom = 318,
+    NR_rseq = 334,
     NR_clone3 = 435,
     NR_close_range = 436,
 };

@@ -161,7 +161,8 @@ int bproc_vexecmove(int nnodes, int *nodes, int *pids, const char *cmd, char *co
 int bproc_vexecmove_io(int nnodes, int *nodes, int *pids, struct bproc_io_t *io, int iolen,
                        const char *cmd, char *const argv[], char *const envp[]);
 
-/* Moving what runs. These fail with ENOSYS in this release. */
+/* --- moving and saving what runs: bproc_move(3) ---
+ * All but dump and undump fail with ENOSYS in this release. */
 int bproc_move(int node);
 int bproc_move_io(int node, struct bproc_io_t *io, int iolen);
 int _bproc_move(int node, int flags);

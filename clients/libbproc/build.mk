@@ -1,6 +1,6 @@
 # libbproc: build/lib/libbproc.so.4 and its links, build/lib/libbproc.a, build/include
 libbproc_objs := $(call objs,$(addprefix clients/libbproc/,conn.c nodes.c nodeset.c notify.c \
-    procs.c admin.c exec.c request.c remote.c local.c move.c) node/redirect.c)
+    procs.c admin.c exec.c request.c remote.c local.c move.c save.c dump.c) node/redirect.c image/write.c image/maps.c)
 LIBBPROC_SO := libbproc.so.4.0.0
 libbproc := $(addprefix $(LIB)/,$(LIBBPROC_SO) libbproc.so.4 libbproc.so libbproc.a) \
     $(B)/include/sys/bproc.h $(LIB)/pkgconfig/bproc.pc
@@ -35,7 +35,7 @@ $(LIB)/pkgconfig/bproc.pc: clients/libbproc/bproc.pc.in
 	@sed 's|@PREFIX@|$(PREFIX)|; s|@VERSION@|4.0.0|' $< >$@
 
 # Each call's name leads to the page that tells of it.
-libbproc_pages := bproc bproc_nodes bproc_nodeset bproc_exec bproc_admin
+libbproc_pages := bproc bproc_nodes bproc_nodeset bproc_exec bproc_move bproc_admin
 libbproc_aliases := $(B)/share/man/man3/.bproc-aliases
 all: $(libbproc_aliases)
 $(libbproc_aliases): $(libbproc_pages:%=man/%.3.rst)

@@ -6,6 +6,7 @@
  *   admin.c    changing nodes, libraries
  *   exec.c     the calls that create         request.c  the launch, packed
  *   remote.c   ghosts and launches           local.c    children on this machine
+ *   save.c     this process as an image   dump.c     to a file and back
  *   move.c     what does not exist yet
  *
  * Nothing is kept between calls: each has its own connection, so that there is
@@ -57,7 +58,10 @@ int start_pack(const struct start *s, uint64_t launch, const int *node, const in
                const int *index, uint32_t n, bool self, mp_buf *m, struct err *err);
 
 uint64_t launch_id(void);
-bool ghost_program(char *path); /* of PATH_MAX; false: it is not installed */
+/* Of PATH_MAX; false: it is not installed. */
+bool ghost_program(char *path);
+bool restore_program(char *path);
+void lib_number(char *to, int v); /* of 16; no stdio */
 /* One ghost for each: pids, children of ours. */
 int ghosts_make(uint64_t launch, char *const *argv, uint32_t n, int32_t *pid, struct err *err);
 /* This process turns into a ghost, in place. Returns only when that failed. */
@@ -66,6 +70,16 @@ void ghost_become(uint64_t launch, char *const *argv);
 int launch_ask(gate_t *g, const mp_buf *m, uint32_t n, int *code, struct err *err);
 /* What the ranks say goes to our stdout, by a process of its own. */
 int forward_start(uint64_t launch, const int *node, const int *code, uint32_t n);
+/* --- images: which files' content goes along --- */
+struct dump_rule {
+    int flags; /* BPROC_DUMP_* */
+    char exe[4096];
+    char *libs; /* of the library list: each ends with NUL, the last is empty */
+};
+int dump_rule_open(struct dump_rule *r, int flags);
+void dump_rule_close(struct dump_rule *r);
+bool dump_by_value(void *arg, const char *path);
+
 /* A child here. The pid, or -errno. */
 pid_t local_start(const struct start *s);
 

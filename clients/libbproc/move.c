@@ -70,26 +70,3 @@ int bproc_vrfork_io(int nnodes, int *nodes, int *pids, struct bproc_io_t *io, in
     return _bproc_vrfork_io(nnodes, nodes, pids, io, iolen,
                             BPROC_DUMP_EXEC | BPROC_DUMP_OTHER);
 }
-
-int bproc_dump(int fd, int flags)
-{
-    (void)fd;
-    (void)flags;
-    return lib_errno(ENOSYS);
-}
-
-int bproc_undump(int fd)
-{
-    (void)fd;
-    return lib_errno(ENOSYS);
-}
-
-int bproc_execdump(int fd, int flags, const char *cmd, char *const argv[], char *const envp[])
-{
-    (void)fd;
-    (void)flags;
-    (void)cmd;
-    (void)argv;
-    (void)envp;
-    return lib_errno(ENOSYS);
-}

@@ -61,6 +61,20 @@ static bool helper(const char *name, char *path)
 }
 
 bool ghost_program(char *path) { return helper("bpghost", path); }
+bool restore_program(char *path) { return helper("bprestore", path); }
+
+void lib_number(char *to, int v)
+{
+    char digits[12];
+    int n = 0;
+
+    do
+        digits[n++] = (char)('0' + v % 10);
+    while (v /= 10);
+    while (n)
+        *to++ = digits[--n];
+    *to = 0;
+}
 
 /* --- ghosts --- */
 

@@ -352,8 +352,9 @@ static void missing(void)
     fails(bproc_vrfork_io(2, nodes, pids, NULL, 0), ENOSYS, "vrfork_io");
     fails(_bproc_vrfork(2, nodes, pids, 0), ENOSYS, "_vrfork");
     fails(_bproc_vrfork_io(2, nodes, pids, NULL, 0, 0), ENOSYS, "_vrfork_io");
-    fails(bproc_dump(1, BPROC_DUMP_ALL), ENOSYS, "dump");
-    fails(bproc_undump(0), ENOSYS, "undump");
+    fails(bproc_dump(-1, BPROC_DUMP_ALL), EBADF, "dump to nothing");
+    fails(bproc_dump(1, 8), EINVAL, "dump with a flag that there is not");
+    fails(bproc_undump(-1), EBADF, "undump of nothing");
     fails(bproc_execdump(1, 0, prog, argv, environ), ENOSYS, "execdump");
 
     fails(bproc_vexecmove(0, nodes, pids, prog, argv, environ), EINVAL, "no nodes");

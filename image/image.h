@@ -1,0 +1,231 @@
+/* image.h - a process as a row of bytes: what is written where
+ *
+ * doc/image.md describes the format, the structs below are it: little endian,
+ * naturally aligned, written as they are. Who reads believes nothing: lengths,
+ * addresses and checksums are compared before they are used.
+ *
+ * This header is for libbproc, for bpmove and for bprestore, which has no libc:
+ * types and inline functions only.
+ */
+#ifndef IMAGE_IMAGE_H
+#define IMAGE_IMAGE_H
+#include <stddef.h>
+#include <stdint.h>
+
+#define IMAGE_MAGIC "CMIMAGE\n"
+#define IMAGE_VERSION 1u
+#define IMAGE_X86_64 62u /* as in ELF headers */
+#define IMAGE_PAGE 4096u
+#define IMAGE_CHUNK (1024u * 1024) /* of memory in one record, at most */
+#define IMAGE_PATH 4096u           /* of a name, its NUL with it */
+#define IMAGE_MAPS 65536u          /* mappings of one process */
+/* Where the restorer hides while it builds the rest: a gap of the process. */
+#define IMAGE_HOLE (16u * 1024 * 1024)
+
+struct image_start { /* the first bytes */
+    char magic[8];
+    uint32_t version, arch;
+};
+
+enum image_kind {
+    IMAGE_PROCESS = 1, /* struct image_process; first, once */
+    IMAGE_MAP = 2,     /* struct image_map and its path: one mapping */
+    IMAGE_PAGES = 3,   /* memory of the mapping before it: at addr, whole pages */
+    IMAGE_XSTATE = 4,  /* the processor's extended state, as XSAVE writes it */
+    IMAGE_FILE = 5,    /* struct image_file and its path: a file to open again */
+    IMAGE_END = 6,     /* nothing follows. addr: number of records before it */
+};
+
+struct image_record { /* in front of each */
+    uint32_t kind;
+    uint32_t crc; /* CRC-32C of this header, crc 0, and of the bytes that follow */
+    uint64_t len; /* bytes that follow */
+    uint64_t addr;
+    uint64_t chain; /* IMAGE_END: CRC-32C over the crcs of all records before */
+};
+
+struct image_sigaction { /* the kernel's */
+    uint64_t handler, flags, restorer, mask;
+};
+
+enum { IMAGE_MM_FIELDS = 11 };
+
+/* What the memory does not say. */
+struct image_process {
+    uint32_t pid;
+    uint32_t flags; /* IMAGE_FULL ... */
+    uint64_t hole;  /* address of IMAGE_HOLE bytes that no mapping touches */
+    /* Where to go on, unless IMAGE_FULL: what a function call keeps. */
+    uint64_t rbx, rbp, r12, r13, r14, r15, rsp, rip;
+    uint32_t mxcsr;
+    uint16_t fcw, pad0;
+    uint64_t regs[27]; /* IMAGE_FULL: user_regs_struct */
+    uint64_t fs_base, gs_base;
+    uint64_t mm[IMAGE_MM_FIELDS]; /* struct prctl_mm_map up to env_end */
+    uint64_t auxv[64];
+    uint32_t auxv_bytes, umask;
+    uint64_t rseq;
+    uint32_t rseq_len, rseq_sig;
+    uint64_t robust, robust_len, tid_address;
+    uint64_t alt_sp, alt_size;
+    uint32_t alt_flags, maps; /* how many mappings follow */
+    uint64_t mask; /* blocked signals: IMAGE_FULL only, else the process knows */
+    struct image_sigaction sigaction[64];
+    uint64_t itimer[3][4]; /* interval s, us; value s, us */
+    int32_t nice;
+    uint32_t machine_flags; /* 0 */
+    struct image_machine {
+        uint32_t cpuid[12]; /* see image_machine.h: what the processor can do */
+        uint64_t xcr0;
+        uint32_t vdso_crc, vdso_bytes, vvar_bytes, clock_bytes;
+        char release[64]; /* of the kernel: for the reason, not compared */
+    } machine;
+    char comm[16];
+    char cwd[IMAGE_PATH];
+    char exe[IMAGE_PATH];
+};
+enum {
+    IMAGE_FULL = 1,     /* all registers: it was stopped from outside */
+    IMAGE_UNDUMPABLE = 2, /* PR_SET_DUMPABLE was 0 */
+    IMAGE_NO_NEW_PRIVS = 4,
+};
+
+enum image_map_kind {
+    IMAGE_MAP_ANON = 1, /* zeros, and the pages that follow */
+    IMAGE_MAP_FILE = 2, /* that file, and the pages that follow */
+    IMAGE_MAP_VDSO = 3, /* the kernel's own, by name: [vdso], [vvar], ... */
+};
+enum { IMAGE_MAP_SHARED = 1, IMAGE_MAP_GROWS = 2, IMAGE_MAP_HEAP = 4 };
+
+struct image_map {
+    uint64_t start, end, offset;
+    uint32_t kind, prot, flags;
+    /* IMAGE_MAP_FILE: which content it must be */
+    uint32_t head_crc;  /* CRC-32C of its first 4096 bytes */
+    uint64_t file_size;
+    uint32_t id_len; /* of the build-id; 0: it has none */
+    unsigned char id[20];
+    uint32_t path_len; /* of the name that follows, NUL included */
+    uint32_t pad;
+};
+
+struct image_file { /* only in images of processes that were stopped from outside */
+    int32_t fd, flags;
+    uint64_t offset, size;
+    uint32_t mode, path_len, pipe, pad; /* pipe: 1: an iofwd stream, no path */
+};
+
+/* What bprestore says on its control descriptor, and is told there. */
+struct image_word {
+    uint32_t code;  /* 0: ready; else an errno */
+    uint32_t npid;
+    char text[184]; /* why, for a person */
+};
+struct image_go {
+    uint32_t go;   /* 1 */
+    int32_t rank;  /* what the copy finds as its number */
+    uint32_t fds;  /* descriptors that come along and become 0, 1, ... */
+    uint32_t pad;
+};
+
+/* --- CRC-32C --- */
+
+static inline uint32_t image_crc_soft(uint32_t crc, const unsigned char *p, size_t n)
+{
+    while (n--) {
+        crc ^= *p++;
+        for (int i = 0; i < 8; i++)
+            crc = crc >> 1 ^ (0x82f63b78u & -(crc & 1));
+    }
+    return crc;
+}
+
+#if defined(__x86_64__)
+/* SSE 4.2 has it; every x86-64 of the last fifteen years. Three rows at a time
+ * would be faster still, but memory is slower than this. */
+__attribute__((target("sse4.2"), no_sanitize("address", "undefined")))
+static inline uint32_t image_crc_hard(uint32_t crc, const unsigned char *p, size_t n)
+{
+    uint64_t c = crc;
+
+    for (; n && ((uintptr_t)p & 7); n--)
+        c = __builtin_ia32_crc32qi((uint32_t)c, *p++);
+    for (; n >= 8; n -= 8, p += 8)
+        c = __builtin_ia32_crc32di(c, *(const uint64_t *)(const void *)p);
+    for (; n; n--)
+        c = __builtin_ia32_crc32qi((uint32_t)c, *p++);
+    return (uint32_t)c;
+}
+
+static inline int image_has_sse42(void)
+{
+    uint32_t a = 1, b, c = 0, d;
+
+    __asm__("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
+    return c >> 20 & 1;
+}
+
+static inline uint32_t image_crc(uint32_t crc, const void *p, size_t n)
+{
+    static int hard = -1;
+
+    if (hard < 0)
+        hard = image_has_sse42();
+    crc = ~crc;
+    crc = hard ? image_crc_hard(crc, p, n) : image_crc_soft(crc, p, n);
+    return ~crc;
+}
+#else
+static inline uint32_t image_crc(uint32_t crc, const void *p, size_t n)
+{
+    return ~image_crc_soft(~crc, p, n);
+}
+#endif
+
+/* --- which file a mapping is of --- */
+
+/* The build-id in the first bytes of an ELF file; its length, 0 none there. */
+static inline uint32_t image_build_id(const unsigned char *p, size_t n, unsigned char id[20])
+{
+    uint64_t phoff, off, len;
+    uint16_t phsize, phnum;
+    uint32_t type, nl, dl, note;
+
+#define IMAGE_AT(to, from) \
+    __builtin_memcpy(&(to), p + (from), sizeof(to))
+    if (n < 64 || p[0] != 0x7f || p[1] != 'E' || p[2] != 'L' || p[3] != 'F' || p[4] != 2)
+        return 0;
+    IMAGE_AT(phoff, 32);
+    IMAGE_AT(phsize, 54);
+    IMAGE_AT(phnum, 56);
+    for (uint32_t i = 0; i < phnum && phsize >= 56; i++) {
+        uint64_t at = phoff + (uint64_t)i * phsize;
+        if (phoff > n || at + 56 > n)
+            return 0;
+        IMAGE_AT(type, at);
+        if (type != 4) /* PT_NOTE */
+            continue;
+        IMAGE_AT(off, at + 8);
+        IMAGE_AT(len, at + 32);
+        if (off > n || len > n - off)
+            continue;
+        for (uint64_t k = off; k + 12 <= off + len;) {
+            IMAGE_AT(nl, k);
+            IMAGE_AT(dl, k + 4);
+            IMAGE_AT(note, k + 8);
+            uint64_t data = k + 12 + ((nl + 3ull) & ~3ull), next = data + ((dl + 3ull) & ~3ull);
+            if (next > off + len)
+                break;
+            if (note == 3 && nl == 4 && p[k + 12] == 'G' && p[k + 13] == 'N' && dl <= 20) {
+                for (uint32_t j = 0; j < dl; j++)
+                    id[j] = p[data + j];
+                return dl;
+            }
+            k = next;
+        }
+    }
+#undef IMAGE_AT
+    return 0;
+}
+
+#endif
