@@ -57,7 +57,13 @@ static void put_head(struct out *o, const char *topic)
 static void put_request(struct out *o, const struct siginfo *si)
 {
     put_head(o, "procspace.signal");
-    put(o, si->code == SI_QUEUE ? 0x82 : 0x81);
+    /* From a process: by whom. Else the kernel has sent it, a terminal say. */
+    int sent = si->code <= 0;
+    put(o, (unsigned char)(0x83 + (si->code == SI_QUEUE)));
+    put_text(o, "from_pid", 8);
+    put_u64(o, 0xcf, sent ? (uint64_t)si->pid : 0);
+    put_text(o, "from_uid", 8);
+    put_u64(o, 0xcf, sent ? si->uid : 0);
     put_text(o, "sig", 3);
     put(o, (unsigned char)si->signo);
     if (si->code == SI_QUEUE) {

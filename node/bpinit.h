@@ -89,7 +89,8 @@ uint32_t bodies_running(const bodies_t *t);
 journal_t *journal_create(struct err *err);
 void journal_destroy(journal_t **j);
 /* Each is sent to the agent, and again to each new one. */
-void journal_exit(struct init *in, struct body *b, int status, const struct rusage *ru);
+void journal_exit(struct init *in, struct body *b, int status, const struct rusage *ru,
+                  bool starved);
 void journal_stop(struct init *in, const struct body *b, int sig);
 void journal_cont(struct init *in, const struct body *b);
 /* Nothing of a launch is left here; one of its processes will not die. */
@@ -117,6 +118,8 @@ cage_t *cages_get(cages_t *t, uint64_t launch, uint64_t mem, uint32_t cpu_milli,
 void cage_join(const cage_t *c, struct child *child);
 void cage_started(cage_t *c); /* a body runs in it */
 void cages_body_ended(cages_t *t, uint64_t launch);
+/* Has the kernel killed one of it for want of memory since this was asked last? */
+bool cages_starved(cages_t *t, uint64_t launch);
 void cages_settle(cages_t *t, uint64_t launch); /* it may be that none was started */
 bool cages_have_groups(const cages_t *t);
 bool cages_known(const cages_t *t, uint64_t launch);

@@ -37,6 +37,7 @@ struct cage {
     uint32_t bodies;       /* running ones */
     int64_t killed;        /* now_ms() of the SIGKILL; 0: none */
     bool told_stuck;
+    uint64_t starved; /* so many were killed for want of memory */
     int timer;
 };
 
@@ -44,8 +45,24 @@ struct cages {
     struct init *in;
     int root[CAGE_TREES]; /* the node's groups */
     bool second;          /* the main tree is of version 2 */
+    uint64_t starved;     /* so many were killed on the machine for want of memory */
     struct cage *bucket[BUCKETS];
 };
+
+static bool read_count(int dir, const char *name, const char *word, uint64_t *out)
+{
+    char text[8192];
+    CLEANUP(cleanup_close) int fd = openat(dir, name, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+
+    text[n > 0 ? n : 0] = 0;
+    for (const char *p = text; (p = strstr(p, word)); p += strlen(word))
+        if ((p == text || p[-1] == '\n') && p[strlen(word)] == ' ') {
+            *out = strtoull(p + strlen(word), NULL, 10);
+            return true;
+        }
+    return false;
+}
 
 cages_t *cages_create(struct init *in, const int root[CAGE_TREES], struct err *err)
 {
@@ -57,6 +74,7 @@ cages_t *cages_create(struct init *in, const int root[CAGE_TREES], struct err *e
     }
     t->in = in;
     memcpy(t->root, root, sizeof t->root);
+    read_count(AT_FDCWD, "/proc/vmstat", "oom_kill", &t->starved);
     t->second = root[TREE_MAIN] >= 0 &&
                 faccessat(root[TREE_MAIN], "cgroup.events", F_OK, 0) == 0;
     return t;
@@ -158,6 +176,29 @@ bool cages_have_groups(const cages_t *t) { return t->root[TREE_MAIN] >= 0; }
 bool cages_known(const cages_t *t, uint64_t launch)
 {
     return *place((cages_t *)(uintptr_t)t, launch) != NULL;
+}
+
+/* ---- out of memory ---- */
+
+/* How many the kernel has killed: of the launch, or of the machine where that is
+ * not counted. */
+bool cages_starved(cages_t *t, uint64_t launch)
+{
+    struct cage *c = *place(t, launch);
+    uint64_t n = 0, *before = c ? &c->starved : NULL;
+
+    if (!c)
+        return false;
+    if (!(c->dir[TREE_MAIN] >= 0 &&
+          read_count(c->dir[TREE_MAIN], "memory.events", "oom_kill", &n)) &&
+        !(c->dir[TREE_MEMORY] >= 0 &&
+          read_count(c->dir[TREE_MEMORY], "memory.oom_control", "oom_kill", &n))) {
+        read_count(AT_FDCWD, "/proc/vmstat", "oom_kill", &n);
+        before = &t->starved;
+    }
+    bool more = n > *before;
+    *before = n;
+    return more;
 }
 
 /* ---- the end of a launch ---- */

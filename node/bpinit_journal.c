@@ -86,9 +86,10 @@ static void record(struct init *in, struct event *e)
     link_send(in->link, &e->packed);
 }
 
-void journal_exit(struct init *in, struct body *b, int status, const struct rusage *ru)
+void journal_exit(struct init *in, struct body *b, int status, const struct rusage *ru,
+                  bool starved)
 {
-    struct event *e = event(in, b, "exit", 4);
+    struct event *e = event(in, b, "exit", 5);
 
     if (!e)
         return;
@@ -96,6 +97,7 @@ void journal_exit(struct init *in, struct body *b, int status, const struct rusa
     mp_kint(&e->packed, "utime_us", ru->ru_utime.tv_sec * 1000000ll + ru->ru_utime.tv_usec);
     mp_kint(&e->packed, "stime_us", ru->ru_stime.tv_sec * 1000000ll + ru->ru_stime.tv_usec);
     mp_kint(&e->packed, "maxrss_kb", ru->ru_maxrss);
+    mp_kbool(&e->packed, "starved", starved);
     e->done = b;
     record(in, e);
 }

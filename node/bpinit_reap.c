@@ -16,7 +16,8 @@ static void ended(struct init *in, struct body *b, int status, const struct rusa
         pump_drain(in->pump, b->slot[fd]);
     rings_bell(in->rings);
     bodies_end(in->bodies, b);
-    journal_exit(in, b, status, ru);
+    bool killed = WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
+    journal_exit(in, b, status, ru, killed && cages_starved(in->cages, b->launch));
     cages_body_ended(in->cages, b->launch);
 }
 

@@ -15,7 +15,8 @@
  *        "some ring changed"), an eventfd that the agent rings
  *   ["spawned", {launch, started: [[rank, npid, in, out, err]...], failed: [[rank, code, text]...]}]
  *        in, out, err: slot of the stream's ring, or -1
- *   ["event", {seq, kind: "exit", pid, gen, launch, rank, status, utime_us, stime_us, maxrss_kb}]
+ *   ["event", {seq, kind: "exit", pid, gen, launch, rank, status, utime_us, stime_us, maxrss_kb,
+ *        starved: the kernel killed it for want of memory}]
  *        kind "stop" {sig}, "cont"; kept and sent again to a new agent until acknowledged
  *        kind "row": row is an event of procspace.report as it is
  *   ["procs", {id, procs: [...]}]  answer to "list": see doc/wire.md node.N.procs,

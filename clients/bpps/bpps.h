@@ -14,6 +14,9 @@ struct options {
     int64_t *uid;   /* only these users; none: all */
     size_t uids;
     bool tree, json, wide;
+    int64_t *pid;   /* --why: of these */
+    size_t pids;
+    bool why;
 };
 
 struct proc {
@@ -44,6 +47,9 @@ void procs_free(struct procs *p);
 
 /* tree.c: order by node and descent, and set depth. -1: out of memory. */
 int tree_order(struct procs *p, struct err *err);
+
+/* why.c: the exit status, or -1 */
+int why(gate_t *g, const struct options *o, struct err *err);
 
 /* print.c */
 void print_table(const struct procs *p, const struct options *o);

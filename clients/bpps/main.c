@@ -11,12 +11,14 @@
 
 static const char usage[] =
     "Usage: bpps [options] [NODES ...]\n"
+    "       bpps --why PID ...\n"
     "Print the processes that run on nodes; on all that are not down if none are\n"
     "named. A node that does not answer is named on standard error.\n"
     "\n"
     "  -a, --all           all nodes, also those that are down\n"
     "  -u, --user USER     only this user's (names or numbers, comma separated)\n"
     "  -t, --tree          children below their parents\n"
+    "      --why           tell what has become of these processes, and why\n"
     "  -w, --wide          do not cut lines at the width of the terminal\n"
     "      --json          as JSON\n"
     "  -h, --help          this text\n"
@@ -25,7 +27,7 @@ static const char usage[] =
     "NODES: 5  5-8  5-  all  up  notdown ..., comma separated.\n"
     "TIME is processor time (minutes:seconds), RSS is memory in KiB.\n";
 
-enum { OPT_JSON = 256 };
+enum { OPT_JSON = 256, OPT_WHY };
 
 static const struct option longopts[] = {
     { "all", no_argument, NULL, 'a' },
@@ -33,6 +35,7 @@ static const struct option longopts[] = {
     { "tree", no_argument, NULL, 't' },
     { "wide", no_argument, NULL, 'w' },
     { "json", no_argument, NULL, OPT_JSON },
+    { "why", no_argument, NULL, OPT_WHY },
     { "help", no_argument, NULL, 'h' },
     { "version", no_argument, NULL, 'v' },
     { NULL, 0, NULL, 0 },
@@ -71,6 +74,32 @@ static bool add_spec(struct options *o, const char *word)
     return true;
 }
 
+/* The words are process numbers. -1, or the exit status. */
+static int add_pids(struct options *o, char **words)
+{
+    if (!*words) {
+        fprintf(stderr, "bpps: --why: of which process?\nTry `bpps --help'.\n");
+        return OPT_EXIT_USAGE;
+    }
+    for (; *words; words++) {
+        char *end;
+        long long pid = strtoll(*words, &end, 10);
+        int64_t *grown = reallocarray(o->pid, o->pids + 1, sizeof(*grown));
+
+        if (!grown) {
+            fprintf(stderr, "bpps: out of memory\n");
+            return EXIT_FAILURE;
+        }
+        o->pid = grown;
+        if (end == *words || *end || pid < 1 || pid > INT32_MAX) {
+            fprintf(stderr, "bpps: %s: not a process number\n", *words);
+            return OPT_EXIT_USAGE;
+        }
+        o->pid[o->pids++] = pid;
+    }
+    return -1;
+}
+
 static int parse(int argc, char **argv, struct options *o)
 {
     bool memory = true;
@@ -89,12 +118,15 @@ static int parse(int argc, char **argv, struct options *o)
         case 't': o->tree = true; break;
         case 'w': o->wide = true; break;
         case OPT_JSON: o->json = true; break;
+        case OPT_WHY: o->why = true; break;
         case 'h': fputs(usage, stdout); return opt_finish("bpps");
         case 'v':
         case 'V': return opt_version("bpps");
         default: fputs("Try `bpps --help'.\n", stderr); return OPT_EXIT_USAGE;
         }
     }
+    if (o->why)
+        return add_pids(o, argv + optind);
     for (int i = optind; i < argc; i++)
         memory = add_spec(o, argv[i]) && memory;
     if (!memory) {
@@ -109,6 +141,10 @@ static int show(const struct options *o, struct err *err)
     CLEANUP(procs_free) struct procs p = { 0 };
     CLEANUP(gate_close) gate_t *g = gate_open("bpps", err);
 
+    if (g && o->why) {
+        int rc = why(g, o, err);
+        return rc < 0 ? -1 : opt_finish("bpps") ? EXIT_FAILURE : rc;
+    }
     if (!g || procs_get(g, o, &p, err) < 0 || (o->tree && tree_order(&p, err) < 0))
         return -1;
     if (!o->json)
@@ -136,5 +172,6 @@ int main(int argc, char **argv)
     }
     free(o.spec);
     free(o.uid);
+    free(o.pid);
     return status;
 }

@@ -207,9 +207,18 @@ static void on_pidfd(void *arg, int fd, uint32_t events)
     }
     kids_parent_ended(ps, p);
     if (p->state != PROC_ENDED)
-        body_signal(ps, p, SIGKILL);
+        ghost_killed(ps, p);
     else
         proc_forget(ps, p);
+}
+
+void ghost_killed(procspace_t *ps, struct proc *p)
+{
+    if (ps->ghosts->traced)
+        trace_look(ps); /* by whom? It may not have been read yet. */
+    if (!p->cause || p->cause->sig != SIGKILL)
+        cause_set(p, CAUSE_GHOST, SIGKILL, -1, 0, NULL);
+    body_signal(ps, p, SIGKILL);
 }
 
 int ghost_watch(procspace_t *ps, struct proc *p, struct err *err)

@@ -470,6 +470,9 @@ void kid_gone(procspace_t *ps, struct kid *k, int status)
     if (k->p.state == PROC_ENDED)
         return;
     k->p.state = PROC_ENDED;
+    k->p.status = status & 0xffff;
+    k->p.ended = wall_ms();
+    past_add(ps, &k->p);
     kids_parent_ended(ps, &k->p);
     place_children_of(ps, k);
     if (k->stage == KID_ASKED) { /* its ghost is on its way: ended when it comes */
@@ -478,7 +481,6 @@ void kid_gone(procspace_t *ps, struct kid *k, int status)
     }
     if (parent)
         dequeue(parent, k);
-    k->p.status = status & 0xffff;
     if (k->stage != KID_HERE || k->p.pidfd < 0) {
         kid_free(ps, k);
         return;
@@ -501,6 +503,7 @@ static void kid_free(procspace_t *ps, struct kid *k)
     if (k->p.pid)
         proc_forget(ps, &k->p);
     name_free(&k->p.name);
+    cause_free(&k->p.cause);
     free(k->name.args);
     free(k);
     l->kids--;
@@ -512,7 +515,7 @@ void kid_ghost_gone(procspace_t *ps, struct kid *k)
     if (k->p.state == PROC_ENDED)
         kid_free(ps, k);
     else
-        body_signal(ps, &k->p, SIGKILL);
+        ghost_killed(ps, &k->p);
 }
 
 static void rename_proc(struct proc *p, const struct event *e)
@@ -624,13 +627,15 @@ pid_t kid_npid(const struct kid *k) { return k->npid; }
 const char *kid_comm(const struct kid *k) { return k->name.comm; }
 
 /* The space is gone: kids that no ghost stands for yet, too. */
-void kids_lost(procspace_t *ps, int node)
+void kids_lost(procspace_t *ps, int node, const char *why)
 {
     for (size_t b = 0; b < KID_BUCKETS; b++)
         for (struct kid *k = ps->kids->bucket[b], *next; k; k = next) {
             next = k->next;
-            if (k->p.node == node)
+            if (k->p.node == node) {
+                cause_set(&k->p, CAUSE_NODE, 0, -1, 0, why);
                 kid_gone(ps, k, SIGKILL);
+            }
         }
 }
 

@@ -112,8 +112,10 @@ static void finish(struct starting *s)
         struct proc *p = l ? l->rank[s->failed[i].rank] : NULL;
         if (p && p->state == PROC_STARTING && s->self)
             proc_forget(s->ps, p); /* the asker goes on as itself: no bell for it */
-        if (p && p->state == PROC_STARTING)
+        if (p && p->state == PROC_STARTING) {
+            cause_set(p, CAUSE_START, 0, -1, 0, s->failed[i].text);
             proc_ended(s->ps, p, start_status(s->failed[i].code) << 8);
+        }
     }
     for (uint32_t i = 0; l && i < l->ranks; i++)
         if (l->rank[i] && l->rank[i]->state == PROC_STARTING) {
@@ -174,6 +176,25 @@ static void take_replaced(struct starting *s, int node, const msgpack_object *va
     }
 }
 
+/* Their pids there: mostly the same as here. */
+static void take_started(struct starting *s, int node, const msgpack_object *value)
+{
+    struct launch *l = launch_find(s->ps, s->id);
+    const msgpack_object_array *a;
+
+    if (!l || mp_get_array(value, "started", &a, NULL) < 0)
+        return;
+    for (uint32_t i = 0; i < a->size; i++) {
+        const msgpack_object *row = &a->ptr[i];
+        int64_t rank, npid;
+        if (row->type == MSGPACK_OBJECT_ARRAY && row->via.array.size >= 2 &&
+            mp_as_int(&row->via.array.ptr[0], &rank) && rank >= 0 && rank < s->ranks &&
+            s->node[rank] == node && mp_as_int(&row->via.array.ptr[1], &npid) && npid > 0 &&
+            npid <= INT32_MAX && l->rank[rank])
+            l->rank[rank]->npid = (pid_t)npid;
+    }
+}
+
 static void on_node(void *arg, int node, const msgpack_object *value, const struct err *err)
 {
     struct starting *s = arg;
@@ -189,6 +210,7 @@ static void on_node(void *arg, int node, const msgpack_object *value, const stru
         return;
     }
     take_replaced(s, node, value);
+    take_started(s, node, value);
     if (mp_get_array(value, "failed", &failed, NULL) < 0)
         return;
     for (uint32_t i = 0; i < failed->size; i++) {
@@ -460,6 +482,20 @@ static int take_ghost(struct starting *s, struct launch *l, uint32_t r, struct e
     return ghost_watch(s->ps, p, err);
 }
 
+/* As one line, for who asks later what that was. */
+static char *command_line(const msgpack_object_array *argv)
+{
+    char text[NAME_BYTES];
+    size_t n = 0;
+
+    for (uint32_t i = 0; i < argv->size && n + 1 < sizeof text; i++) {
+        CLEANUP(cleanup_free) char *word = mp_dup(&argv->ptr[i]);
+        int len = snprintf(text + n, sizeof text - n, "%s%s", i ? " " : "", word ? word : "?");
+        n += len > 0 ? (size_t)len : 0;
+    }
+    return strdup(text);
+}
+
 static int take_ghosts(struct starting *s, struct err *err)
 {
     CLEANUP(cleanup_free) char *argv0 = NULL;
@@ -479,6 +515,8 @@ static int take_ghosts(struct starting *s, struct err *err)
                        (pid_t)svc_token_wire(s->token)->pid, argv0, err);
     if (!l)
         return -1;
+    if (!l->args)
+        l->args = command_line(argv);
     for (uint32_t r = 0; r < s->ranks; r++)
         if (take_ghost(s, l, r, err) < 0) {
             /* nothing has been started: the ghosts are the asker's to end */

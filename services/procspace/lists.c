@@ -6,7 +6,7 @@
 #define PS_MS 5000
 #define PS_MARGIN_MS 500
 
-/* procspace.list: {} -> [{pid, node, rank, launch, uid, argv0, since}] */
+/* procspace.list: {} -> [{pid, npid, node, rank, launch, uid, argv0, since}] */
 int on_list(void *self, struct svc_req *req, struct err *err)
 {
     procspace_t *ps = self;
@@ -21,8 +21,9 @@ int on_list(void *self, struct svc_req *req, struct err *err)
         for (struct proc *p = ps->proc[b]; p; p = p->next) {
             if (p->state == PROC_ENDED)
                 continue;
-            mp_map(req->reply, 7);
+            mp_map(req->reply, 8);
             mp_kint(req->reply, "pid", p->pid);
+            mp_kint(req->reply, "npid", proc_npid(p));
             mp_kint(req->reply, "node", p->node);
             mp_kint(req->reply, "rank", p->kid ? -1 : (int64_t)p->rank);
             mp_kuint(req->reply, "launch", p->launch->id);

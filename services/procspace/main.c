@@ -43,7 +43,7 @@ static int open_all(procspace_t *ps, int port, struct err *err)
     if (!(ps->loop = loop_create(err)) ||
         loop_signal(ps->loop, SIGTERM, on_stop, ps->loop, err) < 0 ||
         loop_signal(ps->loop, SIGINT, on_stop, ps->loop, err) < 0 ||
-        !(ps->contents = contents_create(ps, err)) ||
+        past_open(ps, err) < 0 || !(ps->contents = contents_create(ps, err)) ||
         contents_listen(ps->contents, port, err) < 0 || ghosts_open(ps, err) < 0 ||
         kids_open(ps, err) < 0 ||
         recover_ghosts(ps, err) < 0 || libs_open(ps, err) < 0)
@@ -87,5 +87,6 @@ int main(int argc, char **argv)
     copies_close(&ps);
     contents_destroy(&ps.contents);
     libs_close(&ps);
+    past_close(&ps);
     return rc < 0;
 }

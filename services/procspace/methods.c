@@ -12,6 +12,7 @@ const struct svc_method procspace_methods[] = {
     { "procspace.end_launch", on_end_launch, SVC_USER | SVC_CHANGES },
     { "procspace.result", on_result, SVC_USER },
     { "procspace.list", on_list, SVC_USER },
+    { "procspace.why", on_why, SVC_USER },
     { "procspace.ps", on_ps, SVC_USER },
     { "procspace.copy", on_copy, SVC_USER | SVC_CHANGES },
     { "procspace.report", on_report, SVC_NODE },

@@ -23,6 +23,24 @@ struct launch;
 struct kid;  /* kids.h: a process that a body has made */
 struct name;
 
+enum cause_kind {
+    CAUSE_SIGNAL, /* it was sent one */
+    CAUSE_GHOST,  /* its ghost was killed, by whom is not known */
+    CAUSE_LAUNCH, /* all of its launch was sent one */
+    CAUSE_NODE,   /* its node was lost */
+    CAUSE_START,  /* it was never started */
+    CAUSE_MEMORY, /* the kernel needed its memory */
+};
+
+struct cause { /* why a process has ended, or may soon */
+    enum cause_kind kind;
+    int sig;
+    int64_t from_uid; /* -1: not known */
+    pid_t from_pid;   /* on the master; 0: the kernel, or not known */
+    char from[16];
+    char *text;
+};
+
 enum proc_state {
     PROC_STARTING, /* the node has not said that it runs */
     PROC_RUNNING,
@@ -41,6 +59,8 @@ struct proc {
     int64_t cont_until;   /* a SIGCONT of ours is on its way up again: drop it */
     int status;           /* as from wait(), once PROC_ENDED */
     int64_t utime_us, stime_us, maxrss_kb, started, ended;
+    pid_t npid;           /* of the body, on its node; 0: not known, or as here */
+    struct cause *cause;
     struct kid *kid;      /* itself, if it is one */
     struct kid *to_fork;  /* kids whose ghosts this ghost is to make */
     struct name *name;    /* another than at its start */
@@ -56,6 +76,7 @@ struct launch {
     pid_t owner;
     int owner_fd, owner_timer; /* owner.c */
     char *argv0;
+    char *args; /* all of argv as one line, cut; NULL: not known */
     struct proc **rank; /* NULL: never started */
     uint32_t ranks, running;
     uint32_t kids; /* known ones: it is not forgotten before them */
@@ -68,7 +89,9 @@ struct launch {
 
 struct ghosts; /* ghosts.c */
 struct copies; /* copy.c */
+struct past;   /* past.c */
 
+#define NAME_BYTES 80 /* of a command line that is kept */
 #define PROC_BUCKETS 4096
 #define LAUNCH_BUCKETS 1024
 #define KEEP_LAUNCHES 256 /* results of ended launches kept for procspace.result */
@@ -83,8 +106,10 @@ struct procspace {
     svc_t *svc;
     contents_t *contents;
     struct ghosts *ghosts;
+    struct cpu_ring *rings;    /* trace.c */
     struct copies *copies;
     struct kids *kids;
+    struct past *past;
     struct proc *proc[PROC_BUCKETS];
     size_t procs;
     struct launch *launch[LAUNCH_BUCKETS];
@@ -150,6 +175,7 @@ void ghost_unwatch(procspace_t *ps, struct proc *p);
 void ghost_ring(struct proc *p, enum ghost_op op, int arg);
 void ghost_signal(struct proc *p, int sig); /* straight at the ghost */
 bool ghost_lives(const struct proc *p);
+void ghost_killed(procspace_t *ps, struct proc *p); /* not by us: its body must go too */
 bool ghost_stands(const struct proc *p); /* it is a ghost, not its caller yet */
 struct ghost_kid { /* what a kid's ghost says of itself */
     int node, npid;
@@ -161,6 +187,7 @@ void ghost_seen_stopped(procspace_t *ps, struct proc *p);
 
 /* --- trace.c: SIGSTOP of ghosts seen through the kernel's tracepoint --- */
 int trace_open(procspace_t *ps, struct err *err); /* -1: not to be had here */
+void trace_look(procspace_t *ps); /* what it has to tell, now */
 
 /* --- libs.c: the library list, brought to nodes beforehand --- */
 int libs_open(procspace_t *ps, struct err *err);
@@ -189,7 +216,7 @@ void kid_over(procspace_t *ps, struct kid *k, int status);
 pid_t kid_npid(const struct kid *k);
 const char *kid_comm(const struct kid *k);
 void kids_parent_ended(procspace_t *ps, struct proc *parent);
-void kids_lost(procspace_t *ps, int node);
+void kids_lost(procspace_t *ps, int node, const char *why);
 int on_ghost(void *self, struct svc_req *req, struct err *err);
 int on_here(void *self, struct svc_req *req, struct err *err);
 void pids_make_room(procspace_t *ps);
@@ -211,6 +238,20 @@ int recovered_kid(procspace_t *ps, int node, pid_t npid, uint32_t gen, uint64_t 
 int copies_open(procspace_t *ps, struct err *err);
 void copies_close(procspace_t *ps);
 int on_copy(void *self, struct svc_req *req, struct err *err);
+
+/* --- past.c: why processes have ended --- */
+int past_open(procspace_t *ps, struct err *err);
+void past_close(procspace_t *ps);
+/* What may end p soon. uid -1, pid 0: not known. text may be NULL. */
+void cause_set(struct proc *p, enum cause_kind kind, int sig, int64_t uid, pid_t pid,
+               const char *text);
+void cause_free(struct cause **c);
+void past_add(procspace_t *ps, struct proc *p); /* p has ended */
+int on_why(void *self, struct svc_req *req, struct err *err);
+static inline pid_t proc_npid(const struct proc *p)
+{
+    return p->kid ? kid_npid(p->kid) : p->npid ? p->npid : p->pid;
+}
 
 /* --- lists.c --- */
 int on_list(void *self, struct svc_req *req, struct err *err);

@@ -65,6 +65,8 @@ static void on_exit_event(procspace_t *ps, int node, const struct event *e, stru
         p->stime_us = v;
     if (int_at(e, 6, &v))
         p->maxrss_kb = v;
+    if (e->n > 9 && e->v[9].type == MSGPACK_OBJECT_BOOLEAN && e->v[9].via.boolean)
+        cause_set(p, CAUSE_MEMORY, 0, -1, 0, NULL);
     proc_ended(ps, p, (int)status);
 }
 
@@ -214,10 +216,12 @@ void node_lost(procspace_t *ps, int node, const char *space, const char *why)
                 pids[n++] = p->pid;
     for (size_t i = 0; i < n; i++) { /* ending one may free others */
         struct proc *p = proc_find(ps, pids[i]);
-        if (p)
-            proc_ended(ps, p, SIGKILL);
+        if (!p)
+            continue;
+        cause_set(p, CAUSE_NODE, 0, -1, 0, why);
+        proc_ended(ps, p, SIGKILL);
     }
-    kids_lost(ps, node);
+    kids_lost(ps, node, why);
     if (n)
         svc_log("warning", "node %d is lost (%s): %zu processes reported killed", node,
                 why ? why : "no reason given", n);

@@ -103,6 +103,13 @@ void body_signal(procspace_t *ps, struct proc *p, int sig)
         send_signal(ps, p, sig, false, 0, 0, 0, NULL);
 }
 
+/* Can it end a process that does nothing about it? */
+static bool deadly(int sig)
+{
+    return sig != SIGCONT && sig != SIGSTOP && sig != SIGTSTP && sig != SIGTTIN &&
+           sig != SIGTTOU && sig != SIGCHLD && sig != SIGURG && sig != SIGWINCH;
+}
+
 /* procspace.signal: from a ghost (its own pid), or by anybody who may: -> nil */
 int on_signal(void *self, struct svc_req *req, struct err *err)
 {
@@ -132,8 +139,17 @@ int on_signal(void *self, struct svc_req *req, struct err *err)
             return 0;
         }
     }
-    send_signal(ps, p, (int)sig, has_value, has_value ? value : 0, req->w->uid, req->w->pid,
-                req->token);
+    /* A ghost says who has sent it; others are who they are. */
+    int64_t uid = req->w->uid, from = req->w->pid;
+    if (pid == req->w->pid) {
+        uid = mp_opt_int(req->body, "from_uid", uid);
+        from = mp_opt_int(req->body, "from_pid", from);
+    }
+    if (uid < 0 || uid >= UINT32_MAX || from < 0 || from > INT32_MAX)
+        return err_set(err, EPROTO, "from_uid, from_pid: want a user and a process");
+    if (deadly((int)sig))
+        cause_set(p, CAUSE_SIGNAL, (int)sig, uid, (pid_t)from, NULL);
+    send_signal(ps, p, (int)sig, has_value, has_value ? value : 0, uid, from, req->token);
     return SVC_LATER;
 }
 
@@ -217,6 +233,10 @@ int on_end_launch(void *self, struct svc_req *req, struct err *err)
     }
     e->ps = ps;
     e->token = req->token;
+    for (size_t b = 0; deadly((int)sig) && b < PROC_BUCKETS; b++)
+        for (struct proc *p = ps->proc[b]; p; p = p->next)
+            if (p->launch == l)
+                cause_set(p, CAUSE_LAUNCH, (int)sig, req->w->uid, (pid_t)req->w->pid, NULL);
     mp_map(&m, 2);
     mp_kuint(&m, "launch", id);
     mp_kint(&m, "sig", sig);

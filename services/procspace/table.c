@@ -99,6 +99,7 @@ void proc_ended(procspace_t *ps, struct proc *p, int status)
     p->state = PROC_ENDED;
     p->status = status;
     p->ended = wall_ms();
+    past_add(ps, p);
     proc_tell_end(p);
     kids_parent_ended(ps, p);
     if (status > l->worst)
@@ -208,10 +209,12 @@ static void launch_free(procspace_t *ps, struct launch *l)
         if (l->rank[i]) {
             proc_forget(ps, l->rank[i]);
             name_free(&l->rank[i]->name);
+            cause_free(&l->rank[i]->cause);
             free(l->rank[i]);
         }
     free(l->rank);
     free(l->argv0);
+    free(l->args);
     free(l);
 }
 

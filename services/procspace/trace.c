@@ -1,9 +1,11 @@
-/* trace.c - SIGSTOP of ghosts, seen through the tracepoint signal:signal_generate
+/* trace.c - SIGSTOP and SIGKILL of ghosts, seen through the tracepoint
+ * signal:signal_generate
  *
  * A stopped process can tell nobody, and its parent may be asleep. The kernel
- * counts each SIGSTOP into a ring per processor, which wakes us: no cost per
+ * counts each into a ring per processor, which wakes us: no cost per
  * ghost, about 50 µs. tracefs need not be mounted anywhere for it. Where it
- * cannot be had (no CAP_PERFMON, no tracefs), ghosts.c sweeps instead.
+ * cannot be had (no CAP_PERFMON, no tracefs), ghosts.c sweeps instead, and who has killed
+ * a ghost is not known.
  */
 #include <errno.h>
 #include <linux/perf_event.h>
@@ -25,18 +27,24 @@ struct cpu_ring {
     procspace_t *ps;
     int fd;
     char *map;
-    size_t data_bytes, pid_at;
+    size_t data_bytes, pid_at, sig_at;
+    struct cpu_ring *next;
 };
 
-static void on_record(struct cpu_ring *r, const char *raw, uint32_t len)
+static void on_record(struct cpu_ring *r, pid_t sender, const char *raw, uint32_t len)
 {
-    int32_t pid;
+    int32_t pid, sig;
 
-    if (len < r->pid_at + sizeof pid)
+    if (len < r->pid_at + sizeof pid || len < r->sig_at + sizeof sig)
         return;
     memcpy(&pid, raw + r->pid_at, sizeof pid);
+    memcpy(&sig, raw + r->sig_at, sizeof sig);
     struct proc *p = proc_find(r->ps, pid);
-    if (p && p->pidfd >= 0)
+    if (!p || p->pidfd < 0)
+        return;
+    if (sig == SIGKILL)
+        cause_set(p, CAUSE_SIGNAL, sig, -1, sender, NULL);
+    else
         ghost_seen_stopped(r->ps, p);
 }
 
@@ -65,33 +73,38 @@ static void on_ring(void *arg, int fd, uint32_t events)
         copy_out(r, tail, &h, sizeof h);
         if (h.size < sizeof h || h.size > head - tail)
             break;
-        if (h.type == PERF_RECORD_SAMPLE && h.size - sizeof h <= sizeof body) {
-            uint32_t len;
+        if (h.type == PERF_RECORD_SAMPLE && h.size - sizeof h <= sizeof body &&
+            h.size >= sizeof h + 3 * sizeof(uint32_t)) {
+            uint32_t who[2], len; /* process, thread; then so many bytes */
             copy_out(r, tail + sizeof h, body, h.size - sizeof h);
-            memcpy(&len, body, sizeof len);
-            if (len <= h.size - sizeof h - sizeof len)
-                on_record(r, body + sizeof len, len);
+            memcpy(who, body, sizeof who);
+            memcpy(&len, body + sizeof who, sizeof len);
+            if (len <= h.size - sizeof h - sizeof who - sizeof len)
+                on_record(r, (pid_t)who[0], body + sizeof who + sizeof len, len);
         }
         tail += h.size;
     }
     __atomic_store_n(&page->data_tail, head, __ATOMIC_RELEASE);
 }
 
-static int open_cpu(procspace_t *ps, int cpu, uint64_t id, size_t pid_at, struct err *err)
+static int open_cpu(procspace_t *ps, int cpu, uint64_t id, const size_t at[2],
+                    struct err *err)
 {
     struct perf_event_attr a = { .type = PERF_TYPE_TRACEPOINT, .size = sizeof a,
                                  .config = id, .sample_period = 1,
-                                 .sample_type = PERF_SAMPLE_RAW, .wakeup_events = 1 };
+                                 .sample_type = PERF_SAMPLE_TID | PERF_SAMPLE_RAW,
+                                 .wakeup_events = 1 };
     struct cpu_ring *r = calloc(1, sizeof *r);
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
 
     if (!r)
         return err_set(err, ENOMEM, "out of memory");
     r->ps = ps;
-    r->pid_at = pid_at;
+    r->pid_at = at[0];
+    r->sig_at = at[1];
     r->data_bytes = RING_PAGES * page;
     r->fd = (int)syscall(SYS_perf_event_open, &a, -1, cpu, -1, PERF_FLAG_FD_CLOEXEC);
-    if (r->fd < 0 || ioctl(r->fd, PERF_EVENT_IOC_SET_FILTER, "sig==19") < 0) {
+    if (r->fd < 0 || ioctl(r->fd, PERF_EVENT_IOC_SET_FILTER, "sig==19||sig==9") < 0) {
         int code = errno;
         if (r->fd >= 0)
             close(r->fd);
@@ -105,13 +118,32 @@ static int open_cpu(procspace_t *ps, int cpu, uint64_t id, size_t pid_at, struct
         free(r);
         return err_set(err, code, "signal:signal_generate: %s", strerror(code));
     }
+    r->next = ps->rings;
+    ps->rings = r;
     return 0;
+}
+
+/* Where a field lies in the record. */
+static bool field_at(const char *format, const char *field, size_t *at)
+{
+    const char *p = strstr(format, field);
+
+    p = p ? strstr(p, "offset:") : NULL;
+    *at = p ? strtoul(p + 7, NULL, 10) : 0;
+    return p != NULL;
+}
+
+void trace_look(procspace_t *ps)
+{
+    for (struct cpu_ring *r = ps->rings; r; r = r->next)
+        on_ring(r, r->fd, 0);
 }
 
 int trace_open(procspace_t *ps, struct err *err)
 {
     char buf[4096];
-    unsigned long id, pid_at;
+    unsigned long id;
+    size_t at[2];
     CLEANUP(cleanup_close) int dir = tracefs_open(err);
 
     if (dir < 0 || tracefs_read(dir, EVENT, "id", buf, sizeof buf, err) < 0)
@@ -119,15 +151,13 @@ int trace_open(procspace_t *ps, struct err *err)
     id = strtoul(buf, NULL, 10);
     if (tracefs_read(dir, EVENT, "format", buf, sizeof buf, err) < 0)
         return -1;
-    char *p = strstr(buf, "field:pid_t pid;");
-    if (!p || !(p = strstr(p, "offset:")))
-        return err_set(err, EPROTO, "signal_generate has no field pid");
-    pid_at = strtoul(p + 7, NULL, 10);
+    if (!field_at(buf, "field:pid_t pid;", &at[0]) || !field_at(buf, "field:int sig;", &at[1]))
+        return err_set(err, EPROTO, "signal_generate has no fields pid and sig");
     long cpus = sysconf(_SC_NPROCESSORS_CONF);
     int opened = 0;
     for (int c = 0; c < cpus; c++) {
         struct err why = { 0 };
-        if (open_cpu(ps, c, id, pid_at, &why) == 0)
+        if (open_cpu(ps, c, id, at, &why) == 0)
             opened++;
         else if (why.code != ENODEV) /* a processor that is switched off */
             return err_set(err, why.code, "%s", why.text);

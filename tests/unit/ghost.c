@@ -24,7 +24,7 @@ struct asked { /* one request that a ghost made */
     int sock;
     struct wire w;
     struct ucred who;
-    int64_t sig, value;
+    int64_t sig, value, from_pid, from_uid;
 };
 
 static pid_t start_ghosts(int n, int32_t *pids)
@@ -81,6 +81,8 @@ static bool next_request(int ms, struct asked *a)
                 mp_get_int(&u.data, "sig", 1, 64, &a->sig, NULL) == 0;
     if (good)
         a->value = mp_opt_int(&u.data, "value", -1);
+    a->from_pid = mp_opt_int(&u.data, "from_pid", -1);
+    a->from_uid = mp_opt_int(&u.data, "from_uid", -1);
     msgpack_unpacked_destroy(&u);
     pkt_clear(&pkt);
     return good;
@@ -136,6 +138,7 @@ static void passes_signals_up(pid_t pid)
     ok(next_request(2000, &a) && strcmp(a.w.topic, "procspace.signal") == 0 &&
            a.sig == SIGTERM && a.who.pid == pid,
        "SIGTERM to a ghost becomes procspace.signal from its own pid");
+    ok(a.from_pid == getpid() && a.from_uid == (int64_t)getuid(), "with who has sent it");
     answer(&a, 0);
     union sigval v = { .sival_int = 4711 };
     sigqueue(pid, SIGUSR1, v);
