@@ -39,6 +39,9 @@
 #define FILES_MAX 256
 #define XSTATE_MAX 16384
 
+/* By their distance from the code, not by a table of addresses. */
+#pragma GCC visibility push(hidden)
+
 struct own_map {
     unsigned long start, end;
     char name[24];
@@ -85,5 +88,7 @@ void maps_done(void);     /* no more of them */
 void file_take(const struct image_file *f); /* IMAGE_FILE */
 void settle(void);     /* what can fail, before "ready" */
 void go(void) __attribute__((noreturn));
+
+#pragma GCC visibility pop
 
 #endif
