@@ -74,6 +74,7 @@ install: all
 	    sed 's|/usr/libexec|$(PREFIX)/libexec|' $$unit \
 	        >$(DESTDIR)$(PREFIX)/lib/systemd/system/$${unit##*/} || exit; done
 	install -D -m 644 -t $(SHARE)/doc/clustermatic README.md LICENSE $(wildcard etc/config.sample)
+	install -D -t $(SHARE)/doc/clustermatic/samples $(wildcard etc/samples/*)
 
 clean:
 	rm -rf build build-san build-analyze build-clang

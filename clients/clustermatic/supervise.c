@@ -17,7 +17,8 @@
 #include "clients/clustermatic/procs.h"
 #include "clients/clustermatic/tool.h"
 
-const char *const service_names[] = { "busd", "nodemgr", "procspace", "iofwd", "bpfs", NULL };
+const char *const service_names[] = { "busd", "nodemgr", "procspace", "iofwd", "bpfs", "bootsrv",
+                                      NULL };
 
 /* One script serves all services, one all loggers, one all nodes: which one
  * it is for is the folder's name. */

@@ -8,9 +8,11 @@
 #include "services/nodemgr/nodemgr.h"
 #include <ctype.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define MACS_MAX 64
 #define FLUSH_PAUSE_MS 5000
@@ -136,6 +138,34 @@ static void heard(nodemgr_t *m, struct node *n)
     say_state(m, n, was);
 }
 
+/* Is there anything to be done for a node before it is up? Beside the
+ * configuration: a script, or what the built-in one is to do. */
+static bool setup_wanted(const nodemgr_t *m)
+{
+    static const char *const files[] = { "node_up", "node_up.conf" };
+    const char *slash = strrchr(m->config_path, '/');
+    char path[PATH_MAX];
+
+    for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
+        snprintf(path, sizeof path, "%.*s%s", slash ? (int)(slash - m->config_path) + 1 : 0,
+                 m->config_path, files[i]);
+        if (access(path, F_OK) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* bootsrv does it, and sets the state when it has. */
+static void ask_for_setup(nodemgr_t *m, struct node *n)
+{
+    if (n->machine->asked)
+        return;
+    n->machine->asked = true;
+    snprintf(n->standing->word.why, sizeof n->standing->word.why, "waits for node_up");
+    n->dirty = true;
+    say_ready(m, n);
+}
+
 /* Set-up runs in state boot only: whoever changed the state meanwhile wins. */
 static void settle(nodemgr_t *m, struct node *n, const struct told *t)
 {
@@ -146,6 +176,8 @@ static void settle(nodemgr_t *m, struct node *n, const struct told *t)
         node_set_state(n, "error", "agent", t->error);
         svc_log("warning", "node %d: error: %s", n->number, t->error);
         say_state(m, n, "boot");
+    } else if (t->ready && setup_wanted(m)) {
+        ask_for_setup(m, n);
     } else if (t->ready) {
         node_set_state(n, "up", "nodemgr", "set up");
         n->standing->mode = 0111;

@@ -118,6 +118,7 @@ void say_key(nodemgr_t *m, const struct node *n);
 void say_pending(nodemgr_t *m, const struct pending *p);
 void say_lost(nodemgr_t *m, int node, const char *space, const char *why);
 void say_joined(nodemgr_t *m, const struct node *n);
+void say_ready(nodemgr_t *m, const struct node *n);
 void say_config(nodemgr_t *m);
 void say_libs(nodemgr_t *m);
 

@@ -206,7 +206,7 @@ void node_begin(struct node *n, const char *space, const char *boot, int64_t now
     snprintf(m->space, sizeof m->space, "%s", space);
     snprintf(m->boot, sizeof m->boot, "%s", boot);
     m->heard_at = now;
-    m->late = m->silent = m->ready = false;
+    m->late = m->silent = m->ready = m->asked = false;
     m->procs = 0;
     standing_clear(n->standing);
     n->standing->mode = 0100;

@@ -64,6 +64,7 @@ struct machine {
     int64_t heard_at;
     bool late, silent, ready;
     bool unsaid; /* node.joined is to be published with its first beat */
+    bool asked;  /* for its set-up: node.ready is published */
 };
 
 struct node {

@@ -91,6 +91,17 @@ void say_joined(nodemgr_t *m, const struct node *n)
     svc_publish(m->svc, "node.joined", &b);
 }
 
+void say_ready(nodemgr_t *m, const struct node *n)
+{
+    CLEANUP(mp_free) mp_buf b;
+
+    mp_init(&b);
+    mp_map(&b, 2);
+    mp_kint(&b, "node", n->number);
+    mp_kstr(&b, "space", n->machine->space);
+    svc_publish(m->svc, "node.ready", &b);
+}
+
 void say_config(nodemgr_t *m)
 {
     CLEANUP(mp_free) mp_buf b;

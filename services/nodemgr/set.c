@@ -14,6 +14,7 @@
 
 struct wish {
     char *state, *why; /* NULL: not asked for */
+    char *if_state, *if_space; /* only while the node is so; NULL: always */
     bool mode, uid, gid;
     unsigned new_mode;
     uid_t new_uid;
@@ -28,6 +29,8 @@ static void wish_free(struct wish *w)
 {
     free(w->state);
     free(w->why);
+    free(w->if_state);
+    free(w->if_space);
 }
 
 struct done { /* a node that took the wish, and how it was before */
@@ -74,6 +77,9 @@ static int read_wish(const msgpack_object *body, struct wish *w, struct err *err
         return -1;
     if (mp_get(body, "why") && mp_get_dup(body, "why", &w->why, err) < 0)
         return -1;
+    if ((mp_get(body, "if_state") && mp_get_dup(body, "if_state", &w->if_state, err) < 0) ||
+        (mp_get(body, "if_space") && mp_get_dup(body, "if_space", &w->if_space, err) < 0))
+        return -1;
     if (w->why && strlen(w->why) > WHY_LEN)
         return err_set(err, EINVAL, "why: longer than %d characters", WHY_LEN);
     if (read_id(body, "mode", &w->mode, &w->new_mode, err) < 0 ||
@@ -91,6 +97,18 @@ static int read_wish(const msgpack_object *body, struct wish *w, struct err *err
 static int refuse(struct err *err, int code, const char *detail)
 {
     return err_set(err, code, "%s (%s)", err_name(code), detail);
+}
+
+static int wish_condition(const struct wish *w, const struct node *n, struct err *err)
+{
+    char now[80];
+
+    if (w->if_space && strcmp(w->if_space, n->machine->space) != 0)
+        return refuse(err, ESTALE, "the node has started afresh, or is down");
+    if (!w->if_state || strcmp(w->if_state, node_state(n)) == 0)
+        return 0;
+    snprintf(now, sizeof now, "its state is %s, not %.30s", node_state(n), w->if_state);
+    return refuse(err, ESTALE, now);
 }
 
 static int wish_state(const struct wish *w, const struct node *n, struct err *err)
@@ -161,7 +179,7 @@ static int grant(const struct wish *w, struct node *n, struct done *d, struct er
 {
     struct standing s;
 
-    if (wish_state(w, n, err) < 0 || wish_owner(w, n, err) < 0)
+    if (wish_condition(w, n, err) < 0 || wish_state(w, n, err) < 0 || wish_owner(w, n, err) < 0)
         return -1;
     if (standing_copy(&s, n->standing) < 0)
         return err_set(err, ENOMEM, "out of memory");
@@ -178,6 +196,8 @@ static int grant(const struct wish *w, struct node *n, struct done *d, struct er
     d->node = n;
     d->before = *n->standing;
     *n->standing = s;
+    if (w->state && strcmp(w->state, "boot") == 0 && strcmp(node_state(n), "boot") != 0)
+        n->machine->asked = false; /* once more from the beginning */
     if (w->state && strcmp(w->state, "down") != 0)
         node_set_state(n, w->state, w->who, w->why ? w->why : "");
     n->dirty = true;

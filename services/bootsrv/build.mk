@@ -1,0 +1,9 @@
+helpers += $(LIBEXEC)/bootsrv $(LIBEXEC)/bpsetup
+$(LIBEXEC)/bootsrv: LIBS = $(ZMQ_LIBS) $(MP_LIBS)
+$(LIBEXEC)/bootsrv: $(call objs,$(addprefix services/bootsrv/,main.c methods.c conf.c setup.c)) \
+                    $(LIBBUS) $(LIBCM)
+	$(LINK)
+
+$(LIBEXEC)/bpsetup: LIBS = $(MP_LIBS)
+$(LIBEXEC)/bpsetup: $(call objs,services/bootsrv/bpsetup.c) $(LIBCM)
+	$(LINK)

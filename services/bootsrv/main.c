@@ -1,0 +1,82 @@
+/* main.c - bootsrv: boots machines, and sets them up when they join
+ *
+ * Read the command line, open what we own, hand over to the loop.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include "bus/rundir.h"
+#include "services/bootsrv/bootsrv.h"
+
+static const char usage[] =
+    "usage: bootsrv [--ready-fd N]\n"
+    "Serves boot images and runs node_up for nodes that join.\n"
+    "  -r, --ready-fd N  write a newline to descriptor N when ready\n"
+    "  -h, --help        this text\n"
+    "  -V, --version     version\n";
+
+static const struct option longopts[] = {
+    { "ready-fd", required_argument, NULL, 'r' },
+    { "help", no_argument, NULL, 'h' },
+    { "version", no_argument, NULL, 'V' },
+    { 0 },
+};
+
+static void on_stop(void *arg, int signo)
+{
+    (void)signo;
+    loop_stop(arg, 0);
+}
+
+static int open_all(bootsrv_t *b, struct err *err)
+{
+    if (!(b->loop = loop_create(err)) ||
+        loop_signal(b->loop, SIGTERM, on_stop, b->loop, err) < 0 ||
+        loop_signal(b->loop, SIGINT, on_stop, b->loop, err) < 0 ||
+        loop_signal(b->loop, SIGHUP, conf_hangup, b, err) < 0 ||
+        !(b->svc = svc_create(b->loop, "bootsrv", bootsrv_methods, b, err)) ||
+        !(b->setup = setup_create(b, err)) || conf_open(b, err) < 0)
+        return -1;
+    svc_on_connect(b->svc, conf_connected, b);
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    static bootsrv_t b = { .ready_fd = -1 };
+    struct err err = { 0 };
+    char *end;
+    int c;
+
+    while ((c = getopt_long(argc, argv, "r:hV", longopts, NULL)) != -1) {
+        switch (c) {
+        case 'r':
+            b.ready_fd = (int)strtol(optarg, &end, 10);
+            if (end == optarg || *end || b.ready_fd < 0) {
+                fprintf(stderr, "bootsrv: --ready-fd %s: want a descriptor's number\n", optarg);
+                return 2;
+            }
+            break;
+        case 'h': fputs(usage, stdout); return 0;
+        case 'V': puts("bootsrv " CM_VERSION); return 0;
+        default: fputs(usage, stderr); return 2;
+        }
+    }
+    if (optind < argc) {
+        fputs(usage, stderr);
+        return 2;
+    }
+    signal(SIGPIPE, SIG_IGN);
+    int rc = -1;
+    if (open_all(&b, &err) < 0)
+        fprintf(stderr, "bootsrv: %s\n", err.text);
+    else
+        rc = loop_run(b.loop);
+    setup_destroy(&b.setup);
+    svc_destroy(&b.svc);
+    config_free(&b.config);
+    loop_destroy(&b.loop);
+    return rc != 0;
+}
