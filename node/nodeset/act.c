@@ -222,36 +222,47 @@ static void note_output(FILE *f, char *last, size_t room)
     }
 }
 
+/* Its output to the log; how it ended. */
+static int run_program(char **argv, struct err *err)
+{
+    char last[160] = "";
+    int out[2], status = -1;
+
+    if (pipe2(out, O_CLOEXEC) < 0)
+        return err_set(err, errno, "exec %s: %s", argv[0], strerror(errno));
+    fflush(stdout);
+    pid_t pid = fork();
+    if (pid == 0)
+        exec_in_child(argv, out[1]);
+    close(out[1]);
+    FILE *f = fdopen(out[0], "r");
+    if (f) {
+        note_output(f, last, sizeof last);
+        fclose(f);
+    }
+    if (pid < 0 || waitpid(pid, &status, 0) < 0)
+        return err_set(err, errno, "exec %s: %s", argv[0], strerror(errno));
+    if (WIFSIGNALED(status))
+        return err_set(err, EIO, "%s was killed by signal %d", argv[0], WTERMSIG(status));
+    if (WEXITSTATUS(status))
+        return err_set(err, EIO, "%s ended with status %d%s%s", argv[0], WEXITSTATUS(status),
+                       *last ? ": " : "", last);
+    return 0;
+}
+
 int step_exec(const msgpack_object_array *a, struct bytes *b, struct err *err)
 {
-    char **argv = calloc((size_t)a->size + 1, sizeof *argv), last[160] = "";
-    int out[2], status = -1, rc = argv ? 0 : err_set(err, ENOMEM, "out of memory");
+    char **argv = calloc((size_t)a->size + 1, sizeof *argv);
+    int rc = 0;
 
     (void)b;
+    if (!argv)
+        return err_set(err, ENOMEM, "out of memory");
     for (uint32_t i = 1; rc == 0 && i < a->size; i++)
         rc = arg_text(a, i, &argv[i - 1], err);
-    if (rc == 0 && (!argv[0] || pipe2(out, O_CLOEXEC) < 0))
-        rc = err_set(err, EINVAL, "exec: no program");
-    if (rc == 0) {
-        fflush(stdout);
-        pid_t pid = fork();
-        if (pid == 0)
-            exec_in_child(argv, out[1]);
-        close(out[1]);
-        FILE *f = fdopen(out[0], "r");
-        if (f) {
-            note_output(f, last, sizeof last);
-            fclose(f);
-        }
-        if (pid < 0 || waitpid(pid, &status, 0) < 0)
-            rc = err_set(err, errno, "exec %s: %s", argv[0], strerror(errno));
-        else if (WIFSIGNALED(status))
-            rc = err_set(err, EIO, "%s was killed by signal %d", argv[0], WTERMSIG(status));
-        else if (WEXITSTATUS(status))
-            rc = err_set(err, EIO, "%s ended with status %d%s%s", argv[0], WEXITSTATUS(status),
-                         *last ? ": " : "", last);
-    }
-    for (uint32_t i = 0; argv && i < a->size; i++)
+    if (rc == 0)
+        rc = argv[0] ? run_program(argv, err) : err_set(err, EINVAL, "exec: no program");
+    for (uint32_t i = 0; i < a->size; i++)
         free(argv[i]);
     free(argv);
     return rc;

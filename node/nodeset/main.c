@@ -180,8 +180,10 @@ int main(int argc, char **argv)
             puts("nodeset " CM_VERSION);
             return 0;
         }
-        printf("usage: nodeset <STEPS\nDoes on a node what node_up(8) has put together.\n");
-        return strcmp(argv[1], "--help") == 0 ? 0 : 2;
+        bool help = strcmp(argv[1], "--help") == 0;
+        fputs("usage: nodeset <STEPS\nDoes on a node what node_up(8) has put together.\n",
+              help ? stdout : stderr);
+        return help ? 0 : 2;
     }
     if (run(&err) < 0) {
         note("%s", err.text);
