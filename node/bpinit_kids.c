@@ -188,7 +188,7 @@ static void compare(kids_t *t, struct seen *s, const struct look *l)
         s->sid = l->sid;
         journal_kid(in, KID_GROUP, s);
     }
-    bool stopped = l->state == 'T' || l->state == 't';
+    bool stopped = l->state == 'T'; /* 't': by a debugger, which is its own affair */
     if (!s->body && s->stopped != stopped) {
         s->stopped = stopped;
         journal_kid(in, KID_STOP, s);
@@ -209,7 +209,7 @@ static struct seen *add(kids_t *t, const struct look *l, uint64_t launch)
     s->sid = l->sid;
     s->args_at = l->args_at;
     snprintf(s->comm, sizeof s->comm, "%s", l->comm);
-    s->stopped = l->state == 'T' || l->state == 't';
+    s->stopped = l->state == 'T';
     *place(t, s->npid) = s;
     t->known++;
     return s;
