@@ -9,14 +9,9 @@ packages() {
     case $1 in
     build) echo gcc libc6-dev make libzmq3-dev libmsgpack-dev libjansson-dev \
         libsqlite3-dev libssl-dev libfuse3-dev libcap2-bin python3-docutils ;;
-<<<<<<< Updated upstream
     run) echo s6 iproute2 procps fuse3 kmod cpio ;;
-    check) echo clang shellcheck perl python3-zmq python3-msgpack systemd attr ;;
-=======
-    run) echo s6 iproute2 procps fuse3 ;;
     check) echo clang shellcheck perl python3-zmq python3-msgpack systemd attr \
         strace gdb gdbserver ;;
->>>>>>> Stashed changes
     bench) echo mpich slurm-wlm munge pdsh openssh-server openssh-client bc ;;
     *) echo "deps.sh: no group $1: build, run, check, bench" >&2; return 2 ;;
     esac
