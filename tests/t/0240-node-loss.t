@@ -9,7 +9,7 @@ body=$CM_BUILD/tests/body
 cat >"$tmp/config" <<'END'
 interface cm0 198.18.0.1 255.254.0.0
 iprange 0 198.18.1.0 198.18.1.3
-pingtimeout 3
+pingtimeout 6
 END
 chmod 644 "$tmp/config"
 cluster_up 4 --config "$tmp/config"
@@ -45,6 +45,10 @@ new_events() { mark=$(wc -l <"$tmp/events"); }
 event() { # TOPIC NODE: one came since the mark
     tail -n "+$((mark + 1))" "$tmp/events" | grep -q "\"topic\":\"$1\".*\"node\":$2\b"
 }
+lost_because() { # NODE WHY
+    tail -n "+$((mark + 1))" "$tmp/events" |
+        grep "\"topic\":\"node.lost\".*\"node\":$1\b" | grep -F "\"why\":\"$2\""
+}
 declare -A job
 start() { # NAME NODES: body wait there, in the background
     bpsh -L "$2" "$body" wait <"$tmp/in" >"$tmp/$1.out" 2>"$tmp/$1.err" 7>&- &
@@ -72,8 +76,9 @@ ok 'bpinit of a node is killed' kill -KILL "$(bpinit 1)"
 ok 'its process has died by a signal' ends dies 255
 ok 'as bpsh says' grep -q 'on node 1 exited abnormally' "$tmp/dies.err"
 took=$(($(now_ms) - began))
-ok "within pingtimeout ($took ms)" test $took -lt 3000
+diag "after $took ms"
 ok 'the loss is announced' eventually 5 event node.lost 1
+ok 'for what it is, and not because pingtimeout was over' lost_because 1 'it has started afresh'
 ok 'the node comes up again' eventually 15 node_is 1 up
 ok 'its states were told' is 'down boot up' states 1
 ok 'it is a new space' not is "$was" space 1
@@ -95,7 +100,7 @@ eventually 10 test -s "$tmp/lines"
 new_events
 was=$(space 3)
 ok 'the cable of a node is cut' link 3 down
-ok 'it is late soon' eventually 3 reach_is 3 late
+ok 'it is late soon' eventually 6 reach_is 3 late
 ok 'and takes no work then' fails_with '^3: .*(late|heard)' bpsh 3 true
 ok 'but keeps its state' node_is 3 up
 ok 'the cable is mended' link 3 up
@@ -112,7 +117,9 @@ ok 'the other runs on' kill -0 "${job[cut]}"
 
 new_events
 ok 'the cable is cut again' link 3 down
-ok 'the node is down after pingtimeout' eventually 6 node_is 3 down
+ok 'the node is down after pingtimeout' eventually 15 node_is 3 down
+silent() { tail -n "+$((mark + 1))" "$tmp/events" | grep -q '"node":3,"state":"down".*"why":"no word from it'; }
+ok 'for its silence' silent
 ok 'a start there fails' fails_with '^3: Node is down' bpsh 3 true
 ok 'its process counts as killed' ends cut 255
 ok 'which is announced' event node.lost 3
