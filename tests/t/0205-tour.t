@@ -12,7 +12,11 @@ use_cluster "$cluster"
 tour() { timeout -k 5 120 doc/demo.sh >"$tmp/tour" 2>&1 || { cat "$tmp/tour"; return 1; }; }
 ok 'the tour works' tour
 shows() { grep -Eq -- "$1" "$tmp/tour" || { echo "no line like: $1"; cat "$tmp/tour"; return 1; }; }
-ok 'five services are ready' is 5 grep -cE '^[a-z]+ +ready +[0-9]+ ' "$tmp/tour"
+ready() { grep -E '^[a-z]+ +ready +[0-9]+ ' "$tmp/tour" | cut -d' ' -f1 | sort; }
+for service in busd nodemgr procspace iofwd; do
+    ok "$service is ready" has "^$service\$" ready
+done
+ok 'and no service is not' not grep -E '^[a-z]+ +(down|starting|missing|paused) ' "$tmp/tour"
 ok 'four nodes are up' shows '^0-3  +up +---x--x--x root +root'
 for n in 0 1 2 3; do
     ok "node $n says its name" shows "^  $n: n$n\$"
