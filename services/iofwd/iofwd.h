@@ -64,6 +64,8 @@ void nodes_destroy(nodes_t **n);
 int nodes_listen(nodes_t *n, uint16_t port, struct err *err);
 bool nodes_connected(const nodes_t *n, int node);
 const char *nodes_space(const nodes_t *n, int node); /* of its last HELLO; "" */
+/* This space is over: what is opened next is for the one that says HELLO next. */
+void nodes_lost(nodes_t *n, int node, const char *space);
 /* A header and a body to an agent; a node that is away gets nothing: it is
  * told what matters when it comes back. nodes_send_shared leaves *body whole. */
 void nodes_send(nodes_t *n, int node, struct stream_msg *m, const void *body, size_t len);

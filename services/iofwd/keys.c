@@ -165,8 +165,10 @@ static void on_node_lost(void *arg, const struct wire *w, const msgpack_object *
     CLEANUP(cleanup_free) char *space = mp_opt_dup(body, "space");
 
     (void)w;
-    if (mp_get_int(body, "node", 0, INT32_MAX, &node, NULL) == 0)
-        launches_node_lost(k->io->launches, (int)node, space ? space : "");
+    if (mp_get_int(body, "node", 0, INT32_MAX, &node, NULL) < 0)
+        return;
+    launches_node_lost(k->io->launches, (int)node, space ? space : "");
+    nodes_lost(k->io->nodes, (int)node, space ? space : "");
 }
 
 keys_t *keys_create(struct iofwd *io, uint16_t port, struct err *err)

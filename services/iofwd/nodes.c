@@ -79,6 +79,16 @@ const char *nodes_space(const nodes_t *ns, int node)
     return n ? n->space : "";
 }
 
+void nodes_lost(nodes_t *ns, int node, const char *space)
+{
+    struct node *n = find(ns, node);
+
+    if (!n || strcmp(n->space, space) != 0)
+        return;
+    n->route_len = 0;
+    n->space[0] = 0;
+}
+
 /* ---- out ---- */
 
 static int send_to(nodes_t *ns, const void *route, size_t len, const struct stream_msg *m,
