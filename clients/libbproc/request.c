@@ -157,7 +157,7 @@ int start_pack(const struct start *s, uint64_t launch, const int *node, const in
 
     if (!path)
         return err_set(err, errno, "%s: %s", s->cmd, strerror(errno));
-    mp_map(m, 10u + (libs != NULL) + (s->iolen > 0) + (index != NULL) + self + s->found);
+    mp_map(m, 11u + (libs != NULL) + (s->iolen > 0) + (index != NULL) + self + s->found);
     mp_kuint(m, "launch", launch);
     pack_ints(m, "nodes", node, n);
     pack_ints(m, "pids", pid, n);
@@ -168,6 +168,7 @@ int start_pack(const struct start *s, uint64_t launch, const int *node, const in
     pack_limits(m);
     mp_kbin(m, "path", path, strlen(path));
     pack_streams(s, m);
+    mp_kbool(m, "reader", false); /* bpfwd is, and outlives the caller */
     if (libs)
         mp_kbin(m, "library_path", libs, strlen(libs));
     if (s->iolen > 0)

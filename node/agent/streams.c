@@ -343,6 +343,8 @@ void streams_hangup(streams_t *s, uint64_t launch)
         next = st->next;
         close_stream(s, st);
     }
+    if (l && l->opened) /* somebody reads all the same: there will be no end */
+        say_none(s, launch, STREAM_ALL, 0);
 }
 
 static void about_launch(stream_launch_t *l, const struct stream_msg *m,

@@ -250,6 +250,16 @@ static void on_nodes_done(void *arg)
         finish(s);
 }
 
+/* Who reads what it writes: the asker, unless another sees to that. */
+static pid_t reader_of(const struct starting *s)
+{
+    const msgpack_object *reader = mp_get(&s->body, "reader");
+
+    if (reader && reader->type == MSGPACK_OBJECT_BOOLEAN && !reader->via.boolean)
+        return 0;
+    return (pid_t)svc_token_wire(s->token)->pid;
+}
+
 static bool ours_to_say(const msgpack_object *key)
 {
     static const char *const names[] = { "uid",   "gid",  "groups", "owner",
@@ -283,7 +293,7 @@ static void pack_launch(struct starting *s, mp_buf *m)
     mp_array(m, (uint32_t)s->who.ngroups);
     for (int i = 0; i < s->who.ngroups; i++)
         mp_uint(m, s->who.groups[i]);
-    mp_kint(m, "owner", svc_token_wire(s->token)->pid);
+    mp_kint(m, "owner", reader_of(s));
     if (s->manifest) {
         manifest_pack(s->ps->contents, s->manifest, m);
         return;
@@ -511,8 +521,8 @@ static int take_ghosts(struct starting *s, struct err *err)
     if (l && launch_grow(l, s->ranks, err) < 0)
         return -1;
     if (!l)
-        l = launch_add(s->ps, s->id, s->ranks, s->who.uid, s->who.gid,
-                       (pid_t)svc_token_wire(s->token)->pid, argv0, err);
+        l = launch_add(s->ps, s->id, s->ranks, s->who.uid, s->who.gid, reader_of(s), argv0,
+                       err);
     if (!l)
         return -1;
     if (!l->args)

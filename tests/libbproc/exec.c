@@ -332,6 +332,39 @@ static void forwarded_self(void)
     ok(strstr(buf, "out\n") && strstr(buf, "err\n") && strlen(buf) == 8, "says out and err");
 }
 
+/* A caller that has ended by the time its processes speak. */
+static void forwarded_late(void)
+{
+    char script[100], file[50];
+    char *sh[] = { text("sh"), text("-c"), script, NULL };
+    char *touch[] = { text("touch"), file, NULL };
+    int node = 1, started, p[2];
+    char buf[64];
+
+    snprintf(file, sizeof file, "/tmp/speak.%d", (int)getpid());
+    snprintf(script, sizeof script, "until [ -e %s ]; do :; done; echo late", file);
+
+    fflush(stdout);
+    if (pipe(p) < 0)
+        return;
+    int pid = fork();
+    if (pid == 0) {
+        dup2(p[1], 1);
+        close(p[0]);
+        close(p[1]);
+        _exit(bproc_vexecmove(1, &node, &started, "/bin/sh", sh, environ) == 1 && started > 0 ? 0
+                                                                                             : 1);
+    }
+    close(p[1]);
+    equals(reap(pid), 0, "a caller starts a process and ends");
+    equals(bproc_vexecmove(1, &node, &started, "/bin/touch", touch, environ), 1,
+           "then the process is let go on");
+    equals(reap(started), 0, "as it waits for");
+    read_all(p[0], buf, sizeof buf);
+    close(p[0]);
+    ok(strcmp(buf, "late\n") == 0, "what it says still comes, and then the end");
+}
+
 static void missing(void)
 {
     int nodes[2] = { 0, 1 }, pids[2];
@@ -419,7 +452,7 @@ int main(int argc, char **argv)
     else if (strcmp(what, "sockets") == 0)
         sockets();
     else if (strcmp(what, "forwarded") == 0)
-        forwarded(), forwarded_self();
+        forwarded(), forwarded_self(), forwarded_late();
     else if (strcmp(what, "not") == 0)
         missing();
     else if (strcmp(what, "denied") == 0)
