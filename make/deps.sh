@@ -8,10 +8,11 @@ set -eu
 packages() {
     case $1 in
     build) echo gcc libc6-dev make libzmq3-dev libmsgpack-dev libjansson-dev \
-        libsqlite3-dev libssl-dev libfuse3-dev libcap2-bin python3-docutils ;;
+        libsqlite3-dev libssl-dev libfuse3-dev libcap2-bin \
+        libkmod-dev libzstd-dev python3-docutils ;;
     run) echo s6 iproute2 procps fuse3 kmod cpio ;;
     check) echo clang shellcheck perl python3-zmq python3-msgpack systemd attr \
-        strace gdb gdbserver ;;
+        strace gdb gdbserver qemu-system-x86 seabios ipxe-qemu dnsmasq-base zstd ;;
     bench) echo mpich slurm-wlm munge pdsh openssh-server openssh-client bc ;;
     *) echo "deps.sh: no group $1: build, run, check, bench" >&2; return 2 ;;
     esac

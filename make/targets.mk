@@ -29,14 +29,19 @@ bench-deps:
 	@make/deps.sh build run bench
 
 # Tests find the programs through CM_BUILD. T narrows: make check T=tests/t/0300*
-T ?= $(unit) $(sort $(wildcard tests/t/*.t))
+T ?= $(unit) $(sort $(wildcard tests/t/*.t tests/boot/*.t))
 check: check-deps
 	$(SUBMAKE) all units
 	@$(SUBMAKE) -s run-tests
 units: $(unit) $(bench_bins)
+# Every way to boot, and every way in which it can fail; takes half an hour.
+check-boot-all: check-deps
+	$(SUBMAKE) all
+	@$(MAKE) -s --no-print-directory run-tests CM_TEST_LIMIT=1800 \
+	    T="$(sort $(wildcard tests/boot/*.t)) $(sort $(wildcard tests/boot/slow/*.t))"
 run-tests:
 	@for t in $(T); do [ -x $$t ] || { echo "$$t: not executable: chmod +x"; exit 1; }; done
-	@CM_BUILD=$(B) CM_SAN=$(SAN) prove --timer -e tests/limit $(T)
+	@CM_BUILD=$(B) CM_SAN=$(SAN) $(if $(CM_TEST_LIMIT),CM_TEST_LIMIT=$(CM_TEST_LIMIT)) prove --timer -e tests/limit $(T)
 
 # gcc's analyzer. Three of its checks lose track of lists and growing arrays and cry
 # wolf (gcc 12); what they look for is looked for by SAN=1.
@@ -78,4 +83,4 @@ install: all
 
 clean:
 	rm -rf build build-san build-analyze build-clang
-.PHONY: man deps check-deps bench-deps check units run-tests analyze bench demo install clean
+.PHONY: man deps check-deps bench-deps check check-boot-all units run-tests analyze bench demo install clean

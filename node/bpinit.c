@@ -21,8 +21,8 @@
 static const char usage[] =
     "Usage: bpinit --space PATH [--root-fd N] [--hostname NAME] [--address ADDRESS]\n"
     "              [--boot ID] [--ready-fd N] [--cgroup-fd N] [--memory-fd N] [--cpu-fd N]\n"
-    "              [--pids FIRST:COUNT]\n"
-    "Pid 1 of a node's process space; bpvnode starts it. See bpinit(8).\n";
+    "              [--pids FIRST:COUNT] [--machine]\n"
+    "Pid 1 of a node's process space; bpvnode or bpboot starts it. See bpinit(8).\n";
 
 void init_log(const char *fmt, ...)
 {
@@ -88,6 +88,7 @@ static void read_options(int argc, char **argv, struct options *o)
         { "memory-fd", required_argument, NULL, 'm' },
         { "cpu-fd", required_argument, NULL, 'c' },
         { "pids", required_argument, NULL, 'p' },
+        { "machine", no_argument, NULL, 'M' },
         { "help", no_argument, NULL, 'h' },
         { "version", no_argument, NULL, 'V' },
         { NULL, 0, NULL, 0 },
@@ -106,6 +107,7 @@ static void read_options(int argc, char **argv, struct options *o)
         case 'm': o->cgroup[1] = descriptor(optarg, "--memory-fd"); break;
         case 'c': o->cgroup[2] = descriptor(optarg, "--cpu-fd"); break;
         case 'p': lease(optarg, o); break;
+        case 'M': o->root.machine = true; break;
         case 'h': fputs(usage, stdout); exit(EXIT_SUCCESS);
         case 'V': puts("bpinit (Clustermatic) " CM_VERSION); exit(EXIT_SUCCESS);
         default: fputs(usage, stderr); exit(EXIT_USAGE);

@@ -168,6 +168,7 @@ struct root_plan {
     const char *hostname;
     const char *address; /* for /etc/hosts; may be NULL */
     int first_pid;       /* of those born here; 0: as we choose */
+    bool machine;        /* a real one: its devices in /dev, /sys for writing */
 };
 int root_enter(const struct root_plan *plan, struct err *err);
 

@@ -92,13 +92,17 @@ static int pivot(int root_fd, struct err *err)
         return err_set(err, errno, "make mounts private: %s", strerror(errno));
     if (syscall(SYS_move_mount, root_fd, "", AT_FDCWD, place, MOVE_MOUNT_F_EMPTY_PATH) < 0)
         return err_set(err, errno, "attach the node's root: %s", strerror(errno));
-    if (chdir(place) < 0 || syscall(SYS_pivot_root, ".", ".") < 0 ||
-        umount2(".", MNT_DETACH) < 0 || chdir("/") < 0)
-        return err_set(err, errno, "change to the node's root: %s", strerror(errno));
-    return 0;
+    if (chdir(place) == 0 && syscall(SYS_pivot_root, ".", ".") == 0 &&
+        umount2(".", MNT_DETACH) == 0 && chdir("/") == 0)
+        return 0;
+    /* An initramfs cannot be pivoted away; it can be mounted over. */
+    if (errno == EINVAL && mount(".", "/", NULL, MS_MOVE, NULL) == 0 && chroot(".") == 0 &&
+        chdir("/") == 0)
+        return 0;
+    return err_set(err, errno, "change to the node's root: %s", strerror(errno));
 }
 
-static int make_devices(struct err *err)
+static int make_devices(bool machine, struct err *err)
 {
     struct statvfs root;
     char shm[64];
@@ -108,7 +112,8 @@ static int make_devices(struct err *err)
         return err_set(err, errno, "size of the root: %s", strerror(errno));
     snprintf(shm, sizeof shm, "mode=1777,size=%llu",
              (unsigned long long)root.f_blocks * root.f_frsize);
-    if (mount_on("tmpfs", "/dev", MS_NOSUID | MS_STRICTATIME, "mode=0755,size=64k", err) < 0 ||
+    if (mount_on(machine ? "devtmpfs" : "tmpfs", "/dev", MS_NOSUID | MS_STRICTATIME,
+                 machine ? "mode=0755" : "mode=0755,size=64k", err) < 0 ||
         make_folder("/dev/pts", 0755, err) < 0 || make_folder("/dev/shm", 01777, err) < 0 ||
         mount_on("devpts", "/dev/pts", MS_NOSUID | MS_NOEXEC,
                  "newinstance,ptmxmode=0666,mode=0620,gid=5", err) < 0 ||
@@ -116,8 +121,8 @@ static int make_devices(struct err *err)
         return -1;
     for (size_t i = 0; i < sizeof devices / sizeof *devices; i++) {
         const char *path = devices[i].path;
-        if (mknod(path, S_IFCHR | 0666, makedev(devices[i].major, devices[i].minor)) < 0 ||
-            chmod(path, 0666) < 0)
+        dev_t id = makedev(devices[i].major, devices[i].minor);
+        if ((mknod(path, S_IFCHR | 0666, id) < 0 && errno != EEXIST) || chmod(path, 0666) < 0)
             return err_set(err, errno, "make device %s: %s", path, strerror(errno));
     }
     return 0;
@@ -161,9 +166,10 @@ static int furnish(const struct root_plan *plan, struct err *err)
         if (make_folder(folders[i].path, folders[i].mode, err) < 0)
             return -1;
     if (mount_on("proc", "/proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL, err) < 0 ||
-        mount_on("sysfs", "/sys", MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_RDONLY, NULL, err) <
-            0 ||
-        make_devices(err) < 0)
+        mount_on("sysfs", "/sys",
+                 MS_NOSUID | MS_NODEV | MS_NOEXEC | (plan->machine ? 0 : MS_RDONLY), NULL,
+                 err) < 0 ||
+        make_devices(plan->machine, err) < 0)
         return -1;
     for (size_t i = 0; i < sizeof links / sizeof *links; i++)
         if (symlink(links[i].to, links[i].path) < 0 && errno != EEXIST)

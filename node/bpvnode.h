@@ -1,4 +1,7 @@
-/* bpvnode.h - a virtual node: "the machine" around one bpinit and its agent
+/* bpvnode.h - "the machine" around one bpinit and its agent
+ *
+ * A virtual node (bpvnode), or a real one, of which we are the first program
+ * (boot/).
  *
  *   bpvnode.c          command line
  *   bpvnode_parts.c    root file system, network, and the two programs
@@ -12,11 +15,18 @@
 #include <stdint.h>
 #include <sys/types.h>
 #include "bus/err.h"
+#include "bus/loop.h"
 
 #define MACHINE_EXIT_OFF 125 /* halted or powered off: do not switch on again */
 
 struct machine {
-    int node;
+    int node;      /* real: -1 if it is not known yet */
+    bool real;     /* network and host name are the machine's own; its devices are seen */
+    const char *image; /* real: hash of the boot image, or NULL */
+    /* real: called once, before the loop runs */
+    void (*on_loop)(loop_t *loop, void *arg);
+    void *on_loop_arg;
+    int init_status; /* what bpinit exited with, SPACE_EXIT_*; -1: it did not */
     const char *run, *state, *bus;
     uint64_t size; /* of the root file system, bytes */
     int ready_fd;  /* handed to the first bpnode; -1 none */
@@ -46,7 +56,8 @@ void machine_cgroups(struct machine *m);
 void machine_enter_cgroup(const struct machine *m);
 void machine_remove_cgroups(struct machine *m);
 
-/* A machine's whole life; what to exit with, or -1. */
+/* A machine's whole life; what to exit with, or -1. A real one is to look at
+ * init_status. */
 int machine_run(struct machine *m, struct err *err);
 
 void machine_log(const struct machine *m, const char *fmt, ...)

@@ -37,7 +37,10 @@ void machine_log(const struct machine *m, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
-    fprintf(stderr, "bpvnode: n%d: %s\n", m->node, text);
+    if (m->real)
+        fprintf(stderr, "boot: %s\n", text);
+    else
+        fprintf(stderr, "bpvnode: n%d: %s\n", m->node, text);
 }
 
 static void kill_and_wait(pid_t *pid)
@@ -64,7 +67,8 @@ static int after_init(struct machine *m, int status)
 {
     char buf[64];
 
-    switch (WIFEXITED(status) ? WEXITSTATUS(status) : -1) {
+    m->init_status = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+    switch (m->init_status) {
     case SPACE_EXIT_END:
         machine_log(m, "its space has ended; starting afresh");
         return 0;
@@ -147,10 +151,10 @@ static int switch_on(struct watch *w, struct err *err)
     CLEANUP(cleanup_close) int go = -1;
 
     machine_cgroups(m);
-    if (machine_places(m, err) < 0 || machine_root(m, err) < 0 ||
+    if ((!m->real && machine_places(m, err) < 0) || machine_root(m, err) < 0 ||
         machine_start_init(m, &go, err) < 0 ||
         loop_fd(w->loop, m->init_fd, EPOLLIN, on_init_end, w, err) < 0 ||
-        machine_network(m, err) < 0)
+        (!m->real && machine_network(m, err) < 0))
         return -1;
     if (write(go, "g", 1) != 1)
         return err_set(err, errno, "start bpinit: %s", strerror(errno));
@@ -164,6 +168,8 @@ static void switch_off(struct machine *m)
 
     kill_and_wait(&m->agent);
     kill_and_wait(&m->init);
+    if (m->real)
+        return;
     unlink(m->space);
     machine_remove_cgroups(m);
     /* The kernel removes the cable with the namespace, but in its own time. */
@@ -181,6 +187,9 @@ int machine_run(struct machine *m, struct err *err)
     if (!loop || loop_signal(loop, SIGTERM, on_term, &w, err) < 0 ||
         loop_signal(loop, SIGINT, on_term, &w, err) < 0)
         return -1;
+    m->init_status = -1;
+    if (m->on_loop)
+        m->on_loop(loop, m->on_loop_arg);
     if (switch_on(&w, err) == 0)
         status = loop_run(loop);
     switch_off(m);

@@ -71,13 +71,16 @@ int machine_root(struct machine *m, struct err *err)
     char size[32];
     CLEANUP(cleanup_close) int fs = (int)syscall(SYS_fsopen, "tmpfs", FSOPEN_CLOEXEC);
 
-    snprintf(size, sizeof size, "%llu", (unsigned long long)m->size);
+    if (m->real) /* what is not the kernel's is the node's */
+        snprintf(size, sizeof size, "90%%");
+    else
+        snprintf(size, sizeof size, "%llu", (unsigned long long)m->size);
     if (fs < 0 ||
         syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, "source", "node", 0) < 0 ||
         syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, "mode", "0755", 0) < 0 ||
         syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, "size", size, 0) < 0 ||
         syscall(SYS_fsconfig, fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
-        return err_set(err, errno, "root file system of %s bytes: %s", size,
+        return err_set(err, errno, "root file system of size %s: %s", size,
                        strerror(errno));
     m->root_fd = (int)syscall(SYS_fsmount, fs, FSMOUNT_CLOEXEC, MOUNT_ATTR_NODEV);
     if (m->root_fd < 0)
@@ -118,10 +121,14 @@ static void __attribute__((noreturn)) init_child(const struct machine *m, int wa
     if (go != 'g')
         _exit(1);
     snprintf(root, sizeof root, "%d", m->root_fd);
-    snprintf(host, sizeof host, "n%d", m->node);
-    snprintf(pids, sizeof pids, "%d:%d", LEASE_FIRST + m->node * LEASE_PIDS, LEASE_PIDS);
-    argv[at++] = "--pids";
-    argv[at++] = pids;
+    snprintf(host, sizeof host, m->node < 0 ? "node" : "n%d", m->node);
+    if (m->node >= 0) {
+        snprintf(pids, sizeof pids, "%d:%d", LEASE_FIRST + m->node * LEASE_PIDS, LEASE_PIDS);
+        argv[at++] = "--pids";
+        argv[at++] = pids;
+    }
+    if (m->real)
+        argv[at++] = "--machine";
     keep_over_exec(m->root_fd);
     machine_enter_cgroup(m);
     for (int i = 0; i < 3; i++) {
@@ -153,8 +160,8 @@ int machine_start_init(struct machine *m, int *go, struct err *err)
     if (pipe2(p, O_CLOEXEC) < 0)
         return err_set(err, errno, "pipe: %s", strerror(errno));
     struct clone_args args = {
-        .flags = CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET |
-                 CLONE_PIDFD,
+        .flags = CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_PIDFD |
+                 (m->real ? 0 : CLONE_NEWUTS | CLONE_NEWNET),
         .pidfd = (uintptr_t)&pidfd,
         .exit_signal = SIGCHLD,
     };
@@ -170,6 +177,8 @@ int machine_start_init(struct machine *m, int *go, struct err *err)
         return err_set(err, code, "make namespaces: %s", strerror(code));
     m->init = pid;
     m->init_fd = pidfd;
+    if (m->real)
+        return 0;
     m->netns = open_ns(pid, "net", err);
     m->utsns = m->netns < 0 ? -1 : open_ns(pid, "uts", err);
     return m->utsns < 0 ? -1 : 0;
@@ -199,10 +208,10 @@ int machine_network(struct machine *m, struct err *err)
 static void __attribute__((noreturn)) agent_child(const struct machine *m, pid_t parent)
 {
     char hint[16], root[16], ready[16];
-    const char *argv[24] = { "bpnode",       "--node-hint",  hint,   "--root-fd",
-                             root,           "--space",      m->space, "--key",
-                             m->key,         "--master-key", m->master_key, "--bus",
-                             m->bus,         "--boot",       m->boot };
+    int at = 0;
+    const char *argv[24] = { "bpnode", "--root-fd", root,   "--space",      m->space,
+                             "--key",  m->key,      "--master-key", m->master_key,
+                             "--bus",  m->bus,      "--boot",       m->boot };
     sigset_t none;
 
     prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -210,19 +219,29 @@ static void __attribute__((noreturn)) agent_child(const struct machine *m, pid_t
         _exit(1);
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
-    snprintf(hint, sizeof hint, "%d", m->node);
     snprintf(root, sizeof root, "%d", m->root_fd);
     keep_over_exec(m->root_fd);
+    while (argv[at])
+        at++;
+    if (m->node >= 0) {
+        snprintf(hint, sizeof hint, "%d", m->node);
+        argv[at++] = "--node-hint";
+        argv[at++] = hint;
+    }
+    if (m->real)
+        argv[at++] = "--boot-key";
+    if (m->image) {
+        argv[at++] = "--image";
+        argv[at++] = m->image;
+    }
     if (m->ready_fd >= 0) {
-        int at = 0;
-        while (argv[at])
-            at++;
         snprintf(ready, sizeof ready, "%d", m->ready_fd);
         argv[at] = "--ready-fd";
         argv[at + 1] = ready;
         keep_over_exec(m->ready_fd);
     }
-    if (setns(m->netns, CLONE_NEWNET) < 0 || setns(m->utsns, CLONE_NEWUTS) < 0) {
+    if (!m->real &&
+        (setns(m->netns, CLONE_NEWNET) < 0 || setns(m->utsns, CLONE_NEWUTS) < 0)) {
         fprintf(stderr, "bpvnode: enter the node's namespaces: %s\n", strerror(errno));
         _exit(1);
     }

@@ -5,29 +5,35 @@
  */
 #include <errno.h>
 #include <getopt.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include "bus/busd/busd.h"
 #include "bus/config.h"
 #include "bus/rundir.h"
 #include "bus/svc.h"
+#include "bus/zloop.h"
 
 static const char usage[] =
     "usage: busd [--listen ENDPOINT]... [--ready-fd N]\n"
+    "       busd --make-keys\n"
     "The cluster's message bus. Sockets in RUN (CM_RUNDIR, /run/clustermatic): bus,\n"
     "events, gate; nodes connect with CURVE over tcp.\n"
     "  -l, --listen ENDPOINT  where nodes connect, as tcp://ADDRESS:PORT; may be given\n"
     "                         several times (default: the interfaces and the port that\n"
     "                         the config names)\n"
     "  -r, --ready-fd N       write a newline to descriptor N when ready\n"
+    "  -k, --make-keys        make the master's keys if there are none, and end\n"
     "  -h, --help             this text\n"
     "  -V, --version          version\n";
 
 static const struct option longopts[] = {
     { "listen", required_argument, NULL, 'l' },
     { "ready-fd", required_argument, NULL, 'r' },
+    { "make-keys", no_argument, NULL, 'k' },
     { "help", no_argument, NULL, 'h' },
     { "version", no_argument, NULL, 'V' },
     { 0 },
@@ -63,13 +69,29 @@ static int listen_by_config(struct busd_options *o, struct err *err)
     return 0;
 }
 
+/* For who needs the public one before our first start. */
+static int make_keys(void)
+{
+    struct curve_keys keys;
+    char path[PATH_MAX];
+    struct err err = { 0 };
+
+    if (mkdir(cm_statedir(), 0755) < 0 && errno != EEXIST)
+        err_set(&err, errno, "make folder %s: %s", cm_statedir(), strerror(errno));
+    else if (snprintf(path, sizeof path, "%s/master.key", cm_statedir()) < (int)sizeof path &&
+             curve_keys_load(path, true, &keys, &err) == 0)
+        return 0;
+    fprintf(stderr, "busd: %s\n", err.text);
+    return 1;
+}
+
 int main(int argc, char **argv)
 {
     static struct busd_options o;
     int ready_fd = -1, c;
     struct err err = { 0 };
 
-    while ((c = getopt_long(argc, argv, "l:r:hV", longopts, NULL)) != -1) {
+    while ((c = getopt_long(argc, argv, "l:r:khV", longopts, NULL)) != -1) {
         switch (c) {
         case 'l':
             if (o.nlisten == BUSD_MAX_LISTEN) {
@@ -79,6 +101,7 @@ int main(int argc, char **argv)
             o.listen[o.nlisten++] = optarg;
             break;
         case 'r': ready_fd = atoi(optarg); break;
+        case 'k': return make_keys();
         case 'h': fputs(usage, stdout); return 0;
         case 'V': puts("busd " CM_VERSION); return 0;
         default: fputs(usage, stderr); return 2;

@@ -101,3 +101,8 @@ unit += $(B)/tests/unit/image
 $(B)/tests/unit/image: LIBS = $(SSL_LIBS)
 $(B)/tests/unit/image: $(call objs,tests/unit/image.c bus/image.c) $(LIBCM)
 	$(LINK)
+
+unit += $(B)/tests/unit/boot
+$(B)/tests/unit/boot: $(call objs,tests/unit/boot.c node/boot/params.c node/boot/modules.c \
+    node/boot/dhcp.c) $(LIBCM)
+	$(LINK)
