@@ -14,7 +14,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 #include "bus/rundir.h"
-#include "node/bpinit.h"
+#include "node/bpinit_kin.h"
 
 #define EXIT_USAGE 2
 
@@ -180,6 +180,9 @@ static int run(struct init *in, const struct options *o, struct err *err)
     CLEANUP(pump_destroy) pump_t *pump = in->pump = pump_create(in, err);
     CLEANUP(kids_destroy) kids_t *kids = kids_create(in, o->lease, o->lease_count, err);
     if (!kids)
+        return -1;
+    CLEANUP(kin_destroy) kin_t *kin = kin_create(in, err);
+    if (!kin)
         return -1;
     if (!pump || reap_start(in, err) < 0)
         return -1;

@@ -10,6 +10,7 @@
  *   bpinit_reap.c    waiting for them
  *   bpinit_watch.c   a bell that rings when processes fork, exec, end, stop
  *   bpinit_kids.c    processes that bodies make
+ *   bpinit_kin.c     stand-ins of relatives that live elsewhere (bpinit_kin.h)
  *   bpinit_journal.c what happened, until it is acknowledged
  *   bpinit_pump.c    their pipes, into and out of rings
  *
@@ -36,6 +37,9 @@ typedef struct cages cages_t;
 typedef struct cage cage_t;
 typedef struct kids kids_t;
 typedef struct watch watch_t;
+typedef struct kin kin_t;
+struct kin_name;
+struct kin_parent;
 struct child;
 
 struct init {
@@ -48,6 +52,7 @@ struct init {
     journal_t *journal;
     cages_t *cages;
     kids_t *kids;
+    kin_t *kin;
     pump_t *pump;
     link_t *link;
     bool ending;
@@ -71,6 +76,9 @@ struct body {
     int64_t start; /* wall clock, ms */
     bool stopped, ended;
     int slot[3]; /* rings of fd 0-2 at the start, -1 none */
+    struct kin_parent *parent; /* whose child it is here; NULL: ours */
+    int home;        /* the node where its parent waits for it; -1 the master */
+    pid_t home_npid; /* and for whom, there */
 };
 
 bodies_t *bodies_create(struct err *err);
@@ -84,6 +92,8 @@ void bodies_drop(bodies_t *t, struct body *b); /* forget it */
 typedef void body_fn(void *arg, const struct body *b);
 void bodies_each(const bodies_t *t, body_fn *fn, void *arg); /* running ones */
 uint32_t bodies_running(const bodies_t *t);
+/* Whose children they were is no more. */
+void bodies_forget_parent(bodies_t *t, const struct kin_parent *p);
 
 /* ---- journal: what happened, until the agent says the master knows ---- */
 journal_t *journal_create(struct err *err);
@@ -97,6 +107,10 @@ void journal_cont(struct init *in, const struct body *b);
 void journal_done(struct init *in, uint64_t launch);
 void journal_stuck(struct init *in, uint64_t launch, pid_t npid, const char *text,
                    const char *stack);
+/* A signal for a parent that lives elsewhere, by way of its stand-in. from: who
+ * sent it here, 0 nobody. */
+void journal_up(struct init *in, const struct kin_name *to, int sig, const uint64_t *value,
+                pid_t from, uid_t uid);
 uint64_t journal_seq(const journal_t *j); /* of the last event */
 /* Events up to seq are known; the bodies that ended in them are forgotten. */
 void journal_ack(struct init *in, uint64_t seq);
@@ -104,6 +118,8 @@ void journal_resend(struct init *in);
 
 /* ---- reaper ---- */
 int reap_start(struct init *in, struct err *err);
+/* What wait() said of npid, to us or to a stand-in of ours. */
+void reap_status(struct init *in, pid_t npid, int status, const struct rusage *ru);
 /* SIGKILL for everything; the loop ends with status when all are gone. */
 void reap_end_all(struct init *in, int status);
 

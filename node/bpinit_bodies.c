@@ -131,4 +131,12 @@ void bodies_each(const bodies_t *t, body_fn *fn, void *arg)
             fn(arg, b);
 }
 
+void bodies_forget_parent(bodies_t *t, const struct kin_parent *p)
+{
+    for (int i = 0; i < BUCKETS; i++)
+        for (struct body *b = t->by_pid[i]; b; b = b->by_pid)
+            if (b->parent == p)
+                b->parent = NULL;
+}
+
 uint32_t bodies_running(const bodies_t *t) { return t->running; }

@@ -110,7 +110,8 @@ pid_t child_start(struct child *c, pid_t pid)
         stack = m;
     }
     struct clone_args args = {
-        .flags = CLONE_VM | CLONE_VFORK | CLONE_CLEAR_SIGHAND,
+        .flags = CLONE_VM | CLONE_VFORK | CLONE_CLEAR_SIGHAND | CLONE_PARENT_SETTID,
+        .parent_tid = (uintptr_t)&c->tid,
         .exit_signal = SIGCHLD,
         .stack = (uintptr_t)stack,
         .stack_size = STACK_BYTES,

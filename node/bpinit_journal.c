@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include "node/bpinit_kids.h"
+#include "node/bpinit_kin.h"
 
 struct event {
     struct event *next;
@@ -163,6 +164,26 @@ void journal_stuck(struct init *in, uint64_t launch, pid_t npid, const char *tex
     mp_int(&e->packed, npid);
     mp_str(&e->packed, text);
     mp_str(&e->packed, stack);
+    record(in, e);
+}
+
+void journal_up(struct init *in, const struct kin_name *to, int sig, const uint64_t *value,
+                pid_t from, uid_t uid)
+{
+    struct event *e = row(in, 8, "up");
+
+    if (!e)
+        return;
+    mp_int(&e->packed, to->pid);
+    mp_int(&e->packed, to->node);
+    mp_uint(&e->packed, to->id);
+    mp_int(&e->packed, sig);
+    if (value)
+        mp_int(&e->packed, (int64_t)*value);
+    else
+        mp_nil(&e->packed);
+    mp_int(&e->packed, from);
+    mp_int(&e->packed, uid);
     record(in, e);
 }
 

@@ -19,6 +19,7 @@
 #include <unistd.h>
 #include "node/bpinit.h"
 #include "node/bpinit_kids.h"
+#include "node/bpinit_kin.h"
 
 #define BUCKETS 4096
 #define GRACE_MS 50 /* no word about who lives shorter */
@@ -273,7 +274,7 @@ static bool meet(kids_t *t, const struct look *l, uint64_t now)
     struct seen **p = place(t, l->npid);
     const struct body *b = bodies_by_npid(t->in->bodies, l->npid);
 
-    if (l->npid == 1 || l->flags & PF_KTHREAD)
+    if (l->npid == 1 || l->flags & PF_KTHREAD || kin_stands(t->in, l->npid))
         return true;
     if (*p && ((*p)->start != l->start || l->state == 'Z' || l->state == 'X')) {
         gone(t, p, l->state == 'Z' && (*p)->start == l->start ? l->status : 0);

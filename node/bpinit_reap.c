@@ -6,7 +6,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
-#include "node/bpinit.h"
+#include "node/bpinit_kin.h"
 
 #define END_LIMIT_MS 5000
 
@@ -15,10 +15,31 @@ static void ended(struct init *in, struct body *b, int status, const struct rusa
     for (int fd = 1; fd < 3; fd++)
         pump_drain(in->pump, b->slot[fd]);
     rings_bell(in->rings);
+    kin_parent_t *parent = b->parent;
     bodies_end(in->bodies, b);
+    b->parent = NULL;
     bool killed = WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
     journal_exit(in, b, status, ru, killed && cages_starved(in->cages, b->launch));
+    kin_child_ended(in, parent);
     cages_body_ended(in->cages, b->launch);
+}
+
+void reap_status(struct init *in, pid_t npid, int status, const struct rusage *ru)
+{
+    struct body *b = bodies_by_npid(in->bodies, npid);
+
+    if (!b)
+        return; /* an orphan, or a start that failed */
+    if (WIFSTOPPED(status)) {
+        b->stopped = true;
+        kids_look_soon(in->kids); /* its group may have changed before */
+        journal_stop(in, b, WSTOPSIG(status));
+    } else if (WIFCONTINUED(status)) {
+        b->stopped = false;
+        journal_cont(in, b);
+    } else {
+        ended(in, b, status, ru);
+    }
 }
 
 static void on_child(void *arg, int signo)
@@ -29,21 +50,9 @@ static void on_child(void *arg, int signo)
     pid_t npid;
 
     (void)signo;
-    while ((npid = wait4(-1, &status, WNOHANG | WUNTRACED | WCONTINUED, &ru)) > 0) {
-        struct body *b = bodies_by_npid(in->bodies, npid);
-        if (!b)
-            continue; /* an orphan, or a start that failed */
-        if (WIFSTOPPED(status)) {
-            b->stopped = true;
-            kids_look_soon(in->kids); /* its group may have changed before */
-            journal_stop(in, b, WSTOPSIG(status));
-        } else if (WIFCONTINUED(status)) {
-            b->stopped = false;
-            journal_cont(in, b);
-        } else {
-            ended(in, b, status, &ru);
-        }
-    }
+    while ((npid = wait4(-1, &status, WNOHANG | WUNTRACED | WCONTINUED, &ru)) > 0)
+        if (!kin_status(in, npid, status))
+            reap_status(in, npid, status, &ru);
     if (npid < 0 && errno == ECHILD && in->ending)
         loop_stop(in->loop, in->end_status);
 }

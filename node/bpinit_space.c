@@ -12,6 +12,7 @@
 #include <unistd.h>
 #include "bus/pkt.h"
 #include "node/bpinit_kids.h"
+#include "node/bpinit_kin.h"
 
 #define QUEUE_MAX (32u * 1024 * 1024)
 
@@ -192,7 +193,17 @@ static void pack_body(void *arg, const struct body *b)
 {
     mp_buf *m = arg;
 
-    mp_map(m, 12);
+    mp_map(m, 12u + (b->parent ? 1 : 0) + (b->home >= 0 ? 1 : 0));
+    if (b->parent) {
+        mp_key(m, "parent");
+        kin_pack_name(b->parent, m);
+    }
+    if (b->home >= 0) {
+        mp_key(m, "home");
+        mp_array(m, 2);
+        mp_int(m, b->home);
+        mp_int(m, b->home_npid);
+    }
     mp_kint(m, "pid", b->pid);
     mp_kint(m, "npid", b->npid);
     mp_kint(m, "gen", b->gen);
@@ -301,7 +312,7 @@ static const struct {
 } messages[] = {
     { "spawn", on_spawn },     { "signal", on_signal },   { "ack", on_ack },
     { "list", on_list },       { "release", on_release }, { "hangup", on_hangup },
-    { "end", on_end },         { "end_launch", on_end_launch },
+    { "end", on_end },         { "end_launch", on_end_launch }, { "orphan", kin_orphan },
 };
 
 static void handle(link_t *l, const struct pkt *pkt)

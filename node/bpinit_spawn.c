@@ -8,6 +8,7 @@
 #include <unistd.h>
 #include "node/bpinit.h"
 #include "node/bpinit_kids.h"
+#include "node/bpinit_kin.h"
 #include "node/bpinit_spawn.h"
 
 #define PIPE_LARGE (1024 * 1024) /* for a launch of few bodies on this node */
@@ -39,6 +40,7 @@ static void plan_free(struct plan *p)
     free_texts(p->envp);
     free(p->groups);
     free(p->limits);
+    free(p->home_npid);
     for (int fd = 0; fd < 3; fd++)
         free(p->stream[fd].path);
     plan_io_free(p);
@@ -114,6 +116,32 @@ static int get_limits(const msgpack_object *map, struct plan *p, struct err *err
             return err_set(err, EPROTO, "limits: item %u: want [resource, soft, hard]", i);
         l->resource = (int)resource;
     }
+    return 0;
+}
+
+/* "home": [node, [pid there of rank 0, 1, ...]] */
+static int get_home(const msgpack_object *map, struct plan *p, struct err *err)
+{
+    const msgpack_object *o = mp_get(map, "home");
+    const msgpack_object_array *a = o ? &o->via.array : NULL;
+    int64_t node, pid;
+
+    p->home = -1;
+    if (!o)
+        return 0;
+    if (o->type != MSGPACK_OBJECT_ARRAY || a->size < 2 || !mp_as_int(&a->ptr[0], &node) ||
+        node < 0 || node > INT32_MAX || a->ptr[1].type != MSGPACK_OBJECT_ARRAY)
+        return err_set(err, EPROTO, "home: want [node, [pid...]]");
+    a = &a->ptr[1].via.array;
+    p->home_npid = calloc((size_t)a->size + 1, sizeof *p->home_npid);
+    if (!p->home_npid)
+        return err_set(err, ENOMEM, "home: out of memory");
+    for (; p->nhome < a->size; p->nhome++) {
+        if (!mp_as_int(&a->ptr[p->nhome], &pid) || pid < 0 || pid > INT32_MAX)
+            return err_set(err, EPROTO, "home: item %zu: want a pid", p->nhome);
+        p->home_npid[p->nhome] = (pid_t)pid;
+    }
+    p->home = (int)node;
     return 0;
 }
 
@@ -210,7 +238,8 @@ static int plan_read(const msgpack_object *map, struct plan *p, struct err *err)
         mp_get_int(map, "uid", 0, UINT32_MAX - 1, &uid, err) < 0 ||
         mp_get_int(map, "gid", 0, UINT32_MAX - 1, &gid, err) < 0 ||
         get_groups(map, p, err) < 0 || get_limits(map, p, err) < 0 ||
-        get_streams(map, p, err) < 0 || plan_io_read(map, p, err) < 0)
+        get_streams(map, p, err) < 0 || plan_io_read(map, p, err) < 0 ||
+        get_home(map, p, err) < 0)
         return -1;
     p->root = mp_opt_dup(map, "root");
     if (hash_name(p) < 0)
@@ -326,8 +355,13 @@ static int note_body(struct init *in, const struct plan *p, pid_t pid, pid_t pgi
         .pid = pid, .npid = o->npid, .gen = 1, .launch = p->launch, .rank = o->rank,
         .uid = p->uid, .gid = p->gid, .owner = p->owner, .start = wall_ms(),
         .pgid = pgid, .name = p->name,
-        .slot = { o->slot[0], o->slot[1], o->slot[2] },
+        .slot = { o->slot[0], o->slot[1], o->slot[2] }, .parent = p->parent, .home = -1,
     };
+
+    if (p->home >= 0 && o->rank < p->nhome) {
+        b.home = p->home;
+        b.home_npid = p->home_npid[o->rank];
+    }
 
     b.argv0 = strdup(p->argv[0] ? p->argv[0] : p->path);
     if (!b.argv0)
@@ -336,6 +370,7 @@ static int note_body(struct init *in, const struct plan *p, pid_t pid, pid_t pgi
         free(b.argv0);
         return -1;
     }
+    kin_child_added(p->parent);
     return 0;
 }
 
@@ -361,7 +396,7 @@ static int start_rank(struct init *in, const struct plan *p, pid_t pid, pid_t *p
     if (rc == 0) {
         write_rank(p->rank_digits, plan_index(p, o->rank));
         cage_join(cage, &c);
-        o->npid = child_start(&c, pid);
+        o->npid = kin_start(in, p->parent, &c, pid);
         if (o->npid < 0)
             rc = err_set(&o->err, -o->npid, "start a process: %s", strerror(-o->npid));
     }
@@ -433,7 +468,7 @@ static int start_all(struct init *in, const struct plan *p, const struct err *wh
                      const msgpack_object_array *procs, mp_buf *out, struct err *err)
 {
     CLEANUP(cleanup_free) struct outcome *o = calloc((size_t)procs->size + 1, sizeof *o);
-    pid_t pgid = 0;
+    pid_t pgid = p->parent ? kin_parent_npid(p->parent) : 0; /* in its parent's group */
 
     if (!o)
         return err_set(err, ENOMEM, "%u processes: out of memory", procs->size);
@@ -479,5 +514,9 @@ int spawn_bodies(struct init *in, const msgpack_object *map, mp_buf *out, struct
         return err_set(err, EPROTO, "procs: %u are too many", procs->size);
     if (plan_read(map, &p, &why) == 0 && !cages_have_groups(in->cages))
         mark_environment(&p, &why);
-    return start_all(in, &p, &why, procs, out, err);
+    if (!why.code)
+        kin_parent(in, map, &p.parent, &why);
+    int rc = start_all(in, &p, &why, procs, out, err);
+    kin_parent_settle(p.parent);
+    return rc;
 }

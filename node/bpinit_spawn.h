@@ -44,6 +44,10 @@ struct plan {
     struct redirect_origin origin;
     uint32_t *index; /* by rank: what BPROC_RANK says; NULL: the rank */
     size_t nindex;
+    struct kin_parent *parent; /* whose children they are to be; NULL: ours */
+    int home;                  /* where their parent waits for them; -1 the master */
+    pid_t *home_npid;          /* by rank, for whom */
+    size_t nhome;
 };
 
 /* One child on its way to exec. It shares our memory until then, so that this
@@ -55,6 +59,7 @@ struct child {
     pid_t pgid; /* group to join; 0: lead one */
     int cgroup; /* version 2 control group to be born in; -1 none */
     int procs[3]; /* cgroup.procs of version 1 groups to join; -1 none */
+    pid_t tid;  /* told by the kernel before it runs: for who must end it (bpinit_kin.c) */
     int code;   /* errno of the step that failed; 0 it runs */
     const char *what; /* the step, or the file, that failed */
 };

@@ -103,6 +103,7 @@ uint32_t launches_procs(const launches_t *l); /* how many run */
 int on_launch(void *self, struct svc_req *req, struct err *err);
 int on_signal(void *self, struct svc_req *req, struct err *err);
 int on_end_launch(void *self, struct svc_req *req, struct err *err);
+int on_orphan(void *self, struct svc_req *req, struct err *err);
 int on_hangup(void *self, struct svc_req *req, struct err *err);
 int on_procs(void *self, struct svc_req *req, struct err *err);
 

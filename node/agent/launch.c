@@ -682,6 +682,19 @@ int on_end_launch(void *self, struct svc_req *req, struct err *err)
     return space_send(a->space, "end_launch", &m, err);
 }
 
+/* node.N.orphan: {parent: [pid, node, id]} -> nil: it is dead, bpinit's stand-in
+ * of it is to end. */
+int on_orphan(void *self, struct svc_req *req, struct err *err)
+{
+    agent_t *a = self;
+    CLEANUP(mp_free) mp_buf m;
+
+    mp_init(&m);
+    mp_obj(&m, req->body);
+    mp_nil(req->reply);
+    return space_send(a->space, "orphan", &m, err);
+}
+
 /* ---- node.N.hangup: nobody reads what a launch writes ---- */
 
 int on_hangup(void *self, struct svc_req *req, struct err *err)

@@ -474,6 +474,7 @@ void kid_gone(procspace_t *ps, struct kid *k, int status)
     k->p.ended = wall_ms();
     past_add(ps, &k->p);
     kids_parent_ended(ps, &k->p);
+    kin_ended(ps, &k->p);
     place_children_of(ps, k);
     if (k->stage == KID_ASKED) { /* its ghost is on its way: ended when it comes */
         k->stopped = false;

@@ -12,7 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "bus/nodespec.h"
-#include "services/procspace/procspace.h"
+#include "services/procspace/kin.h"
 
 #define MAX_RANKS 1000000
 #define CHECK_MS 10000
@@ -43,6 +43,7 @@ struct starting { /* a launch on its way */
     pid_t *pid;
     bool *out;   /* this rank is not started: refused, or its ghost has gone */
     bool self;   /* the asker itself goes on as rank 0, and turns into a ghost then */
+    struct parent *parent; /* whose children they are, if their nodes are to know */
     bool found;  /* the program is the node's own: nothing is sent */
     mp_buf io;   /* if not empty: to be sent in place of the request's */
     manifest_t *manifest;
@@ -62,6 +63,7 @@ static void starting_free(struct starting *s)
 {
     manifest_unref(s->ps->contents, &s->manifest);
     identity_free(&s->who);
+    kin_release(&s->parent);
     for (size_t i = 0; i < s->nfailed; i++)
         free(s->failed[i].text);
     free(s->failed);
@@ -120,6 +122,8 @@ static void finish(struct starting *s)
     for (uint32_t i = 0; l && i < l->ranks; i++)
         if (l->rank[i] && l->rank[i]->state == PROC_STARTING) {
             l->rank[i]->state = PROC_RUNNING;
+            if (s->parent)
+                kin_adopt(s->parent, l->rank[i]);
             if (l->rank[i]->pidfd < 0) /* killed while its body was being started */
                 body_signal(s->ps, l->rank[i], SIGKILL);
         }
@@ -263,7 +267,7 @@ static pid_t reader_of(const struct starting *s)
 static bool ours_to_say(const msgpack_object *key)
 {
     static const char *const names[] = { "uid",   "gid",  "groups", "owner",
-                                         "files", "dirs", "fetch" };
+                                         "files", "dirs", "fetch", "parent", "kin" };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (mp_is(key, names[i]))
             return true;
@@ -277,7 +281,11 @@ static void pack_launch(struct starting *s, mp_buf *m)
 
     for (uint32_t i = 0; i < b->size; i++)
         keys += !ours_to_say(&b->ptr[i].key);
-    mp_map(m, keys + (s->manifest ? 7 : 6));
+    mp_map(m, keys + (s->manifest ? 7 : 6) + (s->parent ? 1 : 0));
+    if (s->parent) {
+        mp_key(m, "parent");
+        kin_pack(s->parent, m);
+    }
     for (uint32_t i = 0; i < b->size; i++) {
         if (ours_to_say(&b->ptr[i].key))
             continue;
@@ -562,6 +570,11 @@ static int parse(struct starting *s, struct svc_req *req, struct err *err)
         identity_of(req->w, &s->who, err) < 0 || keep_body(s, req->body, err) < 0 ||
         relay_io(s->ps, (pid_t)req->w->pid, s->ranks, &s->body, &s->io, err) < 0)
         return -1;
+    /* Its parent is known before anything is started; who is nobody's child by
+     * then is pid 1's there. */
+    if (mp_opt_bool(req->body, "kin", false))
+        s->parent = s->self ? kin_parent_of(s->ps, (pid_t)req->w->pid)
+                            : kin_parent_here(s->ps, (pid_t)req->w->pid, NULL);
     return take_ghosts(s, err);
 }
 

@@ -22,6 +22,8 @@ typedef struct manifest manifest_t;
 struct launch;
 struct kid;  /* kids.h: a process that a body has made */
 struct name;
+struct parent; /* kin.h */
+struct event;
 
 enum cause_kind {
     CAUSE_SIGNAL, /* it was sent one */
@@ -66,6 +68,7 @@ struct proc {
     struct name *name;    /* another than at its start */
     bool renamed;         /* its ghost does not know that yet */
     bool leads;           /* a process group of its own */
+    struct parent *parent; /* whom a stand-in on its node stands for; or NULL */
     struct proc *next;    /* in its bucket */
 };
 
@@ -110,6 +113,7 @@ struct procspace {
     struct copies *copies;
     struct kids *kids;
     struct past *past;
+    struct parent *parents;
     struct proc *proc[PROC_BUCKETS];
     size_t procs;
     struct launch *launch[LAUNCH_BUCKETS];
@@ -203,6 +207,8 @@ int on_signal(void *self, struct svc_req *req, struct err *err);
 int on_stopped(void *self, struct svc_req *req, struct err *err);
 int on_end_launch(void *self, struct svc_req *req, struct err *err);
 void body_signal(procspace_t *ps, struct proc *p, int sig);
+void body_signal_value(procspace_t *ps, struct proc *p, int sig, bool has_value, int64_t value,
+                       int64_t from_uid, int64_t from_pid);
 
 /* --- kids.c: processes that bodies made; orphan.c --- */
 struct event { /* a row of procspace.report */
@@ -220,6 +226,11 @@ void kids_lost(procspace_t *ps, int node, const char *why);
 int on_ghost(void *self, struct svc_req *req, struct err *err);
 int on_here(void *self, struct svc_req *req, struct err *err);
 void pids_make_room(procspace_t *ps);
+
+/* --- kin.c: parents and children on different machines --- */
+void kin_ended(procspace_t *ps, struct proc *p); /* p has */
+void kin_up(procspace_t *ps, int node, const struct event *e); /* a signal to a parent */
+void kin_recover(procspace_t *ps, struct proc *p, const msgpack_object *row);
 
 /* --- report.c: what nodes say --- */
 int on_report(void *self, struct svc_req *req, struct err *err);

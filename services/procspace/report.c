@@ -129,6 +129,10 @@ static void on_event(procspace_t *ps, int node, const struct event *e)
         on_done_event(ps, node, e);
         return;
     }
+    if (mp_is(&e->v[0], "up")) {
+        kin_up(ps, node, e);
+        return;
+    }
     if (mp_is(&e->v[0], "stuck")) {
         on_stuck_event(ps, node, e);
         return;

@@ -103,6 +103,12 @@ void body_signal(procspace_t *ps, struct proc *p, int sig)
         send_signal(ps, p, sig, false, 0, 0, 0, NULL);
 }
 
+void body_signal_value(procspace_t *ps, struct proc *p, int sig, bool has_value, int64_t value,
+                       int64_t from_uid, int64_t from_pid)
+{
+    send_signal(ps, p, sig, has_value, value, from_uid, from_pid, NULL);
+}
+
 /* Can it end a process that does nothing about it? */
 static bool deadly(int sig)
 {

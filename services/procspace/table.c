@@ -102,6 +102,7 @@ void proc_ended(procspace_t *ps, struct proc *p, int status)
     past_add(ps, p);
     proc_tell_end(p);
     kids_parent_ended(ps, p);
+    kin_ended(ps, p);
     if (status > l->worst)
         l->worst = status;
     if (--l->running == 0)

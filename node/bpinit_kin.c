@@ -1,0 +1,495 @@
+/* bpinit_kin.c - parents that live elsewhere: who stands for them here
+ *
+ * The stand-in is no thread: it has a pid, children and signals of its own. But
+ * it runs in our memory, beside us, and shares errno with us; so outside of a
+ * call, for which we wait, it does raw system calls only and touches nothing but
+ * its own struct. It belongs to the user for kill(2), and keeps root's rights.
+ */
+#include "node/bpinit_kin.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <poll.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+#include "node/bpinit_kids.h"
+#include "node/bpinit_spawn.h"
+#include "node/clone3.h"
+#include "node/raw.h"
+
+#define STACK_BYTES (128u * 1024)
+#define POLL_MS 50 /* of a call: is it still there, and not stopped? */
+#define FULL_MS 5  /* the pipe is full */
+#define BELL SIGRTMAX
+
+enum { IDLE, ASKED, DONE };
+
+struct note { /* what a stand-in tells us: less than a pipe takes at once */
+    int is_signal;
+    pid_t pid; /* child, or who sent the signal */
+    int status; /* or signal */
+    int code;
+    uid_t uid;
+    uint64_t value;
+    struct rusage usage;
+};
+
+struct kin_parent {
+    struct kin_parent *next;
+    struct init *in;
+    struct kin_name name;
+    uid_t uid;
+    gid_t gid;
+    char comm[16];
+    pid_t npid, init;
+    int pidfd, read_fd, write_fd;
+    uint32_t children;
+    bool leaving;
+    void *stack;
+    /* the call that it is to carry out */
+    _Atomic int call;
+    _Atomic int leave;
+    struct child *child;
+    pid_t want, result;
+};
+
+struct kin {
+    struct kin_parent *first;
+};
+
+/* ---- the stand-in's own life: raw calls, no errno, no libc ---- */
+
+#define APART __attribute__((no_sanitize("address", "undefined"), noinline))
+
+APART static void nap(int ms)
+{
+    struct timespec t = { 0, ms * 1000000l };
+
+    raw4(SYS_clock_nanosleep, CLOCK_MONOTONIC, 0, (long)&t, 0);
+}
+
+/* We, that is bpinit, wait for this: libc may be used in here. */
+APART static void carry_out(struct kin_parent *p)
+{
+    if (atomic_load(&p->call) != ASKED)
+        return;
+    p->result = child_start(p->child, p->want);
+    atomic_store(&p->call, DONE);
+    raw4(SYS_futex, (long)&p->call, FUTEX_WAKE, 1, 0);
+}
+
+APART static void tell(struct kin_parent *p, const struct note *n)
+{
+    while (raw3(SYS_write, p->write_fd, (long)n, sizeof *n) == -EAGAIN) {
+        carry_out(p);
+        nap(FULL_MS);
+    }
+}
+
+APART static int wait_status(const siginfo_t *si)
+{
+    switch (si->si_code) {
+    case CLD_EXITED: return (si->si_status & 0xff) << 8;
+    case CLD_DUMPED: return si->si_status | 0x80;
+    case CLD_KILLED: return si->si_status;
+    case CLD_CONTINUED: return 0xffff;
+    default: return si->si_status << 8 | 0x7f;
+    }
+}
+
+/* Told first and taken then: if we are killed in between it is told twice, not
+ * never, since bpinit inherits what is not taken. */
+APART static void reap(struct kin_parent *p)
+{
+    struct note n;
+    siginfo_t si;
+
+    for (;;) {
+        unsigned kind = WEXITED;
+        for (unsigned long i = 0; i < sizeof n / sizeof(long); i++)
+            ((volatile long *)&n)[i] = 0;
+        si.si_pid = 0;
+        if (raw5(SYS_waitid, P_ALL, 0, (long)&si,
+                 WEXITED | WSTOPPED | WCONTINUED | WNOHANG | WNOWAIT, (long)&n.usage) < 0 ||
+            si.si_pid == 0)
+            return;
+        n.pid = si.si_pid;
+        n.status = wait_status(&si);
+        if (si.si_code == CLD_STOPPED || si.si_code == CLD_TRAPPED)
+            kind = WSTOPPED;
+        else if (si.si_code == CLD_CONTINUED)
+            kind = WCONTINUED;
+        tell(p, &n);
+        raw5(SYS_waitid, P_PID, si.si_pid, (long)&si, (long)(kind | WNOHANG), 0);
+    }
+}
+
+APART static void __attribute__((noreturn)) haunt(void *arg)
+{
+    struct kin_parent *p = arg;
+    unsigned long all = ~0ul;
+    siginfo_t si;
+
+    raw3(SYS_setpgid, 0, 0, 0);
+    raw3(SYS_prctl, PR_SET_NAME, (long)p->comm, 0);
+    raw3(SYS_setresgid, p->gid, 0, p->gid);
+    raw3(SYS_setresuid, p->uid, 0, p->uid);
+    for (;;) {
+        long sig = raw4(SYS_rt_sigtimedwait, (long)&all, (long)&si, 0, 8);
+        carry_out(p);
+        if (sig == SIGCHLD)
+            reap(p);
+        if (atomic_load(&p->leave)) {
+            reap(p);
+            for (;;)
+                raw3(SYS_exit_group, 0, 0, 0);
+        }
+        if (sig <= 0 || sig == SIGCHLD ||
+            (sig == BELL && si.si_code == SI_QUEUE && si.si_value.sival_ptr == p))
+            continue;
+        struct note n;
+        for (unsigned long i = 0; i < sizeof n / sizeof(long); i++)
+            ((volatile long *)&n)[i] = 0;
+        n.is_signal = 1;
+        n.pid = si.si_pid;
+        n.uid = si.si_uid;
+        n.status = (int)sig;
+        n.code = si.si_code;
+        n.value = (uint64_t)(uintptr_t)si.si_value.sival_ptr;
+        /* From us: to go on after a stop that was none of its own. */
+        if (sig == SIGCONT && n.pid == p->init && n.code == SI_USER)
+            continue;
+        tell(p, &n);
+    }
+}
+
+/* ---- making and ending them ---- */
+
+static void ring(struct kin_parent *p)
+{
+    siginfo_t si;
+
+    memset(&si, 0, sizeof si);
+    si.si_signo = BELL;
+    si.si_code = SI_QUEUE;
+    si.si_pid = getpid();
+    si.si_value.sival_ptr = p;
+    /* A user's queue of signals can be full; any other signal wakes it as well. */
+    if (syscall(SYS_rt_sigqueueinfo, p->npid, BELL, &si) < 0)
+        kill(p->npid, SIGCONT);
+}
+
+static void parent_free(struct kin_parent *p)
+{
+    if (p->read_fd >= 0)
+        loop_fd_del(p->in->loop, p->read_fd);
+    cleanup_close(&p->read_fd);
+    cleanup_close(&p->write_fd);
+    cleanup_close(&p->pidfd);
+    if (p->stack)
+        munmap(p->stack, STACK_BYTES);
+    free(p);
+}
+
+static void on_note(struct kin_parent *p, const struct note *n)
+{
+    if (!n->is_signal) {
+        reap_status(p->in, n->pid, n->status, &n->usage);
+        return;
+    }
+    bool queued = n->code == SI_QUEUE;
+    journal_up(p->in, &p->name, n->status, queued ? &n->value : NULL, n->pid, n->uid);
+}
+
+static void drain(struct kin_parent *p)
+{
+    struct note n;
+
+    while (read(p->read_fd, &n, sizeof n) == sizeof n)
+        on_note(p, &n);
+}
+
+static void on_pipe(void *arg, int fd, uint32_t events)
+{
+    struct kin_parent *p = arg;
+    struct note n;
+
+    (void)events;
+    /* One at a time: what it means may be the end of p. */
+    if (read(fd, &n, sizeof n) == sizeof n)
+        on_note(p, &n);
+}
+
+static struct kin_parent **place(kin_t *k, const struct kin_name *name)
+{
+    struct kin_parent **p = &k->first;
+
+    while (*p && ((*p)->leaving || (*p)->name.pid != name->pid ||
+                  (*p)->name.node != name->node || (*p)->name.id != name->id))
+        p = &(*p)->next;
+    return p;
+}
+
+/* Its process has ended, and was waited for. */
+static void gone(struct kin_parent *p)
+{
+    struct kin_parent **at = &p->in->kin->first;
+
+    p->leaving = true;
+    drain(p);
+    while (*at != p)
+        at = &(*at)->next;
+    *at = p->next;
+    bodies_forget_parent(p->in->bodies, p);
+    parent_free(p);
+}
+
+static void leave(struct kin_parent *p)
+{
+    if (p->leaving)
+        return;
+    p->leaving = true;
+    atomic_store(&p->leave, 1);
+    ring(p);
+}
+
+/* One that is on its way out has the pid that its successor wants. */
+static void wait_for(struct init *in, pid_t npid)
+{
+    for (struct kin_parent *p = in->kin->first; p; p = p->next) {
+        if (p->npid != npid || !p->leaving)
+            continue;
+        struct pollfd fd = { p->pidfd, POLLIN, 0 };
+        int status;
+        if (poll(&fd, 1, 1000) > 0 && waitpid(npid, &status, WNOHANG) == npid)
+            gone(p);
+        return;
+    }
+}
+
+static int start(struct kin_parent *p, struct err *err)
+{
+    pid_t want = p->name.pid;
+    struct clone_args a = {
+        .flags = CLONE_VM | CLONE_FILES | CLONE_CLEAR_SIGHAND | CLONE_PIDFD,
+        .pidfd = (uintptr_t)&p->pidfd, .exit_signal = SIGCHLD,
+        .stack_size = STACK_BYTES, .set_tid = (uintptr_t)&want, .set_tid_size = 1,
+    };
+    int fds[2];
+
+    if (pipe2(fds, O_CLOEXEC | O_NONBLOCK) < 0)
+        return err_set(err, errno, "pipe: %s", strerror(errno));
+    p->read_fd = fds[0];
+    p->write_fd = fds[1];
+    void *m = mmap(NULL, STACK_BYTES, PROT_READ | PROT_WRITE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+    if (m == MAP_FAILED)
+        return err_set(err, errno, "stack: %s", strerror(errno));
+    p->stack = m;
+    a.stack = (uintptr_t)m;
+    if (loop_fd(p->in->loop, p->read_fd, EPOLLIN, on_pipe, p, err) < 0)
+        return -1;
+    wait_for(p->in, want);
+    long r = clone3_call(&a, haunt, p);
+    if (r < 0) { /* taken, or not ours to choose: any then */
+        a.set_tid = a.set_tid_size = 0;
+        r = clone3_call(&a, haunt, p);
+    }
+    if (r < 0)
+        return err_set(err, (int)-r, "a stand-in of the parent: %s", strerror((int)-r));
+    p->npid = (pid_t)r;
+    setpgid(p->npid, p->npid); /* before its first child wants to join */
+    return 0;
+}
+
+static int read_name(const msgpack_object *o, struct kin_name *name)
+{
+    const msgpack_object_array *a = &o->via.array;
+    int64_t pid, node;
+
+    if (o->type != MSGPACK_OBJECT_ARRAY || a->size < 3 || !mp_as_int(&a->ptr[0], &pid) ||
+        pid < 2 || pid > INT32_MAX || !mp_as_int(&a->ptr[1], &node) || node < -1 ||
+        node > INT32_MAX || a->ptr[2].type != MSGPACK_OBJECT_POSITIVE_INTEGER)
+        return -1;
+    *name = (struct kin_name){ (pid_t)pid, (int)node, a->ptr[2].via.u64 };
+    return 0;
+}
+
+int kin_parent(struct init *in, const msgpack_object *map, kin_parent_t **out,
+               struct err *err)
+{
+    const msgpack_object *o = mp_get(map, "parent");
+    const msgpack_object_array *a = o ? &o->via.array : NULL;
+    struct kin_name name;
+    int64_t uid, gid;
+
+    *out = NULL;
+    if (!o)
+        return 0;
+    if (read_name(o, &name) < 0 || a->size < 6 || !mp_as_int(&a->ptr[3], &uid) || uid < 0 ||
+        !mp_as_int(&a->ptr[4], &gid) || gid < 0)
+        return err_set(err, EPROTO, "parent: want [pid, node, id, uid, gid, comm]");
+    if ((*out = *place(in->kin, &name)))
+        return 0;
+    struct kin_parent *p = calloc(1, sizeof *p);
+    CLEANUP(cleanup_free) char *comm = mp_dup(&a->ptr[5]);
+    if (!p)
+        return err_set(err, ENOMEM, "out of memory");
+    p->in = in;
+    p->init = getpid();
+    p->name = name;
+    p->uid = (uid_t)uid;
+    p->gid = (gid_t)gid;
+    p->pidfd = p->read_fd = p->write_fd = -1;
+    snprintf(p->comm, sizeof p->comm, "%s", comm ? comm : "parent");
+    if (start(p, err) < 0) {
+        parent_free(p);
+        return -1;
+    }
+    p->next = in->kin->first;
+    in->kin->first = p;
+    *out = p;
+    return 0;
+}
+
+pid_t kin_parent_npid(const kin_parent_t *p) { return p->npid; }
+
+void kin_pack_name(const kin_parent_t *p, mp_buf *m)
+{
+    mp_array(m, 3);
+    mp_int(m, p->name.pid);
+    mp_int(m, p->name.node);
+    mp_uint(m, p->name.id);
+}
+
+/* ---- children ---- */
+
+static bool dead(const struct kin_parent *p)
+{
+    struct pollfd fd = { p->pidfd, POLLIN, 0 };
+    const struct timespec now = { 0, 0 };
+
+    return raw5(SYS_ppoll, (long)&fd, 1, (long)&now, 0, 8) > 0;
+}
+
+pid_t kin_start(struct init *in, kin_parent_t *p, struct child *c, pid_t pid)
+{
+    const struct timespec step = { 0, POLL_MS * 1000000l };
+
+    (void)in;
+    c->tid = 0;
+    if (!p)
+        return child_start(c, pid);
+    p->child = c;
+    p->want = pid;
+    atomic_store(&p->call, ASKED);
+    ring(p);
+    while (atomic_load(&p->call) != DONE) { /* errno is not ours meanwhile */
+        raw5(SYS_futex, (long)&p->call, FUTEX_WAIT, ASKED, (long)&step, 0);
+        if (atomic_load(&p->call) == DONE)
+            break;
+        if (dead(p)) { /* killed, with a child perhaps that runs in our memory */
+            if (c->tid > 0 && kill(c->tid, SIGKILL) == 0)
+                while (waitpid(c->tid, NULL, 0) < 0 && errno == EINTR)
+                    continue;
+            p->child = NULL;
+            return -ESRCH;
+        }
+        raw3(SYS_kill, p->npid, SIGCONT, 0); /* it may have been stopped */
+    }
+    atomic_store(&p->call, IDLE);
+    p->child = NULL;
+    return p->result;
+}
+
+void kin_child_added(kin_parent_t *p)
+{
+    if (p)
+        p->children++;
+}
+
+void kin_parent_settle(kin_parent_t *p)
+{
+    if (p && !p->children)
+        leave(p);
+}
+
+void kin_child_ended(struct init *in, kin_parent_t *p)
+{
+    (void)in;
+    if (p && --p->children == 0)
+        leave(p);
+}
+
+int kin_orphan(struct init *in, const msgpack_object *map, struct err *err)
+{
+    const msgpack_object *o = mp_get(map, "parent");
+    struct kin_name name;
+
+    if (!o || read_name(o, &name) < 0)
+        return err_set(err, EPROTO, "parent: want [pid, node, id]");
+    struct kin_parent *p = *place(in->kin, &name);
+    if (p)
+        leave(p);
+    return 0;
+}
+
+bool kin_status(struct init *in, pid_t npid, int status)
+{
+    struct kin_parent *p = in->kin->first;
+
+    while (p && p->npid != npid)
+        p = p->next;
+    if (!p)
+        return false;
+    if (WIFSTOPPED(status)) { /* the parent is to stop, not its stand-in */
+        journal_up(in, &p->name, WSTOPSIG(status), NULL, 0, 0);
+        kill(npid, SIGCONT);
+    } else if (!WIFCONTINUED(status)) {
+        if (!p->leaving) /* somebody has killed it: that is meant for the parent */
+            journal_up(in, &p->name, SIGKILL, NULL, 0, 0);
+        gone(p);
+    }
+    return true;
+}
+
+bool kin_stands(const struct init *in, pid_t npid)
+{
+    for (const struct kin_parent *p = in->kin->first; p; p = p->next)
+        if (p->npid == npid)
+            return true;
+    return false;
+}
+
+kin_t *kin_create(struct init *in, struct err *err)
+{
+    kin_t *k = calloc(1, sizeof *k);
+
+    if (!k)
+        err_set(err, ENOMEM, "out of memory");
+    in->kin = k;
+    return k;
+}
+
+void kin_destroy(kin_t **kp)
+{
+    if (!*kp)
+        return;
+    while ((*kp)->first) {
+        struct kin_parent *p = (*kp)->first;
+        (*kp)->first = p->next;
+        kill(p->npid, SIGKILL); /* it runs on a stack of ours */
+        waitpid(p->npid, NULL, 0);
+        parent_free(p);
+    }
+    free(*kp);
+    *kp = NULL;
+}

@@ -1,0 +1,50 @@
+/* bpinit_kin.h - stand-ins, on a node, of processes whose relatives are here
+ *
+ * A parent that lives on another machine: its children here must have somebody
+ * whom getppid() names, who waits for them, and whom they can signal. That is a
+ * process of ours under the parent's pid, which shares our memory and our
+ * descriptors, so that whatever makes a child in bpinit makes one in there.
+ * What it sees (ends and stops of children, signals) comes by a pipe.
+ *
+ * A child that lives on another machine: its parent here has made a bpghost, as
+ * on the master. We watch that it is not killed, and ring its bell.
+ */
+#ifndef NODE_BPINIT_KIN_H
+#define NODE_BPINIT_KIN_H
+#include <signal.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include "node/bpinit.h"
+
+struct kin_name { /* of a parent, everywhere */
+    pid_t pid;   /* as it sees itself */
+    int node;    /* where it is; -1 the master */
+    uint64_t id; /* its start there, so that a pid used again is somebody else */
+};
+
+typedef struct kin_parent kin_parent_t;
+
+kin_t *kin_create(struct init *in, struct err *err);
+void kin_destroy(kin_t **k);
+
+/* The stand-in for "parent" of a map: [pid, node, id, uid, gid, comm], made now
+ * if it is not there. 0 and *out NULL: the map names none. */
+int kin_parent(struct init *in, const msgpack_object *map, kin_parent_t **out,
+               struct err *err);
+pid_t kin_parent_npid(const kin_parent_t *p);
+void kin_pack_name(const kin_parent_t *p, mp_buf *m); /* [pid, node, id] */
+
+/* child_start(), as the parent's stand-in does it; NULL: ourselves. */
+pid_t kin_start(struct init *in, kin_parent_t *p, struct child *c, pid_t pid);
+void kin_child_added(kin_parent_t *p); /* a body is its child; NULL fine */
+/* It ends if no child of it was made. NULL fine. */
+void kin_parent_settle(kin_parent_t *p);
+void kin_child_ended(struct init *in, kin_parent_t *p);
+
+/* The real parent is dead: its children are ours. */
+int kin_orphan(struct init *in, const msgpack_object *map, struct err *err);
+/* True: npid is, or was, one of our stand-ins, and its status has been dealt with. */
+bool kin_status(struct init *in, pid_t npid, int status);
+bool kin_stands(const struct init *in, pid_t npid);
+
+#endif

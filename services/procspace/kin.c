@@ -1,0 +1,342 @@
+/* kin.c - parents whose children run on other machines
+ *
+ * Their children's nodes have stand-ins of them. Here is known whose parent
+ * lives where: signals to a stand-in go on to the real one, and when that is
+ * dead its stand-ins are told to end, so that its children become pid 1's.
+ */
+#include "services/procspace/kin.h"
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#include "services/procspace/kids.h"
+
+#define ORPHAN_MS 10000
+#define AGAIN_MS 300 /* a node whose agent was not there is asked again */
+
+/* ---- what the kernel says of a process of the master ---- */
+
+static bool read_text(pid_t pid, const char *name, char *buf, size_t room)
+{
+    char path[64];
+
+    snprintf(path, sizeof path, "/proc/%d/%s", (int)pid, name);
+    FILE *f = fopen(path, "re");
+    size_t n = f ? fread(buf, 1, room - 1, f) : 0;
+    if (f)
+        fclose(f);
+    buf[n] = 0;
+    return n > 0;
+}
+
+struct facts {
+    pid_t ppid;
+    uint64_t start;
+    char comm[16];
+};
+
+static bool look_at(pid_t pid, struct facts *f)
+{
+    char text[1024];
+    char state;
+    int ppid;
+
+    if (!read_text(pid, "stat", text, sizeof text))
+        return false;
+    char *open = strchr(text, '('), *close = strrchr(text, ')');
+    if (!open || !close || close < open)
+        return false;
+    *close = 0;
+    snprintf(f->comm, sizeof f->comm, "%s", open + 1);
+    if (sscanf(close + 1,
+               " %c %d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %" SCNu64,
+               &state, &ppid, &f->start) != 3)
+        return false;
+    f->ppid = ppid;
+    return state != 'Z' && state != 'X';
+}
+
+/* Whose it is for kill(2): its real and its saved user. */
+static bool ids_of(pid_t pid, int64_t *uid, int64_t *suid, int64_t *gid)
+{
+    char text[4096];
+
+    if (!read_text(pid, "status", text, sizeof text))
+        return false;
+    const char *u = strstr(text, "\nUid:"), *g = strstr(text, "\nGid:");
+    return u && g && sscanf(u + 5, "%" SCNd64 " %*d %" SCNd64, uid, suid) == 2 &&
+           sscanf(g + 5, "%" SCNd64, gid) == 1;
+}
+
+/* ---- its stand-ins are to end ---- */
+
+struct orphaning {
+    procspace_t *ps;
+    pid_t pid;
+    int of, node;
+    uint64_t id;
+};
+
+static void ask_orphan(void *arg);
+
+static void on_orphaned(void *arg, int node, const msgpack_object *value,
+                        const struct err *err)
+{
+    struct orphaning *o = arg;
+    struct node_space *ns = node_space(o->ps, node);
+
+    /* Until it has heard it, or its processes are gone anyway. */
+    if (!value && (err->code == BE_NODEDOWN || err->code == ETIMEDOUT) && ns && ns->space[0])
+        loop_timer(o->ps->loop, AGAIN_MS, false, ask_orphan, o);
+    else
+        free(o);
+}
+
+static void ask_orphan(void *arg)
+{
+    struct orphaning *o = arg;
+    CLEANUP(mp_free) mp_buf m;
+
+    mp_init(&m);
+    mp_map(&m, 1);
+    mp_key(&m, "parent");
+    mp_array(&m, 3);
+    mp_int(&m, o->pid);
+    mp_int(&m, o->of);
+    mp_uint(&m, o->id);
+    svc_call_nodes(o->ps->svc, &o->node, 1, "orphan", &m, ORPHAN_MS, on_orphaned, NULL, o);
+}
+
+static void orphan_on(const struct parent *par, int node)
+{
+    struct orphaning *o = malloc(sizeof *o);
+
+    if (!o)
+        return;
+    *o = (struct orphaning){ par->ps, par->pid, par->node, node, par->id };
+    ask_orphan(o);
+}
+
+/* ---- parents ---- */
+
+static bool gone(const struct parent *par) { return par->pidfd < 0 && !par->proc; }
+
+static void unwatch(struct parent *par)
+{
+    if (par->pidfd < 0)
+        return;
+    loop_fd_del(par->ps->loop, par->pidfd);
+    close(par->pidfd);
+    par->pidfd = -1;
+}
+
+static void ended(struct parent *par)
+{
+    unwatch(par);
+    par->proc = NULL;
+    for (size_t i = 0; i < par->nodes.n; i++)
+        orphan_on(par, par->nodes.node[i]);
+    par->nodes.n = 0;
+}
+
+static void on_pidfd(void *arg, int fd, uint32_t events)
+{
+    (void)fd;
+    (void)events;
+    ended(arg);
+}
+
+static struct parent *find(procspace_t *ps, pid_t pid, int node, uint64_t id)
+{
+    struct parent *par = ps->parents;
+
+    while (par && (par->pid != pid || par->node != node || par->id != id))
+        par = par->next;
+    return par;
+}
+
+static struct parent *add(procspace_t *ps, pid_t pid, int node, uint64_t id, struct err *err)
+{
+    struct parent *par = calloc(1, sizeof *par);
+
+    if (!par) {
+        err_set(err, ENOMEM, "out of memory");
+        return NULL;
+    }
+    *par = (struct parent){ .next = ps->parents, .ps = ps, .pid = pid, .node = node,
+                            .id = id, .pidfd = -1, .refs = 1 };
+    nodelist_init(&par->nodes);
+    ps->parents = par;
+    return par;
+}
+
+void kin_release(struct parent **pp)
+{
+    struct parent *par = *pp;
+
+    *pp = NULL;
+    if (!par || --par->refs)
+        return;
+    struct parent **at = &par->ps->parents;
+    while (*at != par)
+        at = &(*at)->next;
+    *at = par->next;
+    unwatch(par);
+    nodelist_free(&par->nodes);
+    free(par);
+}
+
+/* Watch for its end; one that has ended is gone from the beginning. */
+static void watch_here(struct parent *par)
+{
+    struct facts f;
+    int fd = (int)syscall(SYS_pidfd_open, par->pid, 0);
+
+    if (fd >= 0 && look_at(par->pid, &f) && f.start == par->id &&
+        loop_fd(par->ps->loop, fd, EPOLLIN, on_pidfd, par, NULL) == 0)
+        par->pidfd = fd;
+    else
+        cleanup_close(&fd);
+}
+
+struct parent *kin_parent_here(procspace_t *ps, pid_t pid, struct err *err)
+{
+    struct facts f;
+    int64_t suid;
+
+    if (!look_at(pid, &f)) {
+        err_set(err, ESRCH, "process %d has ended", (int)pid);
+        return NULL;
+    }
+    struct parent *par = find(ps, pid, -1, f.start);
+    if (par) {
+        par->refs++;
+        return par;
+    }
+    if (!(par = add(ps, pid, -1, f.start, err)))
+        return NULL;
+    ids_of(pid, &par->uid, &suid, &par->gid);
+    memcpy(par->comm, f.comm, sizeof par->comm);
+    watch_here(par);
+    return par;
+}
+
+struct parent *kin_parent_of(procspace_t *ps, pid_t pid)
+{
+    struct facts f;
+    struct err err = { 0 };
+
+    return look_at(pid, &f) && f.ppid > 1 ? kin_parent_here(ps, f.ppid, &err) : NULL;
+}
+
+void kin_adopt(struct parent *par, struct proc *p)
+{
+    bool known = false;
+
+    if (p->parent == par || p->state == PROC_ENDED)
+        return;
+    kin_release(&p->parent);
+    p->parent = par;
+    par->refs++;
+    if (gone(par)) {
+        orphan_on(par, p->node);
+        return;
+    }
+    for (size_t i = 0; i < par->nodes.n; i++)
+        known |= par->nodes.node[i] == p->node;
+    if (!known)
+        nodelist_add(&par->nodes, p->node);
+}
+
+void kin_pack(const struct parent *par, mp_buf *m)
+{
+    mp_array(m, 6);
+    mp_int(m, par->pid);
+    mp_int(m, par->node);
+    mp_uint(m, par->id);
+    mp_int(m, par->uid);
+    mp_int(m, par->gid);
+    mp_str(m, par->comm);
+}
+
+/* ---- what happens ---- */
+
+void kin_ended(procspace_t *ps, struct proc *p)
+{
+    for (struct parent *par = ps->parents; par; par = par->next)
+        if (par->proc == p)
+            ended(par);
+    kin_release(&p->parent);
+}
+
+static void signal_here(const struct parent *par, int sig, bool has_value, int64_t value,
+                        pid_t from, int64_t uid)
+{
+    int64_t ruid, suid, gid;
+    siginfo_t si;
+
+    /* The kernel of the node has asked whether the sender may signal the stand-in,
+     * which is the parent's user's of then. Is the parent so still? */
+    if (par->uid != 0 && (!ids_of(par->pid, &ruid, &suid, &gid) ||
+                          (ruid != par->uid && suid != par->uid)))
+        return;
+    memset(&si, 0, sizeof si);
+    si.si_signo = sig;
+    si.si_code = SI_QUEUE;
+    si.si_pid = from;
+    si.si_uid = (uid_t)uid;
+    si.si_value.sival_ptr = (void *)(intptr_t)value;
+    syscall(SYS_pidfd_send_signal, par->pidfd, sig, has_value ? &si : NULL, 0);
+}
+
+/* ["up", pid, node, id, sig, value or nil, from, uid]: of one of the node's own. */
+void kin_up(procspace_t *ps, int node, const struct event *e)
+{
+    int64_t v[4], value = 0, from = 0, uid = 0;
+
+    if (e->n < 8 || e->v[3].type != MSGPACK_OBJECT_POSITIVE_INTEGER ||
+        !mp_as_int(&e->v[1], &v[0]) || !mp_as_int(&e->v[2], &v[1]) ||
+        !mp_as_int(&e->v[4], &v[2]) || v[2] < 1 || v[2] > SIGRTMAX ||
+        !mp_as_int(&e->v[6], &from) || !mp_as_int(&e->v[7], &uid))
+        return;
+    struct parent *par = find(ps, (pid_t)v[0], (int)v[1], e->v[3].via.u64);
+    bool there = false;
+    for (size_t i = 0; par && i < par->nodes.n; i++)
+        there |= par->nodes.node[i] == node;
+    if (!there)
+        return; /* no child of it runs there */
+    bool has_value = mp_as_int(&e->v[5], &value);
+    if (par->proc && par->proc->node >= 0)
+        body_signal_value(ps, par->proc, (int)v[2], has_value, value, uid, from);
+    else if (par->pidfd >= 0)
+        signal_here(par, (int)v[2], has_value, value, (pid_t)from, uid);
+}
+
+/* After a restart: a row of node.N.procs, or p that is one, says whose child it is. */
+void kin_recover(procspace_t *ps, struct proc *p, const msgpack_object *row)
+{
+    const msgpack_object *o = mp_get(row, "parent");
+    const msgpack_object_array *a = o ? &o->via.array : NULL;
+    int64_t pid, node;
+    struct err err = { 0 };
+
+    if (!o || o->type != MSGPACK_OBJECT_ARRAY || a->size < 3 || !mp_as_int(&a->ptr[0], &pid) ||
+        pid < 2 || pid > INT32_MAX || !mp_as_int(&a->ptr[1], &node) || node < -1 ||
+        a->ptr[2].type != MSGPACK_OBJECT_POSITIVE_INTEGER)
+        return;
+    struct parent *par = find(ps, (pid_t)pid, (int)node, a->ptr[2].via.u64);
+    if (par)
+        par->refs++;
+    else if ((par = add(ps, (pid_t)pid, (int)node, a->ptr[2].via.u64, &err))) {
+        int64_t suid;
+        ids_of(par->pid, &par->uid, &suid, &par->gid);
+        watch_here(par);
+    }
+    if (!par)
+        return;
+    kin_adopt(par, p);
+    kin_release(&par);
+}

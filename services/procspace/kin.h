@@ -1,0 +1,39 @@
+/* kin.h - relatives on different machines
+ *
+ * A parent has a name, [pid, node, id]: its pid as it sees itself, where it was
+ * when it was first spoken of (-1 the master), and its start there. Nodes that
+ * run children of it have a stand-in of that name (node/bpinit_kin.h).
+ */
+#ifndef PROCSPACE_KIN_H
+#define PROCSPACE_KIN_H
+#include "bus/nodespec.h"
+#include "services/procspace/procspace.h"
+
+struct parent {
+    struct parent *next;
+    procspace_t *ps;
+    pid_t pid;
+    int node;
+    uint64_t id;
+    int64_t uid, gid;
+    char comm[16];
+    struct proc *proc; /* it, if it is one that we know: on a node */
+    int pidfd;         /* its, or its ghost's, on the master; -1 none */
+    uint32_t refs;
+    nodelist_t nodes; /* that may have a stand-in of it */
+};
+
+/* The process pid of the master as a parent; a reference that kin_release()
+ * gives back. NULL: *err. */
+struct parent *kin_parent_here(procspace_t *ps, pid_t pid, struct err *err);
+/* The parent of pid here; NULL: it has none that counts. */
+struct parent *kin_parent_of(procspace_t *ps, pid_t pid);
+/* One that runs on a node, under this pid there. */
+struct parent *kin_parent_there(struct proc *p, pid_t npid, struct err *err);
+void kin_release(struct parent **par);
+/* p is its child, and runs on p->node. */
+void kin_adopt(struct parent *par, struct proc *p);
+/* The value of "parent" in what is sent to nodes. */
+void kin_pack(const struct parent *par, mp_buf *m);
+
+#endif

@@ -1,0 +1,279 @@
+/* kin.c - a parent and two children, wherever they are
+ *
+ *   kin family A B       children on A and B (-1: the master): they are waited for,
+ *                        stopped, signalled, killed; exits 1 if anything was odd
+ *   kin leave NODE FILE  a child on NODE, and end; the child notes in FILE, there,
+ *                        who its parent is then, and what it was before
+ *   kin hold NODE        a child on NODE that sleeps; say its pid; end as it does
+ *
+ * and, as a child:
+ *   kin exit STATUS PPID    99 if PPID is not its parent
+ *   kin die SIGNAL
+ *   kin wait PPID           says USR2 to its parent when it is ready and for each
+ *                           USR1. INT: stops by TSTP
+ *   kin orphan PPID FILE
+ */
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include "tests/libbproc/check.h"
+
+#define LIMIT_MS 10000
+
+static const char *me;
+static int place[2];
+
+static pid_t start_on(int node, const char *a, const char *b, const char *c)
+{
+    char *argv[] = { text("kin"), text(a), text(b), text(c), NULL };
+    int pid = 0;
+
+    if (bproc_vexecmove_io(1, &node, &pid, NULL, 0, me, argv, environ) != 1)
+        return -1;
+    if (pid < 0)
+        printf("#   on %d: %s\n", node, bproc_strerror(-pid));
+    return pid;
+}
+
+/* SIGCHLD is blocked all the time. One comes for each change, before wait() tells
+ * of it; those that come late are counted at the end. */
+static int extra;
+
+static bool one_sigchld(void)
+{
+    const struct timespec limit = { LIMIT_MS / 1000, 0 }, now = { 0, 0 };
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGCHLD);
+    if (sigtimedwait(&set, NULL, &limit) != SIGCHLD)
+        return false;
+    while (sigtimedwait(&set, NULL, &now) == SIGCHLD)
+        extra++;
+    return true;
+}
+
+static bool no_sigchld(int ms)
+{
+    const struct timespec t = { 0, ms * 1000000l };
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGCHLD);
+    return sigtimedwait(&set, NULL, &t) != SIGCHLD;
+}
+
+static bool came(int sig)
+{
+    const struct timespec t = { LIMIT_MS / 1000, 0 };
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, sig);
+    return sigtimedwait(&set, NULL, &t) == sig;
+}
+
+/* As reap(), for stops too; never for ever. */
+static int next_status(pid_t pid)
+{
+    int status = -1;
+
+    alarm(LIMIT_MS / 1000);
+    pid_t got = waitpid(pid, &status, WUNTRACED | WCONTINUED);
+    alarm(0);
+    return got == pid ? status : -1;
+}
+
+static char *number(pid_t n)
+{
+    static char buf[4][16];
+    static int i;
+
+    i = (i + 1) % 4;
+    snprintf(buf[i], sizeof buf[i], "%d", (int)n);
+    return buf[i];
+}
+
+static pid_t start_waiting(int node)
+{
+    pid_t pid = start_on(node, "wait", number(getpid()), NULL);
+
+    ok(pid > 0 && came(SIGUSR2), "one is ready, on %d", node);
+    return pid;
+}
+
+static void ends(void)
+{
+    pid_t pid[2], got;
+    int status;
+
+    for (int i = 0; i < 2; i++)
+        pid[i] = start_on(place[i], "exit", number(3 + i), number(getpid()));
+    ok(pid[0] > 0 && pid[1] > 0, "two start");
+    equals(reap(pid[1]), 4 << 8, "the second ends with its status, and has us as parent");
+    equals(reap(pid[0]), 3 << 8, "the first too");
+    equals(waitpid(-1, &status, WNOHANG), -1, "nothing is left of them");
+    one_sigchld();
+    while (!no_sigchld(0)) /* of two together there may be one or two */
+        ;
+
+    for (int i = 0; i < 2; i++)
+        pid[i] = start_waiting(place[i]);
+    equals(waitpid(-1, &status, WNOHANG), 0, "two run: nothing to wait for yet");
+    ok(no_sigchld(0), "no SIGCHLD");
+    equals(kill(pid[0], SIGTERM), 0, "the first is sent SIGTERM");
+    got = wait(&status);
+    ok(got == pid[0] && status == SIGTERM, "and is the first that wait() finds");
+    ok(one_sigchld(), "a SIGCHLD");
+    equals(kill(pid[1], SIGKILL), 0, "the other SIGKILL");
+    got = wait(&status);
+    ok(got == pid[1] && status == SIGKILL, "and is the next: status %d", status);
+    ok(one_sigchld(), "a SIGCHLD");
+    ok(wait(&status) == -1 && errno == ECHILD, "no other is left");
+
+    for (int i = 0; i < 2; i++)
+        pid[i] = start_on(place[i], "die", number(i ? SIGUSR1 : SIGSEGV), NULL);
+    status = reap(pid[0]);
+    equals(WIFSIGNALED(status) ? WTERMSIG(status) : -1, SIGSEGV, "the first dies of SIGSEGV");
+    equals(reap(pid[1]), SIGUSR1, "the second of SIGUSR1");
+    one_sigchld();
+    extra = 0; /* of two together there may be one or two */
+}
+
+static void stops(void)
+{
+    for (int i = 0; i < 2; i++) {
+        pid_t pid = start_waiting(place[i]);
+        ok(pid > 0, "one that is stopped, on %d", place[i]);
+        equals(kill(pid, SIGSTOP), 0, "by SIGSTOP");
+        equals(next_status(pid), SIGSTOP << 8 | 0x7f, "we are told");
+        ok(one_sigchld(), "by a SIGCHLD");
+        equals(waitpid(pid, NULL, WNOHANG | WUNTRACED), 0, "once");
+        equals(kill(pid, SIGCONT), 0, "goes on");
+        equals(next_status(pid), 0xffff, "we are told");
+        ok(one_sigchld(), "by a SIGCHLD");
+        equals(kill(pid, SIGINT), 0, "it stops itself");
+        equals(next_status(pid), SIGTSTP << 8 | 0x7f, "by SIGTSTP");
+        ok(one_sigchld(), "a SIGCHLD");
+        equals(kill(pid, SIGCONT), 0, "goes on");
+        equals(next_status(pid), 0xffff, "is seen to");
+        ok(one_sigchld(), "a SIGCHLD");
+        equals(kill(pid, SIGUSR1), 0, "it is asked for a signal");
+        ok(came(SIGUSR2), "which comes");
+        equals(kill(pid, SIGSTOP), 0, "stopped again");
+        equals(next_status(pid), SIGSTOP << 8 | 0x7f, "we are told");
+        one_sigchld();
+        equals(kill(pid, SIGKILL), 0, "and killed while it is");
+        equals(next_status(pid), SIGKILL, "dies of it");
+        one_sigchld();
+        ok(waitpid(-1, NULL, WNOHANG) == -1 && errno == ECHILD, "nothing is left of it");
+    }
+}
+
+static void on_alarm(int sig) { (void)sig; }
+
+static int family(int a, int b)
+{
+    struct sigaction sa;
+    sigset_t set;
+
+    place[0] = a;
+    place[1] = b;
+    sigemptyset(&set);
+    sigaddset(&set, SIGCHLD);
+    sigaddset(&set, SIGUSR2);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    memset(&sa, 0, sizeof sa);
+    sa.sa_handler = on_alarm;
+    sigaction(SIGALRM, &sa, NULL);
+    ends();
+    stops();
+    ok(no_sigchld(100) && !extra, "no SIGCHLD came twice");
+    return done_testing();
+}
+
+/* ---- children ---- */
+
+static pid_t parent;
+
+static void on_signal(int sig)
+{
+    if (sig == SIGUSR1)
+        kill(getppid(), SIGUSR2);
+    else
+        kill(getpid(), SIGTSTP);
+}
+
+static void __attribute__((noreturn)) wait_for_signals(void)
+{
+    signal(SIGUSR1, on_signal);
+    signal(SIGINT, on_signal);
+    kill(getppid(), SIGUSR2);
+    for (;;)
+        pause();
+}
+
+static int orphan(const char *file)
+{
+    const struct timespec step = { 0, 20000000 };
+    char line[64];
+    pid_t first = getppid();
+    int limit = LIMIT_MS / 20;
+
+    kill(first, SIGUSR2); /* seen: it may go */
+    while (getppid() == first && limit--)
+        nanosleep(&step, NULL);
+    int n = snprintf(line, sizeof line, "%s %s\n", first == parent ? "right" : "wrong",
+                     getppid() == first ? "still" : getppid() == 1 ? "1" : "another");
+    int fd = open(file, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    return fd < 0 || write(fd, line, (size_t)n) != n;
+}
+
+static int leave(int node, const char *file)
+{
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGUSR2);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    return start_on(node, "orphan", number(getpid()), file) < 0 || !came(SIGUSR2);
+}
+
+static int hold(int node)
+{
+    pid_t pid = start_on(node, "wait", number(getpid()), NULL);
+    int status;
+
+    printf("%d %d\n", (int)getpid(), (int)pid);
+    fflush(stdout);
+    if (pid < 0 || waitpid(pid, &status, 0) != pid)
+        return 98;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 100 + WTERMSIG(status);
+}
+
+int main(int argc, char **argv)
+{
+    const char *what = argc > 1 ? argv[1] : "";
+    char path[4096];
+    ssize_t n = readlink("/proc/self/exe", path, sizeof path - 1);
+
+    path[n > 0 ? n : 0] = 0;
+    me = path;
+    if (argc == 4 && strcmp(what, "family") == 0)
+        return family(atoi(argv[2]), atoi(argv[3]));
+    if (argc == 4 && strcmp(what, "leave") == 0)
+        return leave(atoi(argv[2]), argv[3]);
+    if (argc == 3 && strcmp(what, "hold") == 0)
+        return hold(atoi(argv[2]));
+    if (argc == 4 && strcmp(what, "exit") == 0)
+        return getppid() == atoi(argv[3]) ? atoi(argv[2]) : 99;
+    if (argc == 3 && strcmp(what, "die") == 0) {
+        signal(atoi(argv[2]), SIG_DFL);
+        kill(getpid(), atoi(argv[2]));
+        return 99;
+    }
+    if (argc == 3 && strcmp(what, "wait") == 0)
+        wait_for_signals();
+    parent = argc == 4 ? atoi(argv[2]) : 0;
+    return argc == 4 && strcmp(what, "orphan") == 0 ? orphan(argv[3]) : 2;
+}

@@ -1,0 +1,45 @@
+#!/bin/bash
+# 0650-kin: a parent and its children on different machines are to each other
+# what they would be on one: wait, stops, signals, getppid, each other's death
+# shellcheck disable=SC2317 # functions are called by ok and eventually
+. tests/lib.sh
+
+need_root
+need lib/libbproc.so bin/bpsh libexec/clustermatic/bpghost
+kin=$tmp/kin
+build() {
+    gcc -Wall -Wextra -Werror -g ${CM_SAN:+-fsanitize=address,undefined} -I"$CM_BUILD/include" -I. \
+        -o "$kin" tests/libbproc/kin.c -L"$CM_BUILD/lib" -lbproc
+}
+ok 'the program compiles' build
+export LD_LIBRARY_PATH=$CM_BUILD/lib
+cluster_up 3
+
+quiet() { # only what went wrong is worth reading
+    local rc
+    timeout -k 1 30 "$@" >"$tmp/run.out" 2>&1
+    rc=$?
+    grep -av '^ok' "$tmp/run.out"
+    return $rc
+}
+family() { # PARENT A B
+    if [ "$1" = -1 ]; then quiet "$kin" family "$2" "$3"; else quiet bpsh "$1" "$kin" family "$2" "$3"; fi
+}
+at() { # NODE CMD...
+    local node=$1
+    shift
+    if [ "$node" = -1 ]; then "$@"; else bpsh "$node" "$@"; fi
+}
+for a in -1 0 1; do
+    for b in -1 0 1; do
+        ok "parent -1, children $a $b" family -1 $a $b
+    done
+done
+wrote() { has '^right (1|another)$' at "$1" cat "$2"; }
+for a in -1 0 1; do
+    timeout 20 "$kin" leave $a "$tmp/left.$a"
+    ok "parent -1 leaves a child on $a" eventually 10 wrote $a "$tmp/left.$a"
+done
+nothing_left() { ! bpps 0-2 | grep -q ' kin '; }
+ok 'nothing is left on any node' eventually 10 nothing_left
+done_testing
