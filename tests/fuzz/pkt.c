@@ -1,6 +1,7 @@
 /* pkt.c - fuzz: packets of the gate, inline and in a memfd, with odd descriptors
  *
- * First byte of the input: how it is sent; the rest is the packet.
+ * First byte of the input: how it is sent; second: with how many descriptors at
+ * most; the rest is the packet.
  */
 #include <fcntl.h>
 #include <stdbool.h>
@@ -14,7 +15,8 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-enum { SEALED = 1, A_MEMFD = 2, A_PIPE = 4, TWICE = 8, MANY = 16, TWO_MESSAGES = 32 };
+enum { SEALED = 1, A_MEMFD = 2, A_PIPE = 4, TWICE = 8, TWO_MESSAGES = 32 };
+enum { HOW = 2 }; /* bytes */
 
 static int memfd_of(const uint8_t *data, size_t size, bool sealed)
 {
@@ -49,7 +51,8 @@ static void send_raw(int sock, const uint8_t *data, size_t size, const int *fds,
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     int pair[2], fds[32], nfds = 0, pipes[2] = { -1, -1 };
-    uint8_t how = size ? data[0] : 0;
+    uint8_t how = size ? data[0] : 0, count = size > 1 ? data[1] % 32 : 0;
+    size_t skip = size < HOW ? size : HOW;
     struct pkt p;
 
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) < 0)
@@ -58,12 +61,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         fds[nfds++] = memfd_of(data, size, how & SEALED);
     if (how & A_PIPE && pipe2(pipes, O_CLOEXEC) == 0)
         fds[nfds++] = pipes[0];
-    while (nfds && nfds < 30 && how & MANY) {
+    while (nfds && nfds < count) {
         fds[nfds] = dup(fds[0]);
         nfds++;
     }
     for (int i = 0; i < (how & TWO_MESSAGES ? 2 : 1); i++)
-        send_raw(pair[0], data + (size > 0), size - (size > 0), fds, nfds);
+        send_raw(pair[0], data + skip, size - skip, fds, nfds);
     for (int i = 0; i < nfds; i++)
         close(fds[i]);
     if (pipes[1] >= 0)

@@ -23,9 +23,14 @@ run() { # NAME [SEEDS]
     fi
     grep '^Done' "$tmp/$1.log"
 }
-ok 'envelopes and payloads' run wire
-ok 'packets of the gate' run pkt
-ok 'headers of streams' run stream
-ok 'node lists' run nodespec
+mkdir "$tmp/seeds"
+if /usr/bin/python3 -c 'import msgpack' 2>/dev/null; then
+    ok 'there is something to start from' /usr/bin/python3 tests/fuzz/seeds.py "$tmp/seeds"
+fi
+seeds() { [ ! -d "$tmp/seeds/$1" ] || echo "$tmp/seeds/$1"; }
+ok 'envelopes and payloads' run wire "$(seeds wire)"
+ok 'packets of the gate' run pkt "$(seeds pkt)"
+ok 'headers of streams' run stream "$(seeds stream)"
+ok 'node lists' run nodespec "$(seeds nodespec)"
 ok 'configurations' run config "$PWD/tests/data"
 done_testing
