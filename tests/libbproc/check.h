@@ -3,6 +3,7 @@
 #define LIBBPROC_CHECK_H
 #include <errno.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/bproc.h>
@@ -10,6 +11,16 @@
 #include <time.h>
 #include <unistd.h>
 #include "tests/unit/tap.h"
+
+/* kill, but never everybody: a pid that was not to be had is -1. */
+static inline int kill_one(pid_t pid, int sig)
+{
+    if (pid > 1)
+        return kill(pid, sig);
+    errno = EINVAL;
+    return -1;
+}
+#define kill(pid, sig) kill_one(pid, sig)
 
 /* -1, and errno is this. */
 static inline bool fails(int rc, int code, const char *name)
