@@ -19,7 +19,8 @@
  * The doorbell is SIGRTMAX from uid 0 with value op << 32 | arg: 1 exit with
  * status arg, 2 die by signal arg (0x80: with a core dump), 3 stop by signal arg,
  * 5 ask procspace.ghost what to do, 6 go to process group arg (0: one of its own),
- * 7 begin a session.
+ * 7 begin a session, 9 stops rung before this are over (a SIGCONT from root with the
+ * same value comes with it, which wakes us and goes no further).
  *
  * What procspace.ghost can answer: make a ghost for a process that the body has
  * made, with this pid if it is free (bpghost has the file capability
@@ -72,7 +73,8 @@ enum { MASK_BLOCK = 0, MASK_UNBLOCK = 1, MASK_SET = 2 };
 #define RETRY_FIRST_MS 100
 #define RETRY_LAST_MS 2000
 
-enum op { OP_EXIT = 1, OP_DIE = 2, OP_STOP = 3, OP_ASK = 5, OP_GROUP = 6, OP_SESSION = 7 };
+enum op { OP_EXIT = 1, OP_DIE = 2, OP_STOP = 3, OP_ASK = 5, OP_GROUP = 6, OP_SESSION = 7,
+          OP_CONT = 9 };
 enum { DO_FORK = 1, DO_BECOME = 2 }; /* what procspace.ghost says */
 #define WNOHANG 1
 #define ANSWER_BYTES 32768u
@@ -413,6 +415,25 @@ static void reap(void)
         ;
 }
 
+static int obey(const struct ghost *g, uint64_t value, int busy);
+
+/* Bells come in order. One that is followed by a word to go on is none. */
+static int stop_unless_over(const struct ghost *g, unsigned sig, int busy)
+{
+    struct siginfo bell;
+    int later = 0, over = 0;
+
+    while (!over && take_signal(SIG_BIT(DOORBELL), 0, &bell) == DOORBELL) {
+        if (!from_procspace(&bell))
+            continue;
+        over = bell.value >> 32 == OP_CONT || bell.value >> 32 == OP_STOP;
+        later |= obey(g, bell.value, busy);
+    }
+    if (!over && sig > 0 && sig < DOORBELL)
+        stop_by((int)sig);
+    return later;
+}
+
 /* True: it is to be done when there is time. */
 static int obey(const struct ghost *g, uint64_t value, int busy)
 {
@@ -423,10 +444,7 @@ static int obey(const struct ghost *g, uint64_t value, int busy)
         leave((int)arg);
     case OP_DIE:
         die_by((int)(arg & ~CORE_FLAG & 0xff), (arg & CORE_FLAG) != 0, g->gate);
-    case OP_STOP:
-        if (arg > 0 && arg < DOORBELL)
-            stop_by((int)arg);
-        break;
+    case OP_STOP: return stop_unless_over(g, arg, busy);
     case OP_GROUP: sys2(NR_setpgid, 0, (int)arg); break;
     case OP_SESSION: sys0(NR_setsid); break;
     case OP_ASK:
@@ -496,6 +514,9 @@ static void haunt(void *arg)
             obey(g, si.value, 0);
             continue;
         }
+        if (si.signo == SIGCONT && si.code == SI_QUEUE && si.uid == 0 &&
+            si.value >> 32 == OP_CONT)
+            continue; /* to wake us, no more */
         int later = si.signo == SIGCONT && cancel_stops(g);
         pass_up(g, &si);
         if (later)

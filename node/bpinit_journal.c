@@ -105,11 +105,12 @@ void journal_exit(struct init *in, struct body *b, int status, const struct rusa
 
 void journal_stop(struct init *in, const struct body *b, int sig)
 {
-    struct event *e = event(in, b, "stop", 1);
+    struct event *e = event(in, b, "stop", 2);
 
     if (!e)
         return;
     mp_kint(&e->packed, "sig", sig);
+    mp_kuint(&e->packed, "conts", b->conts);
     record(in, e);
 }
 

@@ -199,10 +199,24 @@ static void parent_free(struct kin_parent *p)
     free(p);
 }
 
+/* It may have gone on since its stop was seen: then that is over. */
+static bool is_stopped(pid_t npid)
+{
+    char path[32], text[512];
+
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)npid);
+    CLEANUP(cleanup_close) int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+    text[n > 0 ? n : 0] = 0;
+    const char *close = strrchr(text, ')');
+    return close && strlen(close) > 2 && (close[2] == 'T' || close[2] == 't');
+}
+
 static void on_note(struct kin_parent *p, const struct note *n)
 {
     if (!n->is_signal) {
-        reap_status(p->in, n->pid, n->status, &n->usage);
+        if (!WIFSTOPPED(n->status) || is_stopped(n->pid))
+            reap_status(p->in, n->pid, n->status, &n->usage);
         return;
     }
     bool queued = n->code == SI_QUEUE;

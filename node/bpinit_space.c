@@ -148,7 +148,7 @@ static int on_signal(struct init *in, const msgpack_object *map, struct err *err
         mp_get_int(map, "sig", 0, 64, &sig, err) < 0)
         return -1;
     int64_t kid = mp_opt_int(map, "npid", 0);
-    const struct body *b = kid ? NULL : bodies_by_pid(in->bodies, (pid_t)pid);
+    struct body *b = kid ? NULL : bodies_by_pid(in->bodies, (pid_t)pid);
     if (!kid && (!b || b->gen != gen))
         return 0; /* it ended while the signal was on its way */
     siginfo_t si;
@@ -159,6 +159,8 @@ static int on_signal(struct init *in, const msgpack_object *map, struct err *err
     si.si_uid = (uid_t)mp_opt_int(map, "from_uid", 0);
     si.si_value.sival_ptr = (void *)(intptr_t)mp_opt_int(map, "value", 0);
     const siginfo_t *with = mp_get(map, "value") ? &si : NULL;
+    if (b && sig == SIGCONT)
+        b->conts = (uint32_t)mp_opt_int(map, "conts", b->conts);
     if (b)
         kids_send(b->npid, (int)sig, with);
     else
@@ -193,7 +195,7 @@ static void pack_body(void *arg, const struct body *b)
 {
     mp_buf *m = arg;
 
-    mp_map(m, 12u + (b->parent ? 1 : 0) + (b->home >= 0 ? 1 : 0));
+    mp_map(m, 13u + (b->parent ? 1 : 0) + (b->home >= 0 ? 1 : 0));
     if (b->parent) {
         mp_key(m, "parent");
         kin_pack_name(b->parent, m);
@@ -214,6 +216,7 @@ static void pack_body(void *arg, const struct body *b)
     mp_kint(m, "owner", b->owner);
     mp_kbin(m, "argv0", b->argv0, strlen(b->argv0));
     mp_kint(m, "start", b->start);
+    mp_kuint(m, "conts", b->conts);
     mp_kbool(m, "stopped", b->stopped);
     mp_key(m, "streams");
     mp_array(m, 3);

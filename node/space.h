@@ -17,7 +17,7 @@
  *        in, out, err: slot of the stream's ring, or -1
  *   ["event", {seq, kind: "exit", pid, gen, launch, rank, status, utime_us, stime_us, maxrss_kb,
  *        starved: the kernel killed it for want of memory}]
- *        kind "stop" {sig}, "cont"; kept and sent again to a new agent until acknowledged
+ *        kind "stop" {sig, conts: SIGCONTs had from the master by then}, "cont"; kept and sent again to a new agent until acknowledged
  *        kind "row": row is an event of procspace.report as it is
  *   ["procs", {id, procs: [...]}]  answer to "list": see doc/wire.md node.N.procs,
  *        each also with streams: [slot or -1 x 3]; and "rings": [{launch, rank, fd, slot, uid}]
@@ -28,7 +28,7 @@
  *        total, owner, root?: DIR to chroot() into before exec, procs: [[rank, pid]...]}]
  *        mem?: bytes, cpu_milli?: limits of all of it together;
  *        streams as in procspace.launch; a rank to whom stdin does not go gets /dev/null
- *   ["signal", {pid, gen, sig, value?, from_uid?, from_pid?, npid?}]  npid: of a process
+ *   ["signal", {pid, gen, sig, value?, from_uid?, from_pid?, npid?, conts?}]  npid: of a process
  *        that a body made, gen as in its "born" event
  *   ["end_launch", {launch, sig}]  signal all of a launch, children of its bodies too
  *   ["ack", {seq}]          events up to seq are known to the master

@@ -593,11 +593,11 @@ static struct launch *fetching(launches_t *l, int64_t pid)
 static void pack_signal(mp_buf *m, int64_t pid, int64_t gen, int64_t npid, int64_t sig,
                         const msgpack_object *body)
 {
-    static const char *const extra[] = { "value", "from_uid", "from_pid" };
-    const msgpack_object *o[3];
+    static const char *const extra[] = { "value", "from_uid", "from_pid", "conts" };
+    const msgpack_object *o[4];
     uint32_t n = 0;
 
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < 4; i++)
         n += (o[i] = mp_get(body, extra[i])) != NULL;
     mp_map(m, 3 + n + (npid != 0));
     if (npid)
@@ -605,7 +605,7 @@ static void pack_signal(mp_buf *m, int64_t pid, int64_t gen, int64_t npid, int64
     mp_kint(m, "pid", pid);
     mp_kint(m, "gen", gen);
     mp_kint(m, "sig", sig);
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < 4; i++)
         if (o[i]) {
             mp_key(m, extra[i]);
             mp_obj(m, o[i]);

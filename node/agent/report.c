@@ -141,7 +141,7 @@ static int pack_row(mp_buf *m, const msgpack_object *map, const msgpack_object *
         mp_get_int(map, "rank", 0, UINT32_MAX, &rank, err) < 0)
         return -1;
     bool exited = mp_is(kind, "exit"), stopped = mp_is(kind, "stop");
-    mp_array(m, 5 + (exited ? 5 : stopped ? 1 : 0));
+    mp_array(m, 5 + (exited ? 5 : stopped ? 2 : 0));
     mp_obj(m, kind);
     mp_int(m, pid);
     mp_int(m, gen);
@@ -157,6 +157,8 @@ static int pack_row(mp_buf *m, const msgpack_object *map, const msgpack_object *
     }
     mp_uint(m, launch);
     mp_int(m, rank);
+    if (stopped)
+        mp_int(m, mp_opt_int(map, "conts", 0));
     if (exited)
         mp_bool(m, mp_opt_bool(map, "starved", false));
     return 0;

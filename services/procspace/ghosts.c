@@ -259,6 +259,22 @@ void ghost_ring(struct proc *p, enum ghost_op op, int arg)
         pidfd_send(p->pidfd, SIGKILL, NULL);
 }
 
+/* The body goes on. The bell is for stops that the ghost has not obeyed yet; the
+ * signal wakes it, and is not passed up. */
+void ghost_continue(struct proc *p)
+{
+    siginfo_t si;
+
+    ghost_ring(p, GHOST_CONT, 0);
+    memset(&si, 0, sizeof si);
+    si.si_signo = SIGCONT;
+    si.si_code = SI_QUEUE;
+    si.si_pid = getpid();
+    si.si_value.sival_ptr = (void *)((uintptr_t)GHOST_CONT << 32);
+    if (p->pidfd >= 0)
+        pidfd_send(p->pidfd, SIGCONT, &si);
+}
+
 void ghost_signal(struct proc *p, int sig)
 {
     if (p->pidfd >= 0)

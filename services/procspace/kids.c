@@ -16,7 +16,6 @@
 #define ASK_MS 5000   /* for a ghost to be there after its parent's bell */
 #define AGAIN_MS 100  /* that parent is no ghost yet */
 #define KID_BUCKETS 1024
-#define CONT_ECHO_MS 1000
 
 enum { DO_NOTHING = 0, DO_FORK = 1, DO_BECOME = 2 };
 
@@ -576,8 +575,7 @@ static void on_halt(procspace_t *ps, struct kid *k, bool stopped)
     if (stopped) {
         ghost_ring(&k->p, GHOST_STOP, SIGSTOP);
     } else {
-        k->p.cont_until = now_ms() + CONT_ECHO_MS;
-        ghost_signal(&k->p, SIGCONT);
+        ghost_continue(&k->p);
     }
 }
 

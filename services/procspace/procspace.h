@@ -58,7 +58,7 @@ struct proc {
     struct launch *launch;
     enum proc_state state;
     bool ghost_stopped;   /* as far as we know */
-    int64_t cont_until;   /* a SIGCONT of ours is on its way up again: drop it */
+    uint32_t conts;       /* SIGCONTs sent to the body: stops of before them are over */
     int status;           /* as from wait(), once PROC_ENDED */
     int64_t utime_us, stime_us, maxrss_kb, started, ended;
     pid_t npid;           /* of the body, on its node; 0: not known, or as here */
@@ -167,7 +167,7 @@ int relay_io(procspace_t *ps, pid_t asker, uint32_t ranks, const msgpack_object 
 
 /* --- ghosts.c: the kernel's side of ghosts --- */
 enum ghost_op { GHOST_EXIT = 1, GHOST_DIE = 2, GHOST_STOP = 3, GHOST_ASK = 5, GHOST_GROUP = 6,
-                GHOST_SESSION = 7 };
+                GHOST_SESSION = 7, GHOST_CONT = 9 };
 int ghosts_open(procspace_t *ps, struct err *err);
 /* A pidfd for pid if it is a ghost of uid's that may be taken over, else -1.
  * ESRCH: it is not there (any more). launch: its CM_LAUNCH, or 0. */
@@ -177,6 +177,7 @@ int process_take(pid_t pid, int64_t uid, struct err *err);
 int ghost_watch(procspace_t *ps, struct proc *p, struct err *err);
 void ghost_unwatch(procspace_t *ps, struct proc *p);
 void ghost_ring(struct proc *p, enum ghost_op op, int arg);
+void ghost_continue(struct proc *p); /* it was stopped, and its body is no more */
 void ghost_signal(struct proc *p, int sig); /* straight at the ghost */
 bool ghost_lives(const struct proc *p);
 void ghost_killed(procspace_t *ps, struct proc *p); /* not by us: its body must go too */

@@ -12,7 +12,6 @@
 #include <unistd.h>
 #include "services/procspace/procspace.h"
 
-#define CONT_ECHO_MS 1000
 
 static bool int_at(const struct event *e, uint32_t i, int64_t *out)
 {
@@ -154,15 +153,16 @@ static void on_event(procspace_t *ps, int node, const struct event *e)
     if (!p || p->node != node || p->state == PROC_ENDED)
         return;
     if (mp_is(&e->v[0], "stop") && int_at(e, 3, &sig) && sig > 0 && sig <= SIGRTMAX) {
+        int64_t conts;
+        if (int_at(e, 6, &conts) && conts < p->conts)
+            return; /* it has been told to go on since */
         if (!p->ghost_stopped)
             ghost_ring(p, GHOST_STOP, (int)sig);
         p->ghost_stopped = true;
     } else if (mp_is(&e->v[0], "cont") && p->ghost_stopped) {
-        /* Continued from somewhere else than its ghost. The ghost will pass
-         * this SIGCONT up like any other: that one ends here. */
-        p->cont_until = now_ms() + CONT_ECHO_MS;
+        /* Continued from somewhere else than its ghost. */
         p->ghost_stopped = false;
-        ghost_signal(p, SIGCONT);
+        ghost_continue(p);
     }
 }
 

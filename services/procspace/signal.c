@@ -81,7 +81,9 @@ static void send_signal(procspace_t *ps, struct proc *p, int sig, bool has_value
         return;
     }
     *f = (struct forward){ ps, token, p->pid, sig };
-    mp_map(&m, has_value ? 5 : 4);
+    mp_map(&m, (has_value ? 5u : 4u) + (sig == SIGCONT));
+    if (sig == SIGCONT)
+        mp_kuint(&m, "conts", ++p->conts);
     mp_key(&m, "pids");
     mp_array(&m, 1);
     mp_array(&m, p->kid ? 3 : 2);
@@ -138,12 +140,8 @@ int on_signal(void *self, struct svc_req *req, struct err *err)
     if (p->state == PROC_ENDED || p->node < 0)
         return err_set(err, ESRCH, "process %lld has ended", (long long)pid);
     if (sig == SIGCONT) {
+        trace_look(ps); /* a SIGSTOP that came before it must not overtake it */
         p->ghost_stopped = false;
-        if (p->cont_until > now_ms()) { /* our own, come back up */
-            p->cont_until = 0;
-            mp_nil(req->reply);
-            return 0;
-        }
     }
     /* A ghost says who has sent it; others are who they are. */
     int64_t uid = req->w->uid, from = req->w->pid;
