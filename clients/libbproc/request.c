@@ -157,7 +157,7 @@ int start_pack(const struct start *s, uint64_t launch, const int *node, const in
 
     if (!path)
         return err_set(err, errno, "%s: %s", s->cmd, strerror(errno));
-    mp_map(m, 11u + (libs != NULL) + (s->iolen > 0) + (index != NULL) + self + s->found);
+    mp_map(m, 12u + (libs != NULL) + (s->iolen > 0) + (index != NULL) + self + s->found);
     mp_kuint(m, "launch", launch);
     mp_kbool(m, "kin", true);
     pack_ints(m, "nodes", node, n);
