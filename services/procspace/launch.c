@@ -207,6 +207,11 @@ static void on_node(void *arg, int node, const msgpack_object *value, const stru
     if (!value && err->code == BE_NODEDOWN && now_ms() < s->patience &&
         nodelist_add(&s->again, node) == 0)
         return;
+    struct err lost = { 0 };
+    if (!value && err->code == BE_NODEDOWN) { /* it was up when nodemgr was asked */
+        err_set(&lost, BE_SLAVEDIED, "node %d was lost while the program was started", node);
+        err = &lost;
+    }
     if (!value) { /* the node as a whole */
         for (uint32_t r = 0; r < s->ranks; r++)
             if (s->node[r] == node && !s->out[r])

@@ -17,10 +17,26 @@ compile() { # compile OUT LANGUAGE SOURCE LIBS...
     [ "$lang" = c ] || cc=g++
     $cc -x "$lang" "${flags[@]}" -o "$out" "tests/libbproc/$source.c" -x none "$@"
 }
-for source in nodes exec; do
-    ok "$source.c compiles as C" compile "$tmp/$source" c $source "${shared[@]}"
-    ok "$source.c compiles as C++" compile "$tmp/$source++" c++ $source "${shared[@]}"
+for source in nodes exec every; do
+    ok "$source.c compiles as C" compile "$tmp/$source" c $source "${shared[@]}" -pthread
+    ok "$source.c compiles as C++" compile "$tmp/$source++" c++ $source "${shared[@]}" -pthread
 done
+declared=$(gcc -fpreprocessed -dD -E -P clients/libbproc/bproc.h |
+    grep -oE '\b_?bproc_[a-z_]+\(' | grep -v bproc_node_set_node | sort -u)
+not_called() { for call in $declared; do grep -qF "$call" tests/libbproc/every.c || echo "$call"; done; }
+ok 'all calls that the header declares are made' is '' not_called
+ok 'they are many' test "$(wc -l <<<"$declared")" -gt 60
+versioned() {
+    nm -D --defined-only "$CM_BUILD/lib/libbproc.so" | grep -o '_\?bproc_.*@@BPROC_4.0$' |
+        sed 's/@.*/(/' | sort -u
+}
+ok 'the library has these, and no others, each with its version' is "$declared" versioned
+paged() {
+    for call in $declared; do
+        [ -s "$CM_BUILD/share/man/man3/${call%(}.3" ] || echo "${call%(}(3)"
+    done
+}
+ok 'each has a manual page' is '' paged
 ok 'a program can be linked with the archive' \
     compile "$tmp/nodes-a" c nodes "$CM_BUILD/lib/libbproc.a"
 api_only() { ! nm --defined-only "$@" | awk '$2 ~ /[A-Z]/ { print $3 }' | grep -vE '^_?bproc_|^BPROC_|^__odr_asan|^$'; }
@@ -39,7 +55,7 @@ run() {
     return $rc
 }
 run_user() { run setpriv --reuid 61001 --regid 61001 --clear-groups "$@"; }
-chmod 755 "$tmp"/nodes* "$tmp"/exec*
+chmod 755 "$tmp"/nodes* "$tmp"/exec* "$tmp"/every*
 
 absent() { CM_RUNDIR=/run/nosuchcluster "$@"; }
 ok 'without a cluster each call says so' absent run "$tmp/nodes" absent
@@ -67,6 +83,24 @@ for who in root user; do
     done
 done
 ok 'processes in C++' run "$tmp/exec++" "$body" many
+every() { # TEXT [PROGRAM IN FRONT...]
+    local what=$1
+    shift
+    ok "$what: each call, in C" run "$@" "$tmp/every" calls
+    ok "$what: and in C++" run "$@" "$tmp/every++" calls
+}
+every 'root on the master'
+every 'root on a node' bpsh 0
+chmod 755 "$tmp"
+as_user=(setpriv --reuid 61001 --regid 61001 --clear-groups)
+every 'a user on the master' "${as_user[@]}"
+every 'a user on a node' "${as_user[@]}" bpsh 0
+echo 'int f(void); int f(void) { return 0; }' | gcc -x c -shared -o "$tmp/libgone.so" -
+echo 'int f(void); int main(void) { return f(); }' |
+    gcc -x c -o "$tmp/needs" - -x none -L"$tmp" -lgone
+rm "$tmp/libgone.so"
+ok 'errors that are rare' run "$tmp/every" rare "$tmp/needs"
+ok 'no more processes for this user' run_user "$tmp/every" crowded
 bpctl -S 0 -m 100
 ok 'a user is kept off a node' run_user "$tmp/exec" "$body" denied
 bpctl -S 0 -m 111
@@ -77,4 +111,13 @@ ok 'no forwarder is left' eventually 10 not forwarders
 example() { gcc "${flags[@]}" -o "$tmp/everywhere" doc/examples/everywhere.c "${shared[@]}"; }
 ok 'the example compiles' example
 ok 'and runs a program on all nodes' has '^1: exit 3$' run "$tmp/everywhere" up sh -c 'exit 3'
+# A node that is lost while something is being started there.
+kill -STOP "$(pgrep -P "$(pid_of node.1)" bpnode)"
+timeout -k 1 60 "$tmp/every" lost >"$tmp/lost" 2>&1 & job=$!
+starting() { bpstat -p | grep -Eq '[[:space:]]1$'; }
+eventually 10 starting
+s6-svc -d "$run/s6/node.1"
+wait $job
+ok 'a node that is lost meanwhile' test $? = 0
+grep -v '^ok' "$tmp/lost" | sed 's/^/# /'
 done_testing
