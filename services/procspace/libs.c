@@ -134,7 +134,19 @@ static void on_node(void *arg, int node, const msgpack_object *value, const stru
     say_failed(node, value);
 }
 
-static void on_nodes_done(void *arg) { round_end(arg, GATHER_MS); }
+static void on_nodes_done(void *arg)
+{
+    struct libs *l = arg;
+    CLEANUP(mp_free) mp_buf m;
+    CLEANUP(cleanup_free) char *nodes = nodelist_text(&l->now);
+
+    mp_init(&m);
+    mp_map(&m, 2);
+    mp_kuint(&m, "files", l->list.n);
+    mp_kstr(&m, "nodes", nodes ? nodes : "");
+    svc_publish(l->ps->svc, "launch.libs", &m);
+    round_end(l, GATHER_MS);
+}
 
 /* ---- third: the nodes ---- */
 
