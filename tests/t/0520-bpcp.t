@@ -63,6 +63,14 @@ ok 'each has it' is "$(sum "$tmp/big")" sums all "/tmp/cm-$$"
 ok 'so has the master' cmp "$tmp/big" "/tmp/cm-$$"
 rm -f "/tmp/cm-$$"
 
+# --- progress, on a terminal only
+
+bpsh all rm -f /tmp/big
+ok 'progress is shown on a terminal' timeout 60 tests/terminal.py \
+    "bpcp $tmp/big all:/tmp/; echo end\$?" '=[0-9.]+ MiB  [0-9.]+ MiB/s' '=end0'
+quiet() { bpcp "$tmp/big" 1:/tmp/ 2>"$tmp/quiet" && [ ! -s "$tmp/quiet" ]; }
+ok 'and nowhere else' quiet
+
 # --- trees
 
 ok 'a tree needs -r' fails_with 'src: is a directory' bpcp "$tmp/src" 1:/tmp/tree

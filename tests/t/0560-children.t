@@ -26,6 +26,16 @@ child_of() { # PARENT ARGS: its one child with this command line
     done
     return 1
 }
+# The same of node 0, of what it says itself.
+node_tree() {
+    bpps --json 0 | python3 -c 'import json, sys
+procs = json.load(sys.stdin)["procs"]
+def tree(pid):
+    name = [p["comm"] for p in procs if p["pid"] == pid][0]
+    kids = [tree(p) for p in sorted(p["pid"] for p in procs if p["ppid"] == pid)]
+    return name + ("(" + " ".join(kids) + ")" if kids else "")
+print(tree(int(sys.argv[1])))' "$1"
+}
 node_has() { bpps 0 | grep -Eq " $1\$"; }
 node_pid() { bpps 0 | awk -v what=" $1\$" '$0 ~ what { print $2; exit }'; }
 node_field() { # FIELD ARGS
@@ -61,6 +71,7 @@ run sh 'sleep 101 & sh -c "sleep 102 | sleep 103; true"; wait'
 ok 'pipelines and background jobs stand here as there' \
     eventually 5 tree_is 'sh(sleep sh(sleep sleep))' "$top"
 a=$(child_of "$top" 'sleep 101')
+ok 'as the node says itself' is "$(tree "$top")" node_tree "$top"
 ok 'with their command lines' test -n "$a"
 ok 'and the pids they have there' is "$a" node_pid 'sleep 101'
 ok 'which are of the node lease' test "$a" -ge 1000000
@@ -140,6 +151,26 @@ ok 'the short one too' eventually 5 comm_is sleep "$top"
 kill "$top"
 wait "$job"
 ok 'under the same pid, for its parent too' test $? = 255
+
+# A session with several groups, and a process of its own in each.
+run bash 'set -m; (setsid bash -c "set -m; sleep 135 & sleep 136 | sleep 137 & wait" &); sleep 138; true'
+ok 'a session of several groups: there' eventually 5 node_has 'sleep 137'
+leader=$(node_field sid 'sleep 135')
+members() { ps -o pid= -s "$1" | wc -l; }
+all_four() { [ "$(members "$leader")" = 4 ]; }
+ok 'here too, all of it in one session' eventually 5 all_four
+groups() { ps -o pgid= -s "$1" | sort -u | wc -l; }
+three() { [ "$(groups "$leader")" = 3 ]; }
+ok 'in its groups' eventually 5 three
+ok 'which is not that of bpsh' not test "$leader" = "$(field sid "$top")"
+# shellcheck disable=SC2046
+all_four && kill -KILL $(ps -o pid= -s "$leader")
+ok 'a session is ended' eventually 5 not node_has 'sleep 13[567]'
+none_of_it() { [ "$(members "$leader")" = 0 ]; }
+ok 'on both sides' eventually 5 none_of_it
+ok 'and nothing beside it' node_has 'sleep 138'
+kill "$(child_of "$top" 'sleep 138')"
+ended
 
 # --- an ordinary user
 
