@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -87,10 +88,19 @@ void image_close(struct image_writer *w)
 
 /* --- records --- */
 
+/* A reader that has gone is an error, and no signal. */
+static ssize_t write_some(int out, struct iovec *v, int n)
+{
+    struct msghdr m = { .msg_iov = v, .msg_iovlen = (size_t)n };
+    ssize_t k = sendmsg(out, &m, MSG_NOSIGNAL);
+
+    return k < 0 && errno == ENOTSOCK ? writev(out, v, n) : k;
+}
+
 static int write_all(struct image_writer *w, struct iovec *v, int n)
 {
     while (n > 0) {
-        ssize_t k = writev(w->out, v, n);
+        ssize_t k = write_some(w->out, v, n);
         if (k < 0 && errno == EINTR)
             continue;
         if (k < 0)

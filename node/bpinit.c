@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -158,6 +159,23 @@ static int make_id(char id[33], struct err *err)
     return 0;
 }
 
+/* Beside us. Opened now: the node's root is another one. */
+static int open_restore(void)
+{
+    char path[PATH_MAX + 32];
+    ssize_t n = readlink("/proc/self/exe", path, PATH_MAX - 1);
+
+    path[n > 0 ? n : 0] = 0;
+    char *slash = strrchr(path, '/');
+    if (!slash)
+        return -1;
+    snprintf(slash, 16, "/bprestore");
+    int fd = open(path, O_PATH | O_CLOEXEC);
+    if (fd < 0)
+        init_log("%s: %s: no process can be moved here", path, strerror(errno));
+    return fd;
+}
+
 static void tell_ready(int fd)
 {
     if (fd >= 0 && write(fd, "\n", 1) < 0)
@@ -179,11 +197,13 @@ static int run(struct init *in, const struct options *o, struct err *err)
         return -1;
     CLEANUP(pump_destroy) pump_t *pump = in->pump = pump_create(in, err);
     CLEANUP(kids_destroy) kids_t *kids = kids_create(in, o->lease, o->lease_count, err);
-    if (!kids)
+    CLEANUP(arrivals_destroy) arrivals_t *arrivals = in->arrivals = arrivals_create(in, err);
+    if (!kids || !arrivals)
         return -1;
     CLEANUP(kin_destroy) kin_t *kin = kin_create(in, err);
     if (!kin)
         return -1;
+    in->restore_fd = open_restore();
     if (!pump || reap_start(in, err) < 0)
         return -1;
     /* Last, and before the old root is out of reach: who connects finds all ready. */
@@ -202,7 +222,7 @@ int main(int argc, char **argv)
 {
     struct options o = { .root = { .fd = -1, .hostname = "node" }, .boot = "",
                          .ready_fd = -1, .cgroup = { -1, -1, -1 } };
-    struct init in = { .null_fd = -1 };
+    struct init in = { .null_fd = -1, .restore_fd = -1 };
     struct err err = { 0 };
 
     read_options(argc, argv, &o);
@@ -214,6 +234,7 @@ int main(int argc, char **argv)
     setsid();
     int status = make_id(in.id, &err) < 0 ? -1 : run(&in, &o, &err);
     cleanup_close(&in.null_fd);
+    cleanup_close(&in.restore_fd);
     if (status < 0) {
         init_log("%s", err.text);
         return EXIT_FAILURE;

@@ -6,6 +6,7 @@
  *   bpinit_spawn.c   starting bodies
  *   bpinit_child.c   the last steps before a body's exec
  *   bpinit_bodies.c  the table of bodies
+ *   bpinit_arrive.c  processes that come from another machine, or go there
  *   bpinit_cgroup.c  a launch and all that comes of it, held together
  *   bpinit_reap.c    waiting for them
  *   bpinit_watch.c   a bell that rings when processes fork, exec, end, stop
@@ -40,6 +41,8 @@ typedef struct watch watch_t;
 typedef struct kin kin_t;
 struct kin_name;
 struct kin_parent;
+typedef struct arrivals arrivals_t;
+struct arrival;
 struct child;
 
 struct init {
@@ -47,10 +50,12 @@ struct init {
     char id[33];      /* of this space, random */
     const char *boot; /* of the machine's life, told by who started us */
     int null_fd;      /* /dev/null of the node */
+    int restore_fd;   /* the program bprestore; -1: nothing can arrive here */
     rings_t *rings;
     bodies_t *bodies;
     journal_t *journal;
     cages_t *cages;
+    arrivals_t *arrivals;
     kids_t *kids;
     kin_t *kin;
     pump_t *pump;
@@ -72,6 +77,7 @@ struct body {
     pid_t owner; /* pid of the bpsh, on the master */
     pid_t pgid;     /* its group at the start */
     uint64_t name;  /* hash of its arguments */
+    uint64_t as;    /* the launch that its ghost names, if that is another; else 0 */
     char *argv0;
     int64_t start; /* wall clock, ms */
     uint32_t conts;  /* SIGCONTs that the master has sent it */
@@ -116,6 +122,24 @@ uint64_t journal_seq(const journal_t *j); /* of the last event */
 /* Events up to seq are known; the bodies that ended in them are forgotten. */
 void journal_ack(struct init *in, uint64_t seq);
 void journal_resend(struct init *in);
+
+/* ---- arrivals ---- */
+arrivals_t *arrivals_create(struct init *in, struct err *err);
+void arrivals_destroy(arrivals_t **t);
+/* An image is on its way on fd, which is ours from now on unless -1 is returned. */
+int arrival_expect(arrivals_t *t, uint64_t launch, uint32_t rank, int fd, struct err *err);
+/* At its start: what the child gets. Then arrival_begun(), with the descriptor
+ * that is only the child's, and err->code if it could not be started. */
+struct arrival *arrival_begin(arrivals_t *t, uint64_t launch, uint32_t rank, int *image,
+                              int *control, struct err *err);
+void arrival_begun(struct arrival *a, pid_t npid, uid_t uid, int theirs, const struct err *err);
+/* It has ended. True: before it was let go, so nobody else is told. */
+bool arrival_ended(arrivals_t *t, const struct body *b);
+int arrivals_ask(arrivals_t *t, const msgpack_object *map, struct err *err);
+void arrivals_new_agent(arrivals_t *t);
+int arrivals_depart(arrivals_t *t, const msgpack_object *map, struct err *err);
+bool arrivals_departed(const arrivals_t *t, pid_t npid); /* its body is elsewhere */
+void arrivals_departed_end(arrivals_t *t, pid_t npid);
 
 /* ---- reaper ---- */
 int reap_start(struct init *in, struct err *err);

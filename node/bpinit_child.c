@@ -10,7 +10,9 @@
 #include <grp.h>
 #include <signal.h>
 #include <string.h>
+#include <linux/capability.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -19,6 +21,11 @@
 #include "node/clone3.h"
 
 #define STACK_BYTES (64u * 1024)
+#define RESTORE_FDS 200 /* above what a process's own descriptors are likely to be */
+
+#ifndef CAP_CHECKPOINT_RESTORE
+#define CAP_CHECKPOINT_RESTORE 40
+#endif
 
 static void failed(struct child *c, const char *what)
 {
@@ -56,6 +63,45 @@ static void set_limits(const struct plan *p)
     }
 }
 
+static char *number(char *to, int v)
+{
+    char digits[12];
+    int n = 0;
+
+    do
+        digits[n++] = (char)('0' + v % 10);
+    while (v /= 10);
+    while (n)
+        *to++ = digits[--n];
+    return to;
+}
+
+/* The image's program in place of its own. As a user it keeps one right, to set
+ * the link to its program, which it gives up before it goes on. */
+static void restore(struct child *c)
+{
+    struct __user_cap_header_struct head = { _LINUX_CAPABILITY_VERSION_3, 0 };
+    struct __user_cap_data_struct data[2];
+    char text[64] = "CM_RESTORE=", *envp[] = { text, NULL };
+    int image = fcntl(c->image, F_DUPFD, RESTORE_FDS);
+    int control = image < 0 ? -1 : fcntl(c->control, F_DUPFD, RESTORE_FDS);
+    char *at = number(text + strlen(text), image);
+
+    if (control < 0)
+        failed(c, "descriptors of an image");
+    *at++ = ':';
+    *number(at, control) = 0;
+    if (c->plan->uid != 0) {
+        memset(data, 0, sizeof data);
+        data[1].permitted = data[1].effective = data[1].inheritable =
+            CAP_TO_MASK(CAP_CHECKPOINT_RESTORE);
+        if (syscall(SYS_capset, &head, data) == 0)
+            prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_CHECKPOINT_RESTORE, 0, 0);
+    }
+    syscall(SYS_execveat, c->restore, "", c->plan->argv, envp, AT_EMPTY_PATH);
+    failed(c, "bprestore");
+}
+
 static void run(void *arg)
 {
     struct child *c = arg;
@@ -89,8 +135,12 @@ static void run(void *arg)
     if (plan_io_apply(p, c->pid, &what) < 0)
         failed(c, what);
     set_limits(p);
+    if (p->image)
+        prctl(PR_SET_KEEPCAPS, 1);
     if (syscall(SYS_setresuid, p->uid, p->uid, p->uid) < 0)
         failed(c, "set user");
+    if (p->image)
+        restore(c);
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     execve(p->path, p->argv, p->envp);

@@ -274,7 +274,8 @@ static bool meet(kids_t *t, const struct look *l, uint64_t now)
     struct seen **p = place(t, l->npid);
     const struct body *b = bodies_by_npid(t->in->bodies, l->npid);
 
-    if (l->npid == 1 || l->flags & PF_KTHREAD || kin_stands(t->in, l->npid))
+    if (l->npid == 1 || l->flags & PF_KTHREAD || kin_stands(t->in, l->npid) ||
+        arrivals_departed(t->in->arrivals, l->npid))
         return true;
     if (*p && ((*p)->start != l->start || l->state == 'Z' || l->state == 'X')) {
         gone(t, p, l->state == 'Z' && (*p)->start == l->start ? l->status : 0);

@@ -16,6 +16,17 @@ static void ended(struct init *in, struct body *b, int status, const struct rusa
         pump_drain(in->pump, b->slot[fd]);
     rings_bell(in->rings);
     kin_parent_t *parent = b->parent;
+    if (arrival_ended(in->arrivals, b)) {
+        uint64_t launch = b->launch;
+        for (int fd = 0; fd < 3; fd++)
+            if (b->slot[fd] >= 0)
+                pump_release(in->pump, (uint32_t)b->slot[fd]);
+        b->parent = NULL;
+        bodies_drop(in->bodies, b);
+        kin_child_ended(in, parent);
+        cages_body_ended(in->cages, launch);
+        return;
+    }
     bodies_end(in->bodies, b);
     b->parent = NULL;
     bool killed = WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
@@ -28,8 +39,11 @@ void reap_status(struct init *in, pid_t npid, int status, const struct rusage *r
 {
     struct body *b = bodies_by_npid(in->bodies, npid);
 
-    if (!b)
-        return; /* an orphan, or a start that failed */
+    if (!b) { /* an orphan, a start that failed, what has moved away */
+        if (!WIFSTOPPED(status) && !WIFCONTINUED(status))
+            arrivals_departed_end(in->arrivals, npid);
+        return;
+    }
     if (WIFSTOPPED(status)) {
         b->stopped = true;
         kids_look_soon(in->kids); /* its group may have changed before */

@@ -181,6 +181,46 @@ static int on_end_launch(struct init *in, const msgpack_object *map, struct err 
     return 0;
 }
 
+static int on_arrived(struct init *in, const msgpack_object *map, struct err *err)
+{
+    return arrivals_ask(in->arrivals, map, err);
+}
+
+static int on_depart(struct init *in, const msgpack_object *map, struct err *err)
+{
+    uint64_t id;
+
+    if (mp_get_uint(map, "id", &id, err) < 0 || arrivals_depart(in->arrivals, map, err) < 0)
+        return -1;
+    CLEANUP(mp_free) mp_buf m;
+    mp_init(&m);
+    mp_array(&m, 2);
+    mp_str(&m, "arrivals"); /* the same kind of answer */
+    mp_map(&m, 3);
+    mp_kuint(&m, "id", id);
+    mp_kuint(&m, "launch", 0);
+    mp_key(&m, "ranks");
+    mp_array(&m, 0);
+    link_send(in->link, &m);
+    return 0;
+}
+
+/* Comes with the descriptor. */
+static int on_image(struct init *in, const msgpack_object *map, struct pkt *pkt, struct err *err)
+{
+    uint64_t launch;
+    int64_t rank;
+
+    if (pkt->nfds != 1)
+        return err_set(err, EPROTO, "want one descriptor, got %d", pkt->nfds);
+    if (mp_get_uint(map, "launch", &launch, err) < 0 ||
+        mp_get_int(map, "rank", 0, UINT32_MAX - 1, &rank, err) < 0 ||
+        arrival_expect(in->arrivals, launch, (uint32_t)rank, pkt->fds[0], err) < 0)
+        return -1;
+    pkt->fds[0] = -1;
+    return 0;
+}
+
 static int on_ack(struct init *in, const msgpack_object *map, struct err *err)
 {
     uint64_t seq;
@@ -195,7 +235,9 @@ static void pack_body(void *arg, const struct body *b)
 {
     mp_buf *m = arg;
 
-    mp_map(m, 13u + (b->parent ? 1 : 0) + (b->home >= 0 ? 1 : 0));
+    mp_map(m, 13u + (b->parent ? 1 : 0) + (b->home >= 0 ? 1 : 0) + (b->as != 0));
+    if (b->as)
+        mp_kuint(m, "as", b->as);
     if (b->parent) {
         mp_key(m, "parent");
         kin_pack_name(b->parent, m);
@@ -316,9 +358,10 @@ static const struct {
     { "spawn", on_spawn },     { "signal", on_signal },   { "ack", on_ack },
     { "list", on_list },       { "release", on_release }, { "hangup", on_hangup },
     { "end", on_end },         { "end_launch", on_end_launch }, { "orphan", kin_orphan },
+    { "arrived", on_arrived }, { "depart", on_depart },
 };
 
-static void handle(link_t *l, const struct pkt *pkt)
+static void handle(link_t *l, struct pkt *pkt)
 {
     struct err err = { 0 };
     msgpack_unpacked u;
@@ -341,7 +384,10 @@ static void handle(link_t *l, const struct pkt *pkt)
         }
     if (!shaped)
         init_log("agent: a message that is not [name, map]");
-    else if (i == n)
+    else if (i == n && mp_is(&a->ptr[0], "image")) {
+        if (on_image(l->in, &a->ptr[1], pkt, &err) < 0)
+            init_log("agent: image: %s", err.text);
+    } else if (i == n)
         init_log("agent: a message of an unknown name");
     msgpack_unpacked_destroy(&u);
 }
@@ -410,6 +456,7 @@ static void on_connect(void *arg, int fd, uint32_t events)
     if (l->sock < 0)
         return;
     pump_new_agent(l->in->pump);
+    arrivals_new_agent(l->in->arrivals);
     say_hello(l);
     journal_resend(l->in);
 }

@@ -253,6 +253,10 @@ static int plan_read(const msgpack_object *map, struct plan *p, struct err *err)
     p->uid = (uid_t)uid;
     p->gid = (gid_t)gid;
     p->owner = (pid_t)mp_opt_int(map, "owner", 0);
+    p->image = mp_get(map, "image") != NULL;
+    p->gen = (uint32_t)mp_opt_int(map, "gen", 1);
+    if (mp_get(map, "as") && mp_get_uint(map, "as", &p->as, err) < 0)
+        return -1;
     p->rank_digits = find_rank_digits(p->envp);
     return 0;
 }
@@ -352,7 +356,8 @@ static int note_body(struct init *in, const struct plan *p, pid_t pid, pid_t pgi
                      struct outcome *o)
 {
     struct body b = {
-        .pid = pid, .npid = o->npid, .gen = 1, .launch = p->launch, .rank = o->rank,
+        .pid = pid, .npid = o->npid, .gen = p->gen, .as = p->as, .launch = p->launch,
+        .rank = o->rank,
         .uid = p->uid, .gid = p->gid, .owner = p->owner, .start = wall_ms(),
         .pgid = pgid, .name = p->name,
         .slot = { o->slot[0], o->slot[1], o->slot[2] }, .parent = p->parent, .home = -1,
@@ -385,6 +390,7 @@ static int start_rank(struct init *in, const struct plan *p, pid_t pid, pid_t *p
 {
     struct child c = { .plan = p, .pid = pid, .fd = { -1, -1, -1 }, .pgid = *pgid };
     int theirs[3] = { -1, -1, -1 };
+    struct arrival *arrival = NULL;
     cage_t *cage = cages_get(in->cages, p->launch, p->mem, p->cpu_milli, &o->err);
     int rc = cage ? open_streams(in, p, few, o, theirs) : -1;
 
@@ -393,6 +399,11 @@ static int start_rank(struct init *in, const struct plan *p, pid_t pid, pid_t *p
             c.fd[fd] = theirs[fd];
         else if (p->stream[fd].mode != STREAM_FILE)
             c.fd[fd] = in->null_fd;
+    if (rc == 0 && p->image) {
+        c.restore = in->restore_fd;
+        arrival = arrival_begin(in->arrivals, p->launch, o->rank, &c.image, &c.control, &o->err);
+        rc = arrival ? 0 : -1;
+    }
     if (rc == 0) {
         write_rank(p->rank_digits, plan_index(p, o->rank));
         cage_join(cage, &c);
@@ -410,6 +421,8 @@ static int start_rank(struct init *in, const struct plan *p, pid_t pid, pid_t *p
         kill(o->npid, SIGKILL);
         rc = -1;
     }
+    if (arrival)
+        arrival_begun(arrival, rc == 0 ? o->npid : 0, p->uid, c.control, &o->err);
     if (rc < 0) {
         close_streams(in, o);
         return -1;

@@ -48,6 +48,9 @@ struct plan {
     int home;                  /* where their parent waits for them; -1 the master */
     pid_t *home_npid;          /* by rank, for whom */
     size_t nhome;
+    bool image;   /* not a program is started: an image is restored */
+    uint32_t gen; /* of its processes */
+    uint64_t as;  /* the launch that their ghosts name; 0: this one */
 };
 
 /* One child on its way to exec. It shares our memory until then, so that this
@@ -60,6 +63,7 @@ struct child {
     int cgroup; /* version 2 control group to be born in; -1 none */
     int procs[3]; /* cgroup.procs of version 1 groups to join; -1 none */
     pid_t tid;  /* told by the kernel before it runs: for who must end it (bpinit_kin.c) */
+    int restore, image, control; /* program and descriptors, with plan->image */
     int code;   /* errno of the step that failed; 0 it runs */
     const char *what; /* the step, or the file, that failed */
 };

@@ -2,7 +2,9 @@
  *
  *     bprestore IMAGE [CONTROL]      two descriptors
  *
- * Started in the place of the process: with its pid, user, limits, streams. It
+ * Started in the place of the process: with its pid, user, limits, streams, and
+ * on nodes with its arguments; the descriptors are in CM_RESTORE=IMAGE:CONTROL
+ * then, so that nobody sees another name meanwhile. It
  * reads the image (doc/image.md), takes on its memory and the rest, says
  * "ready" on CONTROL, and goes on as the process when it is told to. Any
  * failure is a word there, or on stderr, and the end; nothing has run then.
@@ -281,7 +283,7 @@ static int number(const char *s)
 
     if (!*s)
         return -1;
-    for (; *s; s++)
+    for (; *s && *s != ':'; s++)
         if (*s < '0' || *s > '9' || v > 100000)
             return -1;
         else
@@ -302,6 +304,24 @@ static void __attribute__((noreturn, used)) build(void)
     go();
 }
 
+static void __attribute__((noreturn)) start(void)
+{
+    take_start();
+    own_read();
+    machine_check();
+    unsigned long away = hide();
+    __asm__ volatile("lea restore_stack+65536(%%rip), %%rax\n\t"
+                     "add %0, %%rax\n\t"
+                     "mov %%rax, %%rsp\n\t"
+                     "xor %%ebp, %%ebp\n\t"
+                     "lea build(%%rip), %%rax\n\t"
+                     "add %0, %%rax\n\t"
+                     "call *%%rax\n\t"
+                     "hlt"
+                     : : "b"(away) : "rax", "memory");
+    __builtin_unreachable();
+}
+
 __attribute__((used)) void restore_main(long *sp);
 void restore_main(long *sp)
 {
@@ -310,6 +330,15 @@ void restore_main(long *sp)
 
     sys4(NR_rt_sigprocmask, 2, &all, 0, 8);
     rs.control = -1;
+    for (char **e = argv + sp[0] + 1; *e; e++)
+        if (begins(*e, "CM_RESTORE=")) {
+            const char *v = *e + 11;
+            rs.image = number(v);
+            while (*v && *v != ':')
+                v++;
+            rs.control = *v ? number(v + 1) : -1;
+            start();
+        }
     if (sp[0] == 2 && same(argv[1], "--version")) {
         say(1, "bprestore (Clustermatic) " RESTORE_VERSION "\n");
         sys1(NR_exit_group, 0);
@@ -325,19 +354,6 @@ void restore_main(long *sp)
         say(2, "Usage: bprestore IMAGE-FD [CONTROL-FD]; see bprestore(8)\n");
         sys1(NR_exit_group, 2);
     }
-    take_start();
-    own_read();
-    machine_check();
-    unsigned long away = hide();
-    __asm__ volatile("lea restore_stack+65536(%%rip), %%rax\n\t"
-                     "add %0, %%rax\n\t"
-                     "mov %%rax, %%rsp\n\t"
-                     "xor %%ebp, %%ebp\n\t"
-                     "lea build(%%rip), %%rax\n\t"
-                     "add %0, %%rax\n\t"
-                     "call *%%rax\n\t"
-                     "hlt"
-                     : : "b"(away) : "rax", "memory");
-    __builtin_unreachable();
+    start();
 }
 NOLIBC_START(restore_main);

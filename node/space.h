@@ -22,6 +22,7 @@
  *   ["procs", {id, procs: [...]}]  answer to "list": see doc/wire.md node.N.procs,
  *        each also with streams: [slot or -1 x 3]; and "rings": [{launch, rank, fd, slot, uid}]
  *        for every ring not yet released, of ended processes too; and "kids": [row of "born"...]
+ *   ["arrivals", {id, launch, ranks: [[rank, code, text]...]}]  answer to "arrived" and "depart"
  *
  * agent -> bpinit
  *   ["spawn", {launch, path, argv, env, cwd, umask, limits, uid, gid, groups, streams,
@@ -31,6 +32,13 @@
  *   ["signal", {pid, gen, sig, value?, from_uid?, from_pid?, npid?, conts?}]  npid: of a process
  *        that a body made, gen as in its "born" event
  *   ["end_launch", {launch, sig}]  signal all of a launch, children of its bodies too
+ *   ["image", {launch, rank}] with a descriptor: its image will come there. Before the "spawn",
+ *        which has image (anything), gen?, as? (the launch that the ghost names) then: the
+ *        process stands when its restorer does, and runs when it is let go
+ *   ["arrived", {id, launch, uid?, go?, abort?}]  answered when each of them is ready, has failed, or
+ *        was let go; go: let those that are ready go, in the same step; abort: end those that
+ *        were not let go
+ *   ["depart", {id, pid, gen}]  it runs elsewhere now: its end here is not told
  *   ["ack", {seq}]          events up to seq are known to the master
  *   ["list", {id}]
  *   ["release", {slot}]     a finished ring is not needed any more

@@ -10,7 +10,6 @@
 
 /* Made by a node's agent in the node's root: its number. Only there. */
 #define NODE_FILE "/run/clustermatic/node"
-#define NODE_RUN "/run/clustermatic"
 
 int lib_errno(int code)
 {

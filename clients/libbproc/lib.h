@@ -7,7 +7,7 @@
  *   exec.c     the calls that create         request.c  the launch, packed
  *   remote.c   ghosts and launches           local.c    children on this machine
  *   save.c     this process as an image   dump.c     to a file and back
- *   move.c     what does not exist yet
+ *   move.c     this process elsewhere   transfer.c  its image on its way
  *
  * Nothing is kept between calls: each has its own connection, so that there is
  * nothing that fork, exec or a thread could break. No call starts a thread or
@@ -21,6 +21,7 @@
 #include "bus/gate.h"
 #include "clients/libbproc/bproc.h"
 
+#define NODE_RUN "/run/clustermatic" /* of a node, in its root */
 #define CALL_MS 20000
 #define LAUNCH_MS 120000 /* content may have to travel first */
 
@@ -49,6 +50,8 @@ struct start { /* what a call asks for */
     const struct bproc_io_t *io;
     int iolen; /* -1: default forwarding */
     bool found; /* the program is the node's own: nothing is sent */
+    const mp_buf *maps; /* not NULL: an image of us is sent; the files it names,
+                           as a list of [path, size, crc] */
 };
 
 int start_check(const struct start *s); /* -1: errno is set */
@@ -68,6 +71,8 @@ int ghosts_make(uint64_t launch, char *const *argv, uint32_t n, int32_t *pid, st
 void ghost_become(uint64_t launch, char *const *argv);
 /* Ask procspace. code[i] is 0, or why rank i does not run; -1: all failed. */
 int launch_ask(gate_t *g, const mp_buf *m, uint32_t n, int *code, struct err *err);
+/* The rows of "failed" in such an answer. */
+int launch_failed(const msgpack_object *reply, uint32_t n, int *code, struct err *err);
 /* What the ranks say goes to our stdout, by a process of its own. */
 int forward_start(uint64_t launch, const int *node, const int *code, uint32_t n);
 /* --- images: which files' content goes along --- */

@@ -1,72 +1,95 @@
-/* move.c - moving what already runs: not yet */
+/* move.c - this process goes on elsewhere
+ *
+ * Every signal is blocked from before the first question until the process runs
+ * where it belongs: those that come meanwhile wait, here in the ghost that we
+ * turn into, which passes them on. The image is sent, then the cluster is asked
+ * to let it go; until it has answered, nothing of us has been given up.
+ */
 #include <errno.h>
-#include "clients/libbproc/lib.h"
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include "bus/rundir.h"
+#include "clients/libbproc/transfer.h"
 
-/* What can be said before: a mistake is told even where moving is not. */
-static int check_io(const struct bproc_io_t *io, int iolen)
+#define PLAIN (BPROC_DUMP_EXEC | BPROC_DUMP_OTHER)
+
+/* What can be said before anything is asked. */
+static int check(int node, const struct bproc_io_t *io, int iolen, int flags)
 {
     struct start s = { .cmd = "", .io = io, .iolen = iolen };
+    siginfo_t si;
 
-    return start_check(&s) < 0 ? -1 : lib_errno(ENOSYS);
+    if (start_check(&s) < 0)
+        return -1;
+    if (flags & ~BPROC_DUMP_ALL)
+        return lib_errno(EINVAL);
+    if (node < BPROC_NODE_MASTER)
+        return lib_errno(BE_INVALIDNODE);
+    if (save_threads())
+        return lib_errno(EBUSY);
+    /* Those would be somebody else's children. */
+    if (waitid(P_ALL, 0, &si, WEXITED | WNOHANG | WNOWAIT) == 0)
+        return lib_errno(EBUSY);
+    return 0;
 }
 
-static int check_nodes(int nnodes, const int *nodes, const int *pids)
+static int move(int node, struct transfer *t)
 {
-    if (nnodes <= 0)
-        return lib_errno(EINVAL);
-    return nodes && pids ? 0 : lib_errno(EFAULT);
+    int32_t pid = getpid();
+    int code = 0;
+
+    if (transfer_open(t, true) < 0)
+        return -1;
+    t->self = true;
+    int rc = transfer_ask(t, &node, &pid, NULL, 1, &code);
+    if (rc == 0 && code)
+        rc = lib_errno(code);
+    if (rc == 0)
+        rc = transfer_send(t, &node, 1, &code);
+    if (rc > 0)
+        return 0; /* there */
+    if (rc == 0 && code)
+        rc = lib_errno(code);
+    if (rc == 0 && (t->s.iolen >= 0 || forward_start(t->launch, &node, &code, 1) == 0))
+        ghost_become(t->launch, t->s.argv);
+    if (rc == 0) /* it runs there, and there is no way back */
+        _exit(errno & 0xff ? errno & 0xff : 1);
+    return -1;
 }
 
 int _bproc_move_io(int node, struct bproc_io_t *io, int iolen, int flags)
 {
-    (void)flags;
-    if (lib_node(node) == bproc_currnode())
-        return 0; /* here already */
-    return check_io(io, iolen);
+    struct transfer t = { .s = { .io = io, .iolen = iolen }, .flags = flags };
+    int here = bproc_currnode();
+    sigset_t all, old;
+
+    node = lib_node(node);
+    if (node == here)
+        return 0;
+    if (check(node, io, iolen, flags) < 0)
+        return -1;
+    if (here != BPROC_NODE_MASTER)
+        return lib_errno(ENOSYS);
+    sigfillset(&all);
+    sigprocmask(SIG_SETMASK, &all, &old);
+    int rc = move(node, &t), code = errno;
+    transfer_close(&t, rc < 0);
+    sigprocmask(SIG_SETMASK, &old, NULL);
+    return rc < 0 ? lib_errno(code) : 0;
 }
 
 int _bproc_move(int node, int flags) { return _bproc_move_io(node, NULL, -1, flags); }
-int bproc_move(int node) { return _bproc_move(node, BPROC_DUMP_EXEC | BPROC_DUMP_OTHER); }
+int bproc_move(int node) { return _bproc_move(node, PLAIN); }
 
 int bproc_move_io(int node, struct bproc_io_t *io, int iolen)
 {
-    return _bproc_move_io(node, io, iolen, BPROC_DUMP_EXEC | BPROC_DUMP_OTHER);
-}
-
-int _bproc_rfork_io(int node, struct bproc_io_t *io, int iolen, int flags)
-{
-    (void)node;
-    (void)flags;
-    return check_io(io, iolen);
-}
-
-int _bproc_rfork(int node, int flags) { return _bproc_rfork_io(node, NULL, -1, flags); }
-int bproc_rfork(int node) { return _bproc_rfork(node, BPROC_DUMP_EXEC | BPROC_DUMP_OTHER); }
-
-int bproc_rfork_io(int node, struct bproc_io_t *io, int iolen)
-{
-    return _bproc_rfork_io(node, io, iolen, BPROC_DUMP_EXEC | BPROC_DUMP_OTHER);
-}
-
-int _bproc_vrfork_io(int nnodes, int *nodes, int *pids, struct bproc_io_t *io, int iolen,
-                     int flags)
-{
-    (void)flags;
-    return check_nodes(nnodes, nodes, pids) < 0 ? -1 : check_io(io, iolen);
-}
-
-int _bproc_vrfork(int nnodes, int *nodes, int *pids, int flags)
-{
-    return _bproc_vrfork_io(nnodes, nodes, pids, NULL, -1, flags);
-}
-
-int bproc_vrfork(int nnodes, int *nodes, int *pids)
-{
-    return _bproc_vrfork(nnodes, nodes, pids, BPROC_DUMP_EXEC | BPROC_DUMP_OTHER);
-}
-
-int bproc_vrfork_io(int nnodes, int *nodes, int *pids, struct bproc_io_t *io, int iolen)
-{
-    return _bproc_vrfork_io(nnodes, nodes, pids, io, iolen,
-                            BPROC_DUMP_EXEC | BPROC_DUMP_OTHER);
+    return _bproc_move_io(node, io, iolen, PLAIN);
 }

@@ -160,7 +160,7 @@ int ghosts_make(uint64_t launch, char *const *argv, uint32_t n, int32_t *pid, st
 
 /* --- the launch --- */
 
-static int take_failed(const msgpack_object *reply, uint32_t n, int *code, struct err *err)
+int launch_failed(const msgpack_object *reply, uint32_t n, int *code, struct err *err)
 {
     const msgpack_object_array *a;
 
@@ -186,7 +186,7 @@ int launch_ask(gate_t *g, const mp_buf *m, uint32_t n, int *code, struct err *er
     memset(code, 0, n * sizeof *code);
     if (gate_call(g, "procspace.launch", m, LAUNCH_MS, &reply, err) < 0)
         return -1;
-    return take_failed(&reply.data, n, code, err);
+    return launch_failed(&reply.data, n, code, err);
 }
 
 /* --- default forwarding --- */

@@ -151,13 +151,15 @@ static const char *env_value(char *const *envp, const char *name)
 int start_pack(const struct start *s, uint64_t launch, const int *node, const int32_t *pid,
                const int *index, uint32_t n, bool self, mp_buf *m, struct err *err)
 {
-    CLEANUP(cleanup_free) char *path = start_path(s->cmd);
+    /* An image's program may be gone from its path: that is for the node to see. */
+    CLEANUP(cleanup_free) char *path = s->maps ? strdup(s->cmd) : start_path(s->cmd);
     CLEANUP(cleanup_free) char *cwd = getcwd(NULL, 0);
     const char *libs = env_value(s->envp, "LD_LIBRARY_PATH");
 
     if (!path)
         return err_set(err, errno, "%s: %s", s->cmd, strerror(errno));
-    mp_map(m, 12u + (libs != NULL) + (s->iolen > 0) + (index != NULL) + self + s->found);
+    mp_map(m, 12u + (libs != NULL) + (s->iolen > 0) + (index != NULL) + self + s->found +
+                  (s->maps != NULL));
     mp_kuint(m, "launch", launch);
     mp_kbool(m, "kin", true);
     pack_ints(m, "nodes", node, n);
@@ -180,5 +182,11 @@ int start_pack(const struct start *s, uint64_t launch, const int *node, const in
         mp_kbool(m, "self", true);
     if (s->found)
         mp_kbool(m, "found", true);
+    if (s->maps) {
+        mp_key(m, "image");
+        mp_map(m, 1);
+        mp_key(m, "maps");
+        msgpack_sbuffer_write(&m->b, s->maps->b.data, s->maps->b.size);
+    }
     return 0;
 }

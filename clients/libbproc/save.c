@@ -102,13 +102,11 @@ int save_open(struct saving *v, bool stop_timers)
     p->pid = (uint32_t)getpid();
     if (prctl(PR_GET_DUMPABLE) == 0)
         p->flags |= IMAGE_UNDUMPABLE;
-    if (image_open(w, "/proc/self") < 0 || image_describe(w) < 0 || image_survey(w) < 0) {
+    if (image_open(w, "/proc/self") < 0 || image_describe(w) < 0) {
         int code = w->code;
         save_close(v, true);
         return lib_errno(code);
     }
-    p->mm[5] = (uintptr_t)sbrk(0);
-    v->hole = p->hole;
     signals(p);
     thread(p);
     v->timers = stop_timers;
@@ -125,6 +123,11 @@ __attribute__((noinline)) int save_write(struct saving *v, int out)
 
     w->out = out;
     w->bytes = 0;
+    /* From here on no mapping comes or goes. */
+    w->s->process.mm[5] = (uintptr_t)sbrk(0);
+    if (image_survey(w) < 0)
+        return lib_errno(w->code);
+    v->hole = w->s->process.hole;
     w->moving[0] = (struct image_span){ (uintptr_t)here - NEAR, (uintptr_t)here + NEAR };
     w->moving[1] = (struct image_span){ w->s->process.fs_base - NEAR,
                                         w->s->process.fs_base + NEAR };

@@ -15,7 +15,8 @@
  *   control.c  what the master's people do to a node
  *   join.c     being a node of the cluster: join, beat, give up
  *   gate.c     questions of the node's processes
- *   copy.c     tickets and a port for bpcp's copies
+ *   copy.c     tickets and a port for bpcp's copies, and for images
+ *   move.c     processes that come and go
  *   streams.c  stdio between the rings and iofwd (streams.h)
  */
 #ifndef AGENT_H
@@ -37,6 +38,9 @@ typedef struct join join_t;
 typedef struct streams streams_t;
 typedef struct copies copies_t;
 typedef struct gate gate_t;
+typedef struct moves moves_t;
+struct bulk_ticket;
+struct pump_dial;
 
 struct agent {
     loop_t *loop;
@@ -62,6 +66,7 @@ struct agent {
     join_t *join;
     streams_t *streams;
     copies_t *copies;
+    moves_t *moves;
     gate_t *gate;
 };
 
@@ -77,6 +82,8 @@ bool space_ready(const space_t *s); /* connected and listed */
 /* One message ["name", {...}]: body is the packed map. Sent, or kept until the
  * socket takes it. ENOTCONN: bpinit is not there. */
 int space_send(space_t *s, const char *name, const mp_buf *body, struct err *err);
+/* The same with a descriptor, which is gone then, sent or not. */
+int space_send_fd(space_t *s, const char *name, const mp_buf *body, int fd, struct err *err);
 void space_release(space_t *s, uint32_t slot);
 void space_hangup(space_t *s, uint64_t launch, uint32_t rank, int fd);
 void space_ack(space_t *s, uint64_t seq);
@@ -131,6 +138,25 @@ void gate_destroy(gate_t **g);
 copies_t *copies_create(agent_t *a, struct err *err);
 void copies_destroy(copies_t **c);
 int on_copy(void *self, struct svc_req *req, struct err *err);
+uint16_t copies_port(const copies_t *c); /* 0: none */
+/* A ticket for an image: what comes goes to all of out (from malloc, taken over
+ * on success). Then where else it goes, until it begins. */
+int copies_image(copies_t *c, int *out, size_t outs, struct bulk_ticket *t, struct err *err);
+int copies_image_on(copies_t *c, const char *token, const struct pump_dial *d, size_t n,
+                    struct err *err);
+
+/* ---- move.c ---- */
+moves_t *moves_create(agent_t *a, struct err *err);
+void moves_destroy(moves_t **m);
+void moves_answer(moves_t *m, const msgpack_object *map); /* "arrivals" */
+void moves_lost(moves_t *m);                              /* bpinit is gone */
+/* The rows of maps ([path, size, crc]) that this node has not got: packs a list
+ * of their paths. */
+int moves_lacks(const agent_t *a, const char *root, const msgpack_object *maps, mp_buf *out,
+                struct err *err);
+int on_arrived(void *self, struct svc_req *req, struct err *err);
+int on_depart(void *self, struct svc_req *req, struct err *err);
+int on_relay(void *self, struct svc_req *req, struct err *err);
 
 /* ---- join.c ---- */
 join_t *join_create(agent_t *a, struct err *err);

@@ -1,4 +1,5 @@
-/* copy.c - node.N.copy: tickets for bpcopy, and the port where they are shown
+/* copy.c - node.N.copy: tickets for bpcopy, and the port where they are shown;
+ * tickets for images, too
  *
  * {uid, gid, groups} -> {port, token, key}. Whoever connects says the token
  * first, in clear; it opens once, and a bpcopy of that user gets the connection
@@ -6,6 +7,7 @@
  */
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +15,7 @@
 #include <unistd.h>
 #include "bus/rundir.h"
 #include "copy/copy.h"
+#include "image/pump.h"
 #include "node/agent/agent.h"
 
 #define TICKET_MS 60000
@@ -23,6 +26,7 @@
 struct ticket {
     struct copy_peer peer;
     int64_t made;
+    struct pump_plan *image; /* it is for one; NULL: for a bpcopy */
     struct ticket *next;
 };
 
@@ -47,6 +51,11 @@ static void ticket_free(copies_t *c, struct ticket **at)
 
     *at = t->next;
     c->ntickets--;
+    for (size_t i = 0; t->image && i < t->image->outs; i++)
+        close(t->image->out[i]); /* who waits there sees that nothing comes */
+    if (t->image)
+        free(t->image->out);
+    free(t->image);
     copy_peer_free(&t->peer);
     free(t);
 }
@@ -73,6 +82,19 @@ static void on_silent(void *arg)
     caller_free(k);
 }
 
+static void begin_image(struct ticket *t, int fd)
+{
+    struct pump_plan *p = t->image;
+    struct err err = { 0 };
+
+    p->conn = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    p->ticket = t->peer.ticket;
+    if (pump_start(p, &err) < 0)
+        svc_log("warning", "an image: %s", err.text);
+    p->out = NULL;
+    p->outs = 0;
+}
+
 static void begin(copies_t *c, int fd, const char *token)
 {
     struct err err = { 0 };
@@ -82,6 +104,11 @@ static void begin(copies_t *c, int fd, const char *token)
         if (strcmp(p->ticket.token, token) != 0)
             continue;
         p->node = c->a->node;
+        if ((*at)->image) {
+            begin_image(*at, fd);
+            ticket_free(c, at);
+            return;
+        }
         if (copy_procs_start(c->procs, "node", fd, c->a->root_fd, p, &err) < 0)
             svc_log("warning", "a copy: %s", err.text);
         ticket_free(c, at);
@@ -193,28 +220,83 @@ static void expire(copies_t *c)
             at = &(*at)->next;
 }
 
-int on_copy(void *self, struct svc_req *req, struct err *err)
+static struct ticket *ticket_new(copies_t *c, struct err *err)
 {
-    agent_t *a = self;
-    copies_t *c = a->copies;
-
-    if (c->listener < 0)
-        return err_set(err, EADDRINUSE, "the port for copies is taken on this node");
+    if (c->listener < 0) {
+        err_set(err, EADDRINUSE, "the port for copies is taken on this node");
+        return NULL;
+    }
     expire(c);
-    if (c->ntickets >= TICKETS_MAX)
-        return err_set(err, EAGAIN, "too many copies at once");
+    if (c->ntickets >= TICKETS_MAX) {
+        err_set(err, EAGAIN, "too many copies at once");
+        return NULL;
+    }
     struct ticket *t = calloc(1, sizeof *t);
     if (!t)
-        return err_set(err, ENOMEM, "out of memory");
-    if (copy_peer_user(&t->peer, req->body, err) < 0) {
-        free(t);
-        return -1;
-    }
+        err_set(err, ENOMEM, "out of memory");
+    return t;
+}
+
+static void ticket_add(copies_t *c, struct ticket *t)
+{
     bulk_ticket_make(&t->peer.ticket);
     t->made = now_ms();
     t->next = c->tickets;
     c->tickets = t;
     c->ntickets++;
+}
+
+uint16_t copies_port(const copies_t *c)
+{
+    return c->listener < 0 ? 0 : (uint16_t)(c->a->master_port + CM_PORT_CONTENT);
+}
+
+int copies_image(copies_t *c, int *out, size_t outs, struct bulk_ticket *ticket, struct err *err)
+{
+    struct ticket *t = ticket_new(c, err);
+
+    if (!t)
+        return -1;
+    t->image = calloc(1, sizeof *t->image);
+    if (!t->image) {
+        free(t);
+        return err_set(err, ENOMEM, "out of memory");
+    }
+    *t->image = (struct pump_plan){ .in = -1, .conn = -1, .out = out, .outs = outs };
+    ticket_add(c, t);
+    *ticket = t->peer.ticket;
+    return 0;
+}
+
+int copies_image_on(copies_t *c, const char *token, const struct pump_dial *d, size_t n,
+                    struct err *err)
+{
+    struct ticket *t = c->tickets;
+
+    while (t && (!t->image || strcmp(t->peer.ticket.token, token) != 0))
+        t = t->next;
+    if (!t)
+        return err_set(err, ENOENT, "no image is expected here under this ticket");
+    if (n > PUMP_DIALS)
+        return err_set(err, EINVAL, "an image goes on to %d at most", PUMP_DIALS);
+    memcpy(t->image->dial, d, n * sizeof *d);
+    t->image->dials = n;
+    return 0;
+}
+
+int on_copy(void *self, struct svc_req *req, struct err *err)
+{
+    agent_t *a = self;
+    copies_t *c = a->copies;
+    struct ticket *t = ticket_new(c, err);
+
+    if (!t)
+        return -1;
+    if (copy_peer_user(&t->peer, req->body, err) < 0) {
+        free(t);
+        return -1;
+    }
+    ticket_add(c, t);
     mp_map(req->reply, 3);
     mp_kint(req->reply, "port", a->master_port + CM_PORT_CONTENT);
     mp_kstr(req->reply, "token", t->peer.ticket.token);

@@ -10,6 +10,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#include "bus/bulk.h"
 #include "node/agent/agent.h"
 #include "node/agent/files.h"
 #include "node/agent/request.h"
@@ -52,6 +55,7 @@ struct launch {
     struct later *later;
     mp_buf replaced;   /* rows for the answer: [path, ours] */
     uint32_t nreplaced;
+    mp_buf image;      /* for the answer: where its image is to be sent; or empty */
     mp_buf answer; /* RUNNING, and not taken over from an earlier agent */
     int64_t ended; /* now_ms() */
     struct launch *next;
@@ -90,8 +94,10 @@ static struct launch *launch_add(launches_t *l, uint64_t id, uint32_t uid)
     x->uid = uid;
     x->state = RUNNING;
     mp_init(&x->rq.spawn);
+    mp_init(&x->rq.maps);
     mp_init(&x->replaced);
     mp_init(&x->answer);
+    mp_init(&x->image);
     *p = x;
     return x;
 }
@@ -115,6 +121,7 @@ static void launch_free(struct launch *x)
     }
     mp_free(&x->replaced);
     mp_free(&x->answer);
+    mp_free(&x->image);
     free(x->chroot);
     free(x->rank);
     free(x);
@@ -237,12 +244,67 @@ static void answer_adopted(struct launch *x, const struct request *rq)
 
 /* ---- starting ---- */
 
+static void close_ends(int *fd, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        close(fd[i]);
+    free(fd);
+}
+
+/* A socket for each rank's image: one end for bpinit, the other for what comes
+ * in by the ticket that the answer names. */
+static int expect_images(struct launch *x, struct err *err)
+{
+    agent_t *a = x->l->a;
+    struct bulk_ticket t;
+    msgpack_unpacked u;
+    int *out = calloc(x->ranks, sizeof *out);
+    size_t n = 0;
+
+    if (!out)
+        return err_set(err, ENOMEM, "out of memory");
+    for (; n < x->ranks; n++) {
+        CLEANUP(mp_free) mp_buf m;
+        int p[2];
+        mp_init(&m);
+        if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, p) < 0) {
+            close_ends(out, n);
+            return err_set(err, errno, "socketpair: %s", strerror(errno));
+        }
+        out[n] = p[0];
+        mp_map(&m, 2);
+        mp_kuint(&m, "launch", x->id);
+        mp_kuint(&m, "rank", x->rank[n].rank);
+        if (space_send_fd(a->space, "image", &m, p[1], err) < 0) {
+            close_ends(out, n + 1);
+            return -1;
+        }
+    }
+    if (copies_image(a->copies, out, n, &t, err) < 0) {
+        close_ends(out, n);
+        return -1;
+    }
+    mp_key(&x->image, "image");
+    mp_map(&x->image, 4);
+    mp_kint(&x->image, "port", copies_port(a->copies));
+    mp_kstr(&x->image, "token", t.token);
+    mp_kbin(&x->image, "key", t.key, sizeof t.key);
+    mp_key(&x->image, "lacks");
+    msgpack_unpacked_init(&u);
+    int rc = mp_decode(&u, x->rq.maps.b.data, x->rq.maps.b.size, err);
+    if (rc == 0)
+        rc = moves_lacks(a, x->chroot, &u.data, &x->image, err);
+    msgpack_unpacked_destroy(&u);
+    return rc;
+}
+
 static void spawn(struct launch *x)
 {
     space_t *s = x->l->a->space;
     struct err err = { 0 };
 
-    if (space_send(s, "spawn", &x->rq.spawn, &err) < 0) {
+    if ((x->rq.image && expect_images(x, &err) < 0) ||
+        space_send(s, "spawn", &x->rq.spawn, &err) < 0) {
         launch_fail(x, err.code == ENOTCONN ? BE_NODEDOWN : err.code, err.text);
         return;
     }
@@ -339,9 +401,11 @@ static struct launch *launch_new(launches_t *l, struct request *rq, svc_token *t
                                            .pid = rq->rank[x->ranks].pid,
                                            .gen = 1 };
     mp_free(&x->rq.spawn);
+    mp_free(&x->rq.maps);
     x->rq = *rq; /* ours now */
     memset(rq, 0, sizeof *rq);
     mp_init(&rq->spawn);
+    mp_init(&rq->maps);
     return x;
 }
 
@@ -412,7 +476,8 @@ void launches_spawned(launches_t *l, const msgpack_object *map)
     struct launch *x = *slot(l, id);
     if (!x || x->state != SPAWNING)
         return; /* an earlier connection's; the list has told */
-    mp_map(&x->answer, 3);
+    mp_map(&x->answer, x->image.b.size ? 4 : 3);
+    msgpack_sbuffer_write(&x->answer.b, x->image.b.data, x->image.b.size);
     mp_key(&x->answer, "started");
     mp_array(&x->answer, started->size);
     for (uint32_t i = 0; i < started->size; i++)

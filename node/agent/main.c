@@ -76,6 +76,9 @@ const struct svc_method agent_methods[] = {
     { "node.*.ps", on_ps, SVC_ADMIN },
     { "node.*.control", on_control, SVC_ADMIN | SVC_CHANGES },
     { "node.*.copy", on_copy, SVC_ADMIN | SVC_CHANGES },
+    { "node.*.relay", on_relay, SVC_ADMIN },
+    { "node.*.arrived", on_arrived, SVC_ADMIN },
+    { "node.*.depart", on_depart, SVC_ADMIN },
     SVC_METHODS_END,
 };
 
@@ -228,6 +231,9 @@ int agent_go_online(agent_t *a, struct err *err)
     a->copies = copies_create(a, err);
     if (!a->copies)
         return -1;
+    a->moves = moves_create(a, err);
+    if (!a->moves)
+        return -1;
     a->svc = svc_create_agent(a->loop, &curve, agent_methods, a, err);
     if (!a->svc)
         return -1;
@@ -270,6 +276,7 @@ static void start_when_key(void *arg)
 static void close_all(agent_t *a)
 {
     copies_destroy(&a->copies);
+    moves_destroy(&a->moves);
     streams_destroy(&a->streams);
     join_destroy(&a->join);
     report_destroy(&a->report);

@@ -140,8 +140,8 @@ static int parse_ranks(struct request *rq, const agent_t *a, const msgpack_objec
 static const char *const passed[] = { "path",   "argv",  "env", "cwd",    "umask",
                                       "limits", "uid",   "gid", "groups", "streams" };
 #define PASSED (sizeof passed / sizeof passed[0])
-static const char *const limits[] = { "mem",   "cpu_milli", "io",
-                                      "index", "parent",    "home" }; /* if they are there */
+static const char *const limits[] = { "mem", "cpu_milli", "io",  "index", "parent", "home",
+                                      "gen", "as" }; /* if they are there */
 #define LIMITS (sizeof limits / sizeof limits[0])
 
 static int pack_spawn(struct request *rq, const agent_t *a, const msgpack_object *body,
@@ -152,7 +152,9 @@ static int pack_spawn(struct request *rq, const agent_t *a, const msgpack_object
     uint32_t more = 0;
     for (size_t i = 0; i < LIMITS; i++)
         more += mp_get(body, limits[i]) != NULL;
-    mp_map(m, (uint32_t)PASSED + 5 + more + (a->chroot ? 1 : 0));
+    mp_map(m, (uint32_t)PASSED + 5 + more + (a->chroot ? 1 : 0) + rq->image);
+    if (rq->image)
+        mp_kbool(m, "image", true);
     mp_kstr(m, "origin", a->master_addr);
     for (size_t i = 0; i < LIMITS; i++)
         if (mp_get(body, limits[i])) {
@@ -195,11 +197,16 @@ int request_parse(struct request *rq, const agent_t *a, const msgpack_object *bo
 
     memset(rq, 0, sizeof *rq);
     mp_init(&rq->spawn);
+    mp_init(&rq->maps);
     if (mp_get_uint(body, "launch", &rq->launch, err) < 0 ||
         mp_get_int(body, "uid", 0, UINT32_MAX - 1, &uid, err) < 0 ||
         parse_ranks(rq, a, body, &total, err) < 0 || request_files(rq, a, body, err) < 0)
         return -1;
     rq->uid = (uint32_t)uid;
+    const msgpack_object *image = mp_get(body, "image");
+    rq->image = image != NULL;
+    if (mp_get(image, "maps"))
+        mp_obj(&rq->maps, mp_get(image, "maps"));
     return pack_spawn(rq, a, body, total, err);
 }
 
@@ -213,5 +220,6 @@ void request_free(struct request *rq)
     free(rq->dirs.dir);
     free(rq->rank);
     mp_free(&rq->spawn);
+    mp_free(&rq->maps);
     memset(rq, 0, sizeof *rq);
 }

@@ -20,6 +20,8 @@ struct request {
     size_t wants;
     struct place_dirs dirs;
     struct fetch_source from;
+    bool image;  /* restored from one, not started */
+    mp_buf maps; /* with image: the files it names, [path, size, crc] rows */
     mp_buf spawn;
 };
 

@@ -24,6 +24,7 @@
 
 struct packet { /* waiting for room in the socket */
     struct packet *next;
+    int fd; /* goes with it; -1 none */
     size_t len;
     char data[];
 };
@@ -58,6 +59,7 @@ static void drop_packets(space_t *s)
     while (s->out) {
         struct packet *p = s->out;
         s->out = p->next;
+        cleanup_close(&p->fd);
         free(p);
     }
     s->out_end = &s->out;
@@ -116,6 +118,8 @@ static void lost(space_t *s, const struct err *why)
     svc_log("warning", "bpinit: %s; connecting again", why->text);
     hang_up(s);
     fail_lists(s);
+    if (s->a->moves)
+        moves_lost(s->a->moves);
     launches_lost(s->a->launches);
     s->retry_ms = RETRY_MIN_MS;
     retry_later(s);
@@ -125,7 +129,7 @@ static int flush(space_t *s, struct err *err)
 {
     while (s->out) {
         struct err e = { 0 };
-        if (pkt_send(s->sock, s->out->data, s->out->len, NULL, 0, &e) < 0) {
+        if (pkt_send(s->sock, s->out->data, s->out->len, &s->out->fd, s->out->fd >= 0, &e) < 0) {
             if (e.code == EAGAIN)
                 return 0;
             return err_set(err, e.code, "%s", e.text);
@@ -134,18 +138,21 @@ static int flush(space_t *s, struct err *err)
         s->out = p->next;
         if (!s->out)
             s->out_end = &s->out;
+        cleanup_close(&p->fd);
         free(p);
     }
     return 0;
 }
 
-static int queue(space_t *s, const mp_buf *m, struct err *err)
+static int queue(space_t *s, const mp_buf *m, int *fd, struct err *err)
 {
     struct packet *p = malloc(sizeof *p + m->b.size);
 
     if (!p)
         return err_set(err, ENOMEM, "bpinit: out of memory");
     p->next = NULL;
+    p->fd = *fd;
+    *fd = -1;
     p->len = m->b.size;
     memcpy(p->data, m->b.data, m->b.size);
     *s->out_end = p;
@@ -157,6 +164,12 @@ static void on_socket(void *arg, int fd, uint32_t events);
 
 int space_send(space_t *s, const char *name, const mp_buf *body, struct err *err)
 {
+    return space_send_fd(s, name, body, -1, err);
+}
+
+int space_send_fd(space_t *s, const char *name, const mp_buf *body, int with, struct err *err)
+{
+    CLEANUP(cleanup_close) int fd = with;
     CLEANUP(mp_free) mp_buf m;
     struct err e = { 0 };
 
@@ -167,14 +180,14 @@ int space_send(space_t *s, const char *name, const mp_buf *body, struct err *err
     mp_str(&m, name);
     msgpack_sbuffer_write(&m.b, body->b.data, body->b.size);
     if (!s->out) {
-        if (pkt_send(s->sock, m.b.data, m.b.size, NULL, 0, &e) == 0)
+        if (pkt_send(s->sock, m.b.data, m.b.size, &fd, fd >= 0, &e) == 0)
             return 0;
         if (e.code == EMSGSIZE)
             return err_set(err, e.code, "%s", e.text);
         if (e.code != EAGAIN) /* the loop sees the socket's end next */
             return err_set(err, ENOTCONN, "the node's process space: %s", e.text);
     }
-    if (queue(s, &m, err) < 0)
+    if (queue(s, &m, &fd, err) < 0)
         return -1;
     return loop_fd(s->a->loop, s->sock, EPOLLIN | EPOLLOUT, on_socket, s, err);
 }
@@ -377,6 +390,8 @@ static int take(space_t *s, struct pkt *p, struct err *err)
         launches_spawned(s->a->launches, map);
     else if (mp_is(name, "event"))
         report_event(s->a->report, map);
+    else if (mp_is(name, "arrivals") && s->a->moves)
+        moves_answer(s->a->moves, map);
     else if (mp_is(name, "procs"))
         return take_procs(s, map, err);
     return 0; /* a newer bpinit may say more */

@@ -10,9 +10,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include "bus/nodespec.h"
+#include "image/image.h"
 #include "services/procspace/kin.h"
+#include "services/procspace/move.h"
 
 #define MAX_RANKS 1000000
 #define CHECK_MS 10000
@@ -45,6 +48,16 @@ struct starting { /* a launch on its way */
     bool self;   /* the asker itself goes on as rank 0, and turns into a ghost then */
     struct parent *parent; /* whose children they are, if their nodes are to know */
     bool found;  /* the program is the node's own: nothing is sent */
+    bool image;  /* not a program is started: the asker sends an image of itself */
+    struct move *move;
+    uint32_t gen; /* of a process that moves */
+    struct at { /* with image: where nodes are */
+        int node;
+        char addr[64];
+    } *at;
+    size_t nat;
+    mp_buf lacks; /* with image: paths that some node has not got */
+    uint32_t nlacks;
     mp_buf io;   /* if not empty: to be sent in place of the request's */
     manifest_t *manifest;
     struct err no_manifest;
@@ -71,6 +84,8 @@ static void starting_free(struct starting *s)
         free(s->warning[i].text);
     free(s->warning);
     nodelist_free(&s->again);
+    free(s->at);
+    mp_free(&s->lacks);
     mp_free(&s->io);
     free(s->node);
     free(s->pid);
@@ -105,6 +120,16 @@ static int start_status(int code)
     }
 }
 
+static void pack_image(const struct starting *s, mp_buf *m)
+{
+    mp_key(m, "image");
+    mp_map(m, 2);
+    mp_kstr(m, "token", s->move ? move_token(s->move) : "");
+    mp_key(m, "lacks");
+    mp_array(m, s->nlacks);
+    msgpack_sbuffer_write(&m->b, s->lacks.b.data, s->lacks.b.size);
+}
+
 static void finish(struct starting *s)
 {
     struct launch *l = launch_find(s->ps, s->id);
@@ -119,7 +144,7 @@ static void finish(struct starting *s)
             proc_ended(s->ps, p, start_status(s->failed[i].code) << 8);
         }
     }
-    for (uint32_t i = 0; l && i < l->ranks; i++)
+    for (uint32_t i = 0; l && !s->image && i < l->ranks; i++)
         if (l->rank[i] && l->rank[i]->state == PROC_STARTING) {
             l->rank[i]->state = PROC_RUNNING;
             if (s->parent)
@@ -128,7 +153,9 @@ static void finish(struct starting *s)
                 body_signal(s->ps, l->rank[i], SIGKILL);
         }
     mp_init(&m);
-    mp_map(&m, 3);
+    mp_map(&m, s->image ? 4 : 3);
+    if (s->image)
+        pack_image(s, &m);
     mp_kuint(&m, "launch", s->id);
     mp_key(&m, "warnings");
     mp_array(&m, (uint32_t)s->nwarnings);
@@ -145,7 +172,10 @@ static void finish(struct starting *s)
         mp_int(&m, s->failed[i].code);
         mp_str(&m, s->failed[i].text ? s->failed[i].text : err_name(s->failed[i].code));
     }
-    svc_answer(s->ps->svc, s->token, &m);
+    if (s->move)
+        move_begin(s->move, s->token, &m);
+    else
+        svc_answer(s->ps->svc, s->token, &m);
     starting_free(s);
 }
 
@@ -199,6 +229,40 @@ static void take_started(struct starting *s, int node, const msgpack_object *val
     }
 }
 
+static void node_failed(struct starting *s, int node, const struct err *err)
+{
+    for (uint32_t r = 0; r < s->ranks; r++)
+        if (s->node[r] == node && !s->out[r])
+            rank_failed(s, r, err->code, err->text);
+}
+
+/* Where a node wants its image. */
+static void take_image(struct starting *s, int node, const msgpack_object *value)
+{
+    const msgpack_object *image = mp_get(value, "image");
+    const msgpack_object_array *lacks;
+    const char *addr = "";
+    struct err err = { 0 };
+
+    for (size_t i = 0; i < s->nat; i++)
+        if (s->at[i].node == node)
+            addr = s->at[i].addr;
+    if (!image) /* no rank of it stands there */
+        return;
+    if (!s->move)
+        s->move = move_new(s->ps, s->id, s->who.uid, s->self);
+    if (!s->move)
+        err_set(&err, ENOMEM, "out of memory");
+    if (err.code || move_stop(s->move, node, addr, image, &err) < 0 ||
+        mp_get_array(image, "lacks", &lacks, &err) < 0) {
+        node_failed(s, node, &err);
+        return;
+    }
+    for (uint32_t i = 0; i < lacks->size; i++)
+        mp_obj(&s->lacks, &lacks->ptr[i]);
+    s->nlacks += lacks->size;
+}
+
 static void on_node(void *arg, int node, const msgpack_object *value, const struct err *err)
 {
     struct starting *s = arg;
@@ -213,13 +277,13 @@ static void on_node(void *arg, int node, const msgpack_object *value, const stru
         err = &lost;
     }
     if (!value) { /* the node as a whole */
-        for (uint32_t r = 0; r < s->ranks; r++)
-            if (s->node[r] == node && !s->out[r])
-                rank_failed(s, r, err->code, err->text);
+        node_failed(s, node, err);
         return;
     }
     take_replaced(s, node, value);
     take_started(s, node, value);
+    if (s->image)
+        take_image(s, node, value);
     if (mp_get_array(value, "failed", &failed, NULL) < 0)
         return;
     for (uint32_t i = 0; i < failed->size; i++) {
@@ -286,11 +350,14 @@ static void pack_launch(struct starting *s, mp_buf *m)
 
     for (uint32_t i = 0; i < b->size; i++)
         keys += !ours_to_say(&b->ptr[i].key);
-    mp_map(m, keys + (s->manifest ? 7 : 6) + (s->parent ? 1 : 0));
+    mp_map(m, keys + (s->manifest ? 7 : 6) + (s->parent ? 1 : 0) +
+                  (s->image && s->self ? 1 : 0));
     if (s->parent) {
         mp_key(m, "parent");
         kin_pack(s->parent, m);
     }
+    if (s->image && s->self)
+        mp_kint(m, "gen", s->gen);
     for (uint32_t i = 0; i < b->size; i++) {
         if (ours_to_say(&b->ptr[i].key))
             continue;
@@ -406,6 +473,82 @@ static void on_check(void *arg, const msgpack_object *value, const struct err *e
     proceed(s);
 }
 
+/* Images go from machine to machine: where are they? */
+static void on_addresses(void *arg, const msgpack_object *value, const struct err *err)
+{
+    struct starting *s = arg;
+
+    if (!value || value->type != MSGPACK_OBJECT_ARRAY ||
+        !(s->at = calloc(value->via.array.size + 1, sizeof *s->at))) {
+        err_set(&s->refused_all, value ? EPROTO : err->code, "where the nodes are: %s",
+                value ? "odd answer" : err->text);
+        proceed(s);
+        return;
+    }
+    for (uint32_t i = 0; i < value->via.array.size; i++) {
+        const msgpack_object *o = &value->via.array.ptr[i];
+        CLEANUP(cleanup_free) char *addr = mp_opt_dup(o, "addr");
+        struct at *a = &s->at[s->nat++];
+        a->node = (int)mp_opt_int(o, "node", -1);
+        snprintf(a->addr, sizeof a->addr, "%s", addr ? addr : "");
+    }
+    proceed(s);
+}
+
+/* A row [path, size, crc of its beginning]: the path, if that file is here. */
+static char *the_same_here(const msgpack_object *row)
+{
+    char head[IMAGE_PAGE];
+    struct stat st;
+    int64_t size, crc;
+
+    if (row->type != MSGPACK_OBJECT_ARRAY || row->via.array.size < 3 ||
+        !mp_as_int(&row->via.array.ptr[1], &size) || !mp_as_int(&row->via.array.ptr[2], &crc))
+        return NULL;
+    CLEANUP(cleanup_free) char *path = mp_dup(&row->via.array.ptr[0]);
+    CLEANUP(cleanup_close) int fd =
+        path && *path == '/' ? open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK) : -1;
+    if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_size != size)
+        return NULL;
+    ssize_t n = pread(fd, head, sizeof head, 0);
+    if (n < 0 || image_crc(0, head, (size_t)n) != (uint32_t)crc)
+        return NULL;
+    char *out = path;
+    path = NULL;
+    return out;
+}
+
+static void ask_addresses(struct starting *s)
+{
+    CLEANUP(mp_free) mp_buf m;
+
+    mp_init(&m);
+    mp_map(&m, 0);
+    s->waiting++;
+    svc_call(s->ps->svc, "nodemgr.list", &m, CHECK_MS, on_addresses, s);
+}
+
+/* What the asker has mapped, and the master has too, is brought like a program. */
+static void ask_maps(struct starting *s)
+{
+    const msgpack_object_array *maps;
+    CLEANUP(file_list_free) struct file_list list = { 0 };
+    struct err err = { 0 };
+
+    if (mp_get_array(mp_get(&s->body, "image"), "maps", &maps, &err) < 0 ||
+        !(list.path = calloc(maps->size + 1, sizeof *list.path))) {
+        on_manifest(s, NULL, &err);
+        return;
+    }
+    if (as_user(&s->who, &err) == 0) {
+        for (uint32_t i = 0; i < maps->size; i++)
+            if ((list.path[list.n] = the_same_here(&maps->ptr[i])))
+                list.n++;
+        as_self();
+    }
+    manifest_of_list(s->ps->contents, &list, on_manifest, s);
+}
+
 static void ask_nodemgr(struct starting *s)
 {
     CLEANUP(mp_free) mp_buf m;
@@ -502,6 +645,8 @@ static int take_ghost(struct starting *s, struct launch *l, uint32_t r, struct e
         close(fd);
         return -1;
     }
+    if (s->self && s->image)
+        p->gen = s->gen = 2; /* where it was till now it was nobody's to know */
     return ghost_watch(s->ps, p, err);
 }
 
@@ -557,6 +702,7 @@ static int parse(struct starting *s, struct svc_req *req, struct err *err)
 
     s->self = mp_opt_bool(req->body, "self", false);
     s->found = mp_opt_bool(req->body, "found", false);
+    s->image = mp_get(req->body, "image") != NULL;
     if (mp_get_uint(req->body, "launch", &s->id, err) < 0 ||
         mp_get_array(req->body, "nodes", &nodes, err) < 0)
         return -1;
@@ -594,6 +740,7 @@ int on_launch(void *self, struct svc_req *req, struct err *err)
         return err_set(err, ENOMEM, "out of memory");
     s->ps = ps;
     mp_init(&s->io);
+    mp_init(&s->lacks);
     s->token = req->token;
     s->end = now_ms() + req->w->deadline - MARGIN_MS;
     if (mp_get_dup(req->body, "path", &path, err) < 0 || parse(s, req, err) < 0) {
@@ -606,8 +753,12 @@ int on_launch(void *self, struct svc_req *req, struct err *err)
         return -1;
     }
     s->waiting = s->found ? 1 : 2;
+    if (s->image)
+        ask_addresses(s);
     ask_nodemgr(s);
-    if (!s->found)
+    if (s->image && !s->found)
+        ask_maps(s);
+    else if (!s->found)
         manifest_get(ps->contents, path, library_path, &s->who, on_manifest, s);
     return SVC_LATER;
 }

@@ -48,7 +48,7 @@ static int open_all(procspace_t *ps, int port, struct err *err)
         kids_open(ps, err) < 0 ||
         recover_ghosts(ps, err) < 0 || libs_open(ps, err) < 0)
         return -1;
-    if (copies_open(ps, err) < 0)
+    if (copies_open(ps, err) < 0 || moves_open(ps, err) < 0)
         return -1;
     if (!(ps->svc = svc_create(ps->loop, "procspace", procspace_methods, ps, err)) ||
         svc_follow(ps->svc, "node.", on_node_event, ps, err) < 0)
@@ -85,6 +85,7 @@ int main(int argc, char **argv)
     int rc = loop_run(ps.loop);
     svc_destroy(&ps.svc);
     copies_close(&ps);
+    moves_close(&ps);
     contents_destroy(&ps.contents);
     libs_close(&ps);
     past_close(&ps);

@@ -92,6 +92,7 @@ struct launch {
 
 struct ghosts; /* ghosts.c */
 struct copies; /* copy.c */
+struct moves;  /* move.c */
 struct past;   /* past.c */
 
 #define NAME_BYTES 80 /* of a command line that is kept */
@@ -111,6 +112,7 @@ struct procspace {
     struct ghosts *ghosts;
     struct cpu_ring *rings;    /* trace.c */
     struct copies *copies;
+    struct moves *moves;
     struct kids *kids;
     struct past *past;
     struct parent *parents;
@@ -264,6 +266,12 @@ static inline pid_t proc_npid(const struct proc *p)
 {
     return p->kid ? kid_npid(p->kid) : p->npid ? p->npid : p->pid;
 }
+
+/* --- move.c: images of processes on their way to nodes --- */
+int moves_open(procspace_t *ps, struct err *err);
+void moves_close(procspace_t *ps);
+void moves_node_lost(procspace_t *ps, int node);
+int on_moved(void *self, struct svc_req *req, struct err *err);
 
 /* --- lists.c --- */
 int on_list(void *self, struct svc_req *req, struct err *err);

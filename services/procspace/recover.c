@@ -114,8 +114,16 @@ static struct proc *adopt(procspace_t *ps, pid_t pid, uint32_t rank, uint64_t la
     uint64_t of = 0;
     int fd = ghost_take(pid, uid, &of, &err);
 
+    /* One that has just moved, and does not know it yet: the process itself. */
+    if (fd < 0 && err.code == EINVAL && mp_opt_int(o, "gen", 1) > 1) {
+        fd = process_take(pid, uid, &err);
+        of = launch;
+    }
     if (fd < 0)
         return NULL;
+    uint64_t as = 0;
+    if (mp_get(o, "as") && mp_get_uint(o, "as", &as, NULL) == 0 && of == as)
+        of = launch; /* its ghost stands since an earlier move */
     CLEANUP(cleanup_free) char *argv0 = mp_opt_dup(o, "argv0");
     struct launch *l = of == launch ? launch_find(ps, launch) : NULL;
     if (of == launch && !l)

@@ -214,6 +214,7 @@ void node_lost(procspace_t *ps, int node, const char *space, const char *why)
     CLEANUP(cleanup_free) pid_t *pids = malloc((ps->procs + 1) * sizeof *pids);
     if (!pids)
         abort();
+    moves_node_lost(ps, node); /* first: who was on the way there goes on where it is */
     for (size_t b = 0; b < PROC_BUCKETS; b++)
         for (struct proc *p = ps->proc[b]; p; p = p->next)
             if (p->node == node && p->state != PROC_ENDED)

@@ -372,11 +372,10 @@ static void missing(void)
     char *argv[] = { text("true"), NULL };
     const char *prog = "/bin/true";
 
-    fails(bproc_move(1), ENOSYS, "move");
     equals(bproc_move(BPROC_NODE_SELF), 0, "move to where we are");
-    fails(bproc_move_io(1, NULL, 0), ENOSYS, "move_io");
-    fails(_bproc_move(1, BPROC_DUMP_ALL), ENOSYS, "_move");
-    fails(_bproc_move_io(1, NULL, 0, 0), ENOSYS, "_move_io");
+    fails(bproc_move(99), BE_INVALIDNODE, "move to no node");
+    fails(_bproc_move(1, 8), EINVAL, "move with a flag that there is not");
+    fails(bproc_move_io(1, NULL, 17), EINVAL, "move with 17 redirections");
     fails(bproc_rfork(1), ENOSYS, "rfork");
     fails(bproc_rfork_io(1, NULL, 0), ENOSYS, "rfork_io");
     fails(_bproc_rfork(1, 0), ENOSYS, "_rfork");

@@ -1,0 +1,32 @@
+/* transfer.h - an image of this process on its way to nodes */
+#ifndef LIBBPROC_TRANSFER_H
+#define LIBBPROC_TRANSFER_H
+#include "clients/libbproc/lib.h"
+#include "clients/libbproc/save.h"
+
+struct transfer {
+    struct start s; /* io and iolen are the caller's; the rest is filled in */
+    int flags;      /* BPROC_DUMP_* */
+    bool self;      /* we go ourselves, and no copy of us */
+    uint64_t launch;
+    struct saving v;
+    struct dump_rule rule;
+    char *text;  /* our command line, which argv points into */
+    char **argv;
+    mp_buf maps; /* files that the image names: [path, size, crc] */
+    uint32_t nmaps;
+    char token[64];
+    char **lacks; /* those that have to go by value; ends with NULL */
+};
+
+/* With all signals blocked. -1: errno. */
+int transfer_open(struct transfer *t, bool timers);
+/* Have restorers stand on nodes; code[i] as launch_ask() gives it. */
+int transfer_ask(struct transfer *t, const int *node, const int32_t *pid, const int *index,
+                 uint32_t n, int *code);
+/* Send the image and have the copies go on. 0: they do, as far as code[i] is 0;
+ * -1: none does; N + 1: we are copy N. */
+int transfer_send(struct transfer *t, const int *node, uint32_t n, int *code);
+void transfer_close(struct transfer *t, bool stays);
+
+#endif

@@ -1,0 +1,167 @@
+/* pump.c - an image on its way: from one place to several, by a thread */
+#include "image/pump.h"
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <openssl/crypto.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define CHUNK (256u * 1024)
+#define STACK (256u * 1024)
+#define DIAL_MS 10000
+#define STUCK_MS 60000 /* a receiver that takes nothing for this long is lost */
+#define SILENT_MS 15000
+
+struct pump {
+    struct pump_plan p;
+    bulk_t *to[PUMP_DIALS];
+    size_t living; /* outputs */
+};
+
+static void tcp_options(int fd)
+{
+    int one = 1, idle = 5, every = 5, silent = SILENT_MS;
+
+    /* Without them it works too; a dead machine is only noticed later. */
+    (void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof one);
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof idle);
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &every, sizeof every);
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &silent, sizeof silent);
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+}
+
+static bulk_t *dial(const struct pump_dial *d)
+{
+    int fd = bulk_dial(d->addr, d->port, DIAL_MS, NULL);
+
+    if (fd < 0)
+        return NULL;
+    tcp_options(fd);
+    if (d->say_token && send(fd, d->ticket.token, BULK_TOKEN, MSG_NOSIGNAL) != BULK_TOKEN) {
+        close(fd);
+        return NULL;
+    }
+    return bulk_client(fd, &d->ticket, DIAL_MS, NULL);
+}
+
+static void open_all(struct pump *u)
+{
+    struct pump_plan *p = &u->p;
+
+    if (p->conn >= 0) {
+        tcp_options(p->conn);
+        p->bulk = bulk_server(p->conn, &p->ticket, DIAL_MS, NULL);
+        p->conn = -1;
+    }
+    for (size_t i = 0; i < p->dials; i++)
+        u->living += (u->to[i] = dial(&p->dial[i])) != NULL;
+    u->living += p->outs;
+}
+
+static ssize_t take(struct pump *u, char *buf)
+{
+    ssize_t n;
+
+    if (u->p.bulk)
+        return bulk_read(u->p.bulk, buf, CHUNK, -1, NULL);
+    do
+        n = u->p.in < 0 ? -1 : read(u->p.in, buf, CHUNK);
+    while (n < 0 && errno == EINTR);
+    return n;
+}
+
+static void drop_out(struct pump *u, size_t i)
+{
+    close(u->p.out[i]);
+    u->p.out[i] = -1;
+    u->living--;
+}
+
+static void give(struct pump *u, const char *buf, size_t n)
+{
+    for (size_t i = 0; i < u->p.outs; i++)
+        for (size_t done = 0; u->p.out[i] >= 0 && done < n;) {
+            ssize_t k = send(u->p.out[i], buf + done, n - done, MSG_NOSIGNAL);
+            if (k < 0 && errno == EINTR)
+                continue;
+            if (k < 0)
+                drop_out(u, i);
+            else
+                done += (size_t)k;
+        }
+    for (size_t i = 0; i < u->p.dials; i++)
+        if (u->to[i] && bulk_write(u->to[i], buf, n, STUCK_MS, NULL) < 0) {
+            bulk_close(&u->to[i]);
+            u->living--;
+        }
+}
+
+static void discard(struct pump_plan *p)
+{
+    if (p->in >= 0)
+        close(p->in);
+    if (p->conn >= 0)
+        close(p->conn);
+    bulk_close(&p->bulk);
+    for (size_t i = 0; i < p->outs; i++)
+        if (p->out[i] >= 0)
+            close(p->out[i]);
+    free(p->out);
+    explicit_bzero(p, sizeof *p);
+}
+
+static void *run(void *arg)
+{
+    struct pump *u = arg;
+    char *buf = malloc(CHUNK);
+    ssize_t n = -1;
+
+    open_all(u);
+    while (buf && u->living && (n = take(u, buf)) > 0)
+        give(u, buf, (size_t)n);
+    for (size_t i = 0; i < u->p.dials; i++) {
+        /* A cut image stays one: only a whole one ends with close_notify. */
+        if (u->to[i] && n == 0)
+            bulk_finish(u->to[i], STUCK_MS, NULL);
+        bulk_close(&u->to[i]);
+    }
+    discard(&u->p);
+    free(buf);
+    free(u);
+    OPENSSL_thread_stop();
+    return NULL;
+}
+
+int pump_start(const struct pump_plan *plan, struct err *err)
+{
+    struct pump *u = calloc(1, sizeof *u);
+    pthread_attr_t attr;
+    sigset_t all, old;
+    pthread_t t;
+
+    if (!u) {
+        struct pump_plan copy = *plan;
+        discard(&copy);
+        return err_set(err, ENOMEM, "out of memory");
+    }
+    u->p = *plan;
+    sigfillset(&all);
+    pthread_attr_init(&attr);
+    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+    pthread_attr_setstacksize(&attr, STACK);
+    pthread_sigmask(SIG_SETMASK, &all, &old); /* signals are the loop's */
+    int rc = pthread_create(&t, &attr, run, u);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    pthread_attr_destroy(&attr);
+    if (rc) {
+        discard(&u->p);
+        free(u);
+        return err_set(err, rc, "an image's thread: %s", strerror(rc));
+    }
+    return 0;
+}

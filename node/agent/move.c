@@ -1,0 +1,235 @@
+/* move.c - processes that come to this node and go
+ *
+ * What is asked here is bpinit's to answer: it is asked, and its word is passed
+ * on. Which files an image names, and we have not got, is looked at here.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "image/image.h"
+#include "image/pump.h"
+#include "node/agent/agent.h"
+#include "node/agent/place.h"
+
+struct asked { /* of bpinit */
+    struct asked *next;
+    uint64_t id;
+    svc_token *token;
+};
+
+struct moves {
+    agent_t *a;
+    uint64_t next_id;
+    struct asked *asked;
+};
+
+/* --- files --- */
+
+static bool have_file(const agent_t *a, const char *root, const msgpack_object_array *row)
+{
+    char path[PATH_MAX], head[IMAGE_PAGE];
+    CLEANUP(cleanup_free) char *name = mp_dup(&row->ptr[0]);
+    int64_t size, crc;
+    struct stat st;
+
+    if (!name || *name != '/' || !mp_as_int(&row->ptr[1], &size) ||
+        !mp_as_int(&row->ptr[2], &crc) ||
+        snprintf(path, sizeof path, "%s%s", root ? root : "", name) >= (int)sizeof path)
+        return false;
+    CLEANUP(cleanup_close) int fd = place_open(a->root_fd, path, O_RDONLY | O_NONBLOCK, 0);
+    if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_size != size)
+        return false;
+    ssize_t n = pread(fd, head, sizeof head, 0);
+    return n >= 0 && image_crc(0, head, (size_t)n) == (uint32_t)crc;
+}
+
+int moves_lacks(const agent_t *a, const char *root, const msgpack_object *maps, mp_buf *out,
+                struct err *err)
+{
+    const msgpack_object_array *rows = &maps->via.array;
+    uint32_t n = 0;
+
+    if (maps->type != MSGPACK_OBJECT_ARRAY)
+        return err_set(err, EPROTO, "image: maps: want a list");
+    CLEANUP(cleanup_free) bool *lacks = calloc(rows->size + 1, sizeof *lacks);
+    if (!lacks)
+        return err_set(err, ENOMEM, "out of memory");
+    for (uint32_t i = 0; i < rows->size; i++) {
+        const msgpack_object *r = &rows->ptr[i];
+        if (r->type != MSGPACK_OBJECT_ARRAY || r->via.array.size < 3)
+            return err_set(err, EPROTO, "image: maps: want [path, size, crc] rows");
+        lacks[i] = !have_file(a, root, &r->via.array);
+        n += lacks[i];
+    }
+    mp_array(out, n);
+    for (uint32_t i = 0; i < rows->size; i++)
+        if (lacks[i])
+            mp_obj(out, &rows->ptr[i].via.array.ptr[0]);
+    return 0;
+}
+
+/* --- bpinit's word --- */
+
+static int ask(agent_t *a, struct svc_req *req, const char *name, const mp_buf *rest,
+               uint32_t pairs, struct err *err)
+{
+    moves_t *m = a->moves;
+    struct asked *q = malloc(sizeof *q);
+    CLEANUP(mp_free) mp_buf b;
+
+    mp_init(&b);
+    if (!q)
+        return err_set(err, ENOMEM, "out of memory");
+    *q = (struct asked){ m->asked, ++m->next_id, req->token };
+    mp_map(&b, pairs + 1);
+    mp_kuint(&b, "id", q->id);
+    msgpack_sbuffer_write(&b.b, rest->b.data, rest->b.size);
+    if (space_send(a->space, name, &b, err) < 0) {
+        free(q);
+        return -1;
+    }
+    m->asked = q;
+    return SVC_LATER;
+}
+
+void moves_answer(moves_t *m, const msgpack_object *map)
+{
+    uint64_t id = 0;
+
+    if (mp_get_uint(map, "id", &id, NULL) < 0)
+        return;
+    for (struct asked **p = &m->asked; *p; p = &(*p)->next) {
+        struct asked *q = *p;
+        if (q->id != id)
+            continue;
+        CLEANUP(mp_free) mp_buf b;
+        mp_init(&b);
+        mp_obj(&b, map);
+        *p = q->next;
+        svc_answer(m->a->svc, q->token, &b);
+        free(q);
+        return;
+    }
+}
+
+void moves_lost(moves_t *m)
+{
+    struct err gone = { 0 };
+
+    err_set(&gone, BE_NODEDOWN, "Node is down: its process space was lost");
+    while (m->asked) {
+        struct asked *q = m->asked;
+        m->asked = q->next;
+        svc_fail(m->a->svc, q->token, &gone);
+        free(q);
+    }
+}
+
+/* node.N.arrived: {launch, uid, go?, abort?} -> {ranks: [[rank, code, text]...]}, once
+ * each of them is ready, has failed, or was let go */
+int on_arrived(void *self, struct svc_req *req, struct err *err)
+{
+    CLEANUP(mp_free) mp_buf m;
+    uint64_t launch;
+
+    mp_init(&m);
+    if (mp_get_uint(req->body, "launch", &launch, err) < 0)
+        return -1;
+    mp_kuint(&m, "launch", launch);
+    mp_kbool(&m, "go", mp_opt_bool(req->body, "go", false));
+    mp_kbool(&m, "abort", mp_opt_bool(req->body, "abort", false));
+    mp_kint(&m, "uid", mp_opt_int(req->body, "uid", 0));
+    return ask(self, req, "arrived", &m, 4, err);
+}
+
+/* node.N.depart: {pid, gen, launch, rank} -> {}: it runs elsewhere now */
+int on_depart(void *self, struct svc_req *req, struct err *err)
+{
+    agent_t *a = self;
+    CLEANUP(mp_free) mp_buf m;
+    int64_t pid, gen, rank;
+    uint64_t launch;
+
+    mp_init(&m);
+    if (mp_get_int(req->body, "pid", 1, INT32_MAX, &pid, err) < 0 ||
+        mp_get_int(req->body, "gen", 0, UINT32_MAX, &gen, err) < 0 ||
+        mp_get_uint(req->body, "launch", &launch, err) < 0 ||
+        mp_get_int(req->body, "rank", 0, UINT32_MAX, &rank, err) < 0)
+        return -1;
+    mp_kint(&m, "pid", pid);
+    mp_kint(&m, "gen", gen);
+    int rc = ask(a, req, "depart", &m, 2, err);
+    if (rc >= 0)
+        launches_exited(a->launches, launch, rank);
+    return rc;
+}
+
+/* node.N.relay: {token, to: [[addr, port, token, key]...]} -> nil: the image
+ * that is expected here under this ticket goes on there */
+int on_relay(void *self, struct svc_req *req, struct err *err)
+{
+    agent_t *a = self;
+    CLEANUP(cleanup_free) char *token = NULL;
+    struct pump_dial d[PUMP_DIALS];
+    const msgpack_object_array *to;
+
+    if (mp_get_dup(req->body, "token", &token, err) < 0 ||
+        mp_get_array(req->body, "to", &to, err) < 0)
+        return -1;
+    if (to->size > PUMP_DIALS)
+        return err_set(err, EINVAL, "to: %u; at most %d", to->size, PUMP_DIALS);
+    memset(d, 0, sizeof d);
+    for (uint32_t i = 0; i < to->size; i++) {
+        const msgpack_object *r = &to->ptr[i];
+        int64_t port;
+        if (r->type != MSGPACK_OBJECT_ARRAY || r->via.array.size < 4 ||
+            !mp_as_int(&r->via.array.ptr[1], &port) || port < 1 || port > 65535 ||
+            r->via.array.ptr[3].type != MSGPACK_OBJECT_BIN ||
+            r->via.array.ptr[3].via.bin.size != BULK_KEY)
+            return err_set(err, EPROTO, "to: want [addr, port, token, key] rows");
+        CLEANUP(cleanup_free) char *addr = mp_dup(&r->via.array.ptr[0]);
+        CLEANUP(cleanup_free) char *tok = mp_dup(&r->via.array.ptr[2]);
+        if (!addr || !tok || strlen(tok) != BULK_TOKEN || strlen(addr) >= sizeof d[i].addr)
+            return err_set(err, EPROTO, "to: want [addr, port, token, key] rows");
+        snprintf(d[i].addr, sizeof d[i].addr, "%s", addr);
+        d[i].port = (uint16_t)port;
+        d[i].say_token = true;
+        memcpy(d[i].ticket.token, tok, BULK_TOKEN + 1);
+        memcpy(d[i].ticket.key, r->via.array.ptr[3].via.bin.ptr, BULK_KEY);
+    }
+    if (copies_image_on(a->copies, token, d, to->size, err) < 0)
+        return -1;
+    mp_nil(req->reply);
+    return 0;
+}
+
+moves_t *moves_create(agent_t *a, struct err *err)
+{
+    moves_t *m = calloc(1, sizeof *m);
+
+    if (!m)
+        err_set(err, ENOMEM, "out of memory");
+    else
+        m->a = a;
+    return m;
+}
+
+void moves_destroy(moves_t **mp)
+{
+    moves_t *m = *mp;
+
+    if (!m)
+        return;
+    while (m->asked) {
+        struct asked *q = m->asked;
+        m->asked = q->next;
+        free(q);
+    }
+    free(m);
+    *mp = NULL;
+}

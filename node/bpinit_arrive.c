@@ -1,0 +1,413 @@
+/* bpinit_arrive.c - processes that come from another machine
+ *
+ * The agent brings the end of a socket on which the image will come; a spawn
+ * with "image" then starts bprestore in the process's place, which says on a
+ * socket of ours that it is ready, or why it cannot be. It runs when we are told
+ * to let it, and that is the one moment from which on the process is here: asked
+ * again, we say the same. One that is not let go in time is ended, and then is
+ * never let go.
+ *
+ * Also the other way round: a process that has gone is ours no longer, and its
+ * end is not told.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
+#include "image/image.h"
+#include "node/bpinit.h"
+#include "node/bpinit_kids.h"
+#include "node/bpinit_kin.h"
+
+#define READY_MS 120000 /* to be let go in */
+#define SETTLED_MAX 4096 /* that we still know the end of */
+
+enum arrival_state { ARRIVAL_EXPECTED, ARRIVAL_BUILDING, ARRIVAL_READY, ARRIVAL_HERE,
+                     ARRIVAL_FAILED };
+
+struct arrival {
+    arrivals_t *all;
+    struct arrival *next;
+    uint64_t launch;
+    uint32_t rank;
+    enum arrival_state state;
+    int image, control; /* -1: none (any more) */
+    int timer;
+    pid_t npid;
+    uid_t uid;
+    struct err err; /* ARRIVAL_FAILED */
+};
+
+struct question { /* of the agent: how are they? */
+    struct question *next;
+    uint64_t id, launch;
+    int64_t uid; /* whose; 0: any */
+    bool go;
+};
+
+struct arrivals {
+    struct init *in;
+    struct arrival *first, **end;
+    size_t settled;
+    bool changed; /* somebody may have to be answered: at the end of the turn */
+    struct question *asked;
+    pid_t gone[64]; /* processes that have moved away and are about to end */
+    unsigned ngone;
+};
+
+static struct arrival *find(const arrivals_t *t, uint64_t launch, uint32_t rank)
+{
+    struct arrival *a = t->first;
+
+    while (a && (a->launch != launch || a->rank != rank))
+        a = a->next;
+    return a;
+}
+
+static void close_all(struct arrival *a)
+{
+    loop_timer_del(a->all->in->loop, a->timer);
+    a->timer = 0;
+    cleanup_close(&a->image);
+    if (a->control >= 0)
+        loop_fd_del(a->all->in->loop, a->control);
+    cleanup_close(&a->control);
+}
+
+static bool settled(const struct arrival *a)
+{
+    return a->state == ARRIVAL_HERE || a->state == ARRIVAL_FAILED;
+}
+
+static void forget_oldest(arrivals_t *t)
+{
+    for (struct arrival **p = &t->first; *p; p = &(*p)->next) {
+        struct arrival *a = *p;
+        if (!settled(a))
+            continue;
+        *p = a->next;
+        if (!*p)
+            t->end = p;
+        t->settled--;
+        close_all(a);
+        free(a);
+        return;
+    }
+}
+
+static void settle(struct arrival *a, enum arrival_state state)
+{
+    close_all(a);
+    a->state = state;
+    a->all->settled++;
+    a->all->changed = true;
+}
+
+static void fail(struct arrival *a, int code, const char *text)
+{
+    if (settled(a))
+        return;
+    if (!a->err.code)
+        err_set(&a->err, code, "%s", text);
+    if (a->npid > 0)
+        kill(a->npid, SIGKILL);
+    settle(a, ARRIVAL_FAILED);
+}
+
+static void on_too_late(void *arg)
+{
+    struct arrival *a = arg;
+
+    a->timer = 0;
+    fail(a, ETIMEDOUT, "nobody has said that it may go on here");
+}
+
+static void on_word(void *arg, int fd, uint32_t events)
+{
+    struct arrival *a = arg;
+    struct image_word w;
+    ssize_t n = recv(fd, &w, sizeof w, MSG_DONTWAIT);
+
+    (void)events;
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    if (n != sizeof w) { /* its end is seen by the reaper */
+        loop_fd_del(a->all->in->loop, fd);
+        return;
+    }
+    w.text[sizeof w.text - 1] = 0;
+    if (w.code) {
+        fail(a, (int)w.code, w.text);
+        return;
+    }
+    a->state = ARRIVAL_READY;
+    a->timer = loop_timer(a->all->in->loop, READY_MS, false, on_too_late, a);
+    a->all->changed = true;
+}
+
+static struct arrival *add(arrivals_t *t, uint64_t launch, uint32_t rank, struct err *err)
+{
+    struct arrival *a = calloc(1, sizeof *a);
+
+    if (!a) {
+        err_set(err, ENOMEM, "out of memory");
+        return NULL;
+    }
+    *a = (struct arrival){ .all = t, .launch = launch, .rank = rank, .image = -1,
+                           .control = -1 };
+    *t->end = a;
+    t->end = &a->next;
+    return a;
+}
+
+int arrival_expect(arrivals_t *t, uint64_t launch, uint32_t rank, int fd, struct err *err)
+{
+    struct arrival *a = find(t, launch, rank);
+
+    if (a && a->state != ARRIVAL_EXPECTED)
+        return err_set(err, EEXIST, "rank %u of launch %llu has its image", rank,
+                       (unsigned long long)launch);
+    if (!a && !(a = add(t, launch, rank, err)))
+        return -1;
+    cleanup_close(&a->image);
+    a->image = fd;
+    return 0;
+}
+
+struct arrival *arrival_begin(arrivals_t *t, uint64_t launch, uint32_t rank, int *image,
+                              int *control, struct err *err)
+{
+    struct arrival *a = find(t, launch, rank);
+    int p[2];
+
+    if (!a || a->state != ARRIVAL_EXPECTED) {
+        err_set(err, EPROTO, "no image is on its way for it");
+        return NULL;
+    }
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, p) < 0) {
+        err_set(err, errno, "socketpair: %s", strerror(errno));
+        return NULL;
+    }
+    a->control = p[0];
+    if (loop_fd(t->in->loop, a->control, EPOLLIN, on_word, a, err) < 0) {
+        close(p[1]);
+        cleanup_close(&a->control);
+        return NULL;
+    }
+    a->state = ARRIVAL_BUILDING;
+    *image = a->image;
+    *control = p[1];
+    return a;
+}
+
+void arrival_begun(struct arrival *a, pid_t npid, uid_t uid, int theirs, const struct err *err)
+{
+    cleanup_close(&a->image); /* the child has it */
+    close(theirs);
+    a->npid = npid;
+    a->uid = uid;
+    if (err->code)
+        fail(a, err->code, err->text);
+}
+
+bool arrival_ended(arrivals_t *t, const struct body *b)
+{
+    struct arrival *a = find(t, b->launch, b->rank);
+
+    if (!a || a->npid != b->npid || a->state == ARRIVAL_HERE)
+        return false;
+    a->npid = 0;
+    /* Its last word may be waiting still. */
+    if (a->state == ARRIVAL_BUILDING && a->control >= 0)
+        on_word(a, a->control, EPOLLIN);
+    fail(a, EIO, "it was ended while it arrived");
+    return true;
+}
+
+/* --- what the agent asks --- */
+
+static bool let_go(struct arrival *a)
+{
+    struct image_go g = { .go = 1, .rank = (int32_t)a->rank };
+    const struct body *b = bodies_by_rank(a->all->in->bodies, a->launch, a->rank);
+
+    if (!b || send(a->control, &g, sizeof g, MSG_NOSIGNAL | MSG_DONTWAIT) != sizeof g) {
+        fail(a, EIO, "it has ended");
+        return false;
+    }
+    settle(a, ARRIVAL_HERE);
+    return true;
+}
+
+/* Nobody lets another user's go. */
+static bool meant(const struct arrival *a, const struct question *q)
+{
+    return a->launch == q->launch && (q->uid == 0 || (int64_t)a->uid == q->uid);
+}
+
+static void pack_answer(const arrivals_t *t, const struct question *q, mp_buf *m)
+{
+    uint32_t n = 0;
+
+    for (const struct arrival *a = t->first; a; a = a->next)
+        n += meant(a, q);
+    mp_array(m, 2);
+    mp_str(m, "arrivals");
+    mp_map(m, 3);
+    mp_kuint(m, "id", q->id);
+    mp_kuint(m, "launch", q->launch);
+    mp_key(m, "ranks");
+    mp_array(m, n);
+    for (const struct arrival *a = t->first; a; a = a->next) {
+        if (!meant(a, q))
+            continue;
+        mp_array(m, 3);
+        mp_uint(m, a->rank);
+        mp_int(m, a->state == ARRIVAL_FAILED ? a->err.code : 0);
+        mp_str(m, a->state == ARRIVAL_FAILED ? a->err.text : "");
+    }
+}
+
+static bool all_known(const arrivals_t *t, const struct question *q)
+{
+    for (const struct arrival *a = t->first; a; a = a->next)
+        if (meant(a, q) &&
+            (a->state == ARRIVAL_EXPECTED || a->state == ARRIVAL_BUILDING))
+            return false;
+    return true;
+}
+
+static void let_all_go(arrivals_t *t, const struct question *q)
+{
+    for (struct arrival *a = t->first; a; a = a->next)
+        if (meant(a, q) && a->state == ARRIVAL_READY)
+            let_go(a);
+}
+
+static void on_turn(void *arg)
+{
+    arrivals_t *t = arg;
+
+    if (!t->changed)
+        return;
+    t->changed = false;
+    for (struct question **p = &t->asked; *p;) {
+        struct question *q = *p;
+        if (!all_known(t, q)) {
+            p = &q->next;
+            continue;
+        }
+        CLEANUP(mp_free) mp_buf m;
+        mp_init(&m);
+        if (q->go)
+            let_all_go(t, q);
+        pack_answer(t, q, &m);
+        *p = q->next;
+        free(q);
+        link_send(t->in->link, &m);
+    }
+    while (t->settled > SETTLED_MAX)
+        forget_oldest(t);
+}
+
+int arrivals_ask(arrivals_t *t, const msgpack_object *map, struct err *err)
+{
+    uint64_t id, launch;
+
+    if (mp_get_uint(map, "id", &id, err) < 0 || mp_get_uint(map, "launch", &launch, err) < 0)
+        return -1;
+    if (mp_opt_bool(map, "abort", false))
+        for (struct arrival *a = t->first; a; a = a->next)
+            if (a->launch == launch)
+                fail(a, ECANCELED, "it was called off");
+    struct question *q = calloc(1, sizeof *q);
+    if (!q)
+        return err_set(err, ENOMEM, "out of memory");
+    *q = (struct question){ .next = t->asked, .id = id, .launch = launch,
+                            .uid = mp_opt_int(map, "uid", 0),
+                            .go = mp_opt_bool(map, "go", false) };
+    t->asked = q;
+    t->changed = true;
+    return 0;
+}
+
+void arrivals_new_agent(arrivals_t *t)
+{
+    while (t->asked) {
+        struct question *q = t->asked;
+        t->asked = q->next;
+        free(q);
+    }
+}
+
+/* --- the other way --- */
+
+/* ["depart", {pid, gen}]: it runs elsewhere now. */
+int arrivals_depart(arrivals_t *t, const msgpack_object *map, struct err *err)
+{
+    int64_t pid, gen;
+
+    if (mp_get_int(map, "pid", 1, INT32_MAX, &pid, err) < 0 ||
+        mp_get_int(map, "gen", 0, UINT32_MAX, &gen, err) < 0)
+        return -1;
+    struct body *b = bodies_by_pid(t->in->bodies, (pid_t)pid);
+    if (!b || b->gen != gen)
+        return 0; /* asked again */
+    t->gone[t->ngone++ % (sizeof t->gone / sizeof *t->gone)] = b->npid;
+    uint64_t launch = b->launch;
+    kin_parent_t *parent = b->parent;
+    b->parent = NULL;
+    bodies_drop(t->in->bodies, b);
+    kin_child_ended(t->in, parent);
+    cages_body_ended(t->in->cages, launch);
+    return 0;
+}
+
+bool arrivals_departed(const arrivals_t *t, pid_t npid)
+{
+    for (size_t i = 0; i < sizeof t->gone / sizeof *t->gone; i++)
+        if (t->gone[i] == npid)
+            return true;
+    return false;
+}
+
+void arrivals_departed_end(arrivals_t *t, pid_t npid)
+{
+    for (size_t i = 0; i < sizeof t->gone / sizeof *t->gone; i++)
+        if (t->gone[i] == npid)
+            t->gone[i] = 0;
+}
+
+arrivals_t *arrivals_create(struct init *in, struct err *err)
+{
+    arrivals_t *t = calloc(1, sizeof *t);
+
+    if (!t) {
+        err_set(err, ENOMEM, "arrivals: out of memory");
+        return NULL;
+    }
+    t->in = in;
+    t->end = &t->first;
+    loop_turn(in->loop, on_turn, t);
+    return t;
+}
+
+void arrivals_destroy(arrivals_t **tp)
+{
+    arrivals_t *t = *tp;
+
+    if (!t)
+        return;
+    while (t->first) {
+        struct arrival *a = t->first;
+        t->first = a->next;
+        close_all(a);
+        free(a);
+    }
+    arrivals_new_agent(t);
+    free(t);
+    *tp = NULL;
+}

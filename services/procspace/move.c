@@ -1,0 +1,611 @@
+/* move.c - images of processes on their way to nodes
+ *
+ * A launch with an image (launch.c) has each node start a restorer and say
+ * where the image is to go. The mover gets a token for RUN/move, where it is
+ * handed the descriptor to write to: the rest, a chain of nodes if there are
+ * several, is not its concern. Then it asks procspace.moved, and each node lets
+ * its processes go. That is the moment: before it nothing runs anywhere but the
+ * mover, after it there is no way back. So a node that does not answer is asked
+ * until it does, or until it is known to be lost.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#include "bus/pkt.h"
+#include "bus/rundir.h"
+#include "image/pump.h"
+#include "services/procspace/move.h"
+
+#define ASK_MS 20000
+#define RELAY_MS 10000
+#define AGAIN_MS 100
+#define KEEP_MS 300000 /* a move that is over, for who asks again */
+#define SWEEP_MS 5000
+#define FAN_OUT 2
+
+struct stop { /* a node that an image goes to */
+    int node;
+    struct pump_dial to;
+    enum { STOP_OPEN, STOP_DONE } state; /* in the present round */
+};
+
+struct move {
+    struct moves *all;
+    struct move *next;
+    uint64_t launch;
+    int64_t uid;
+    bool self; /* the mover goes itself */
+    bool known; /* since its launch; else an earlier procspace began it */
+    char token[BULK_TOKEN + 1]; /* opens once; "" then */
+    struct stop *stop;
+    size_t stops;
+    svc_token *asker;  /* of the answer that is being made */
+    mp_buf begun;      /* the answer to procspace.launch */
+    int waiting;
+    bool go, over;     /* the last round; it is over */
+    mp_buf failed;     /* rows */
+    uint32_t nfailed;
+    int timer;
+    int64_t made, ended;
+};
+
+struct caller { /* at RUN/move, has not said its token yet */
+    struct moves *m;
+    struct caller *next;
+    int fd, timer;
+    uid_t uid;
+};
+
+struct moves {
+    procspace_t *ps;
+    int listener;
+    struct move *first;
+    struct caller *callers;
+    size_t ncallers;
+};
+
+#define CALLERS_MAX 256
+#define TOKEN_MS 5000
+
+static struct move *move_find(procspace_t *ps, uint64_t launch)
+{
+    struct move *m = ps->moves->first;
+
+    while (m && m->launch != launch)
+        m = m->next;
+    return m;
+}
+
+static void move_free(struct move *m)
+{
+    struct move **p = &m->all->first;
+
+    while (*p && *p != m)
+        p = &(*p)->next;
+    if (*p)
+        *p = m->next;
+    loop_timer_del(m->all->ps->loop, m->timer);
+    mp_free(&m->begun);
+    mp_free(&m->failed);
+    if (m->stop)
+        explicit_bzero(m->stop, m->stops * sizeof *m->stop);
+    free(m->stop);
+    free(m);
+}
+
+struct move *move_new(procspace_t *ps, uint64_t launch, int64_t uid, bool self)
+{
+    struct move *m = calloc(1, sizeof *m), *old = move_find(ps, launch);
+    struct bulk_ticket t;
+
+    if (!m)
+        return NULL;
+    if (old)
+        move_free(old);
+    m->all = ps->moves;
+    m->launch = launch;
+    m->uid = uid;
+    m->self = self;
+    m->known = true;
+    m->made = now_ms();
+    bulk_ticket_make(&t);
+    memcpy(m->token, t.token, sizeof m->token);
+    mp_init(&m->begun);
+    mp_init(&m->failed);
+    m->next = ps->moves->first;
+    ps->moves->first = m;
+    return m;
+}
+
+int move_stop(struct move *m, int node, const char *addr, const msgpack_object *image,
+              struct err *err)
+{
+    CLEANUP(cleanup_free) char *token = NULL;
+    const char *key;
+    size_t len;
+    int64_t port;
+
+    if (mp_get_int(image, "port", 1, 65535, &port, err) < 0 ||
+        mp_get_dup(image, "token", &token, err) < 0 ||
+        mp_get_bytes(image, "key", &key, &len, err) < 0)
+        return -1;
+    if (strlen(token) != BULK_TOKEN || len != BULK_KEY || !*addr)
+        return err_set(err, EPROTO, "where its image is to go is not known");
+    struct stop *s = realloc(m->stop, (m->stops + 1) * sizeof *s);
+    if (!s)
+        return err_set(err, ENOMEM, "out of memory");
+    m->stop = s;
+    s += m->stops++;
+    memset(s, 0, sizeof *s);
+    s->node = node;
+    s->to.port = (uint16_t)port;
+    s->to.say_token = true;
+    snprintf(s->to.addr, sizeof s->to.addr, "%s", addr);
+    memcpy(s->to.ticket.token, token, BULK_TOKEN + 1);
+    memcpy(s->to.ticket.key, key, BULK_KEY);
+    return 0;
+}
+
+const char *move_token(const struct move *m) { return m->token; }
+
+/* --- the way of the image: a tree of nodes --- */
+
+static void begun(struct move *m)
+{
+    svc_token *t = m->asker;
+
+    m->asker = NULL;
+    svc_answer(m->all->ps->svc, t, &m->begun);
+}
+
+/* A node that does not take the order: those behind it will see no image. */
+static void on_relay(void *arg, const msgpack_object *value, const struct err *err)
+{
+    struct move *m = arg;
+
+    if (!value)
+        svc_log("warning", "an image's way: %s", err->text);
+    if (--m->waiting == 0)
+        begun(m);
+}
+
+void move_begin(struct move *m, svc_token *asker, const mp_buf *answer)
+{
+    char topic[48];
+
+    m->asker = asker;
+    msgpack_sbuffer_write(&m->begun.b, answer->b.data, answer->b.size);
+    m->waiting = 1;
+    for (size_t i = 0; i * FAN_OUT + 1 < m->stops; i++) {
+        size_t from = i * FAN_OUT + 1;
+        size_t n = m->stops - from < FAN_OUT ? m->stops - from : FAN_OUT;
+        CLEANUP(mp_free) mp_buf b;
+        mp_init(&b);
+        mp_map(&b, 2);
+        mp_kstr(&b, "token", m->stop[i].to.ticket.token);
+        mp_key(&b, "to");
+        mp_array(&b, (uint32_t)n);
+        for (size_t k = from; k < from + n; k++) {
+            mp_array(&b, 4);
+            mp_str(&b, m->stop[k].to.addr);
+            mp_int(&b, m->stop[k].to.port);
+            mp_str(&b, m->stop[k].to.ticket.token);
+            mp_bin(&b, m->stop[k].to.ticket.key, BULK_KEY);
+        }
+        snprintf(topic, sizeof topic, "node.%d.relay", m->stop[i].node);
+        m->waiting++;
+        svc_call(m->all->ps->svc, topic, &b, RELAY_MS, on_relay, m);
+    }
+    if (--m->waiting == 0)
+        begun(m);
+}
+
+/* --- RUN/move: a descriptor for the image --- */
+
+static void caller_free(struct caller *k)
+{
+    struct caller **at = &k->m->callers;
+
+    while (*at != k)
+        at = &(*at)->next;
+    *at = k->next;
+    k->m->ncallers--;
+    loop_timer_del(k->m->ps->loop, k->timer);
+    loop_fd_del(k->m->ps->loop, k->fd);
+    close(k->fd);
+    free(k);
+}
+
+static void on_silent(void *arg)
+{
+    struct caller *k = arg;
+
+    k->timer = 0;
+    caller_free(k);
+}
+
+static void give(const struct caller *k, struct move *m)
+{
+    struct pump_plan p = { .in = -1, .conn = -1, .dials = 1 };
+    struct err err = { 0 };
+    int s[2];
+
+    m->token[0] = 0;
+    if (!m->stops || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, s) < 0)
+        return;
+    p.in = s[0];
+    p.dial[0] = m->stop[0].to;
+    if (pkt_send(k->fd, "", 1, &s[1], 1, &err) < 0) {
+        svc_log("warning", "an image: %s", err.text);
+        close(s[0]);
+    } else if (pump_start(&p, &err) < 0) {
+        svc_log("warning", "an image: %s", err.text);
+    }
+    close(s[1]);
+}
+
+static void on_token(void *arg, int fd, uint32_t events)
+{
+    struct caller *k = arg;
+    struct pkt p;
+    int n = pkt_recv(fd, &p, NULL);
+
+    (void)events;
+    for (struct move *m = k->m->first; n > 0 && m; m = m->next)
+        if (m->token[0] && p.len == BULK_TOKEN && memcmp(p.data, m->token, BULK_TOKEN) == 0 &&
+            m->uid == (int64_t)k->uid) {
+            give(k, m);
+            break;
+        }
+    if (n > 0)
+        pkt_clear(&p);
+    caller_free(k);
+}
+
+static void on_call(void *arg, int fd, uint32_t events)
+{
+    struct moves *m = arg;
+    struct ucred who;
+    socklen_t len = sizeof who;
+    int conn = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
+
+    (void)events;
+    if (conn < 0)
+        return;
+    struct caller *k = m->ncallers < CALLERS_MAX ? calloc(1, sizeof *k) : NULL;
+    if (!k || getsockopt(conn, SOL_SOCKET, SO_PEERCRED, &who, &len) < 0) {
+        free(k);
+        close(conn);
+        return;
+    }
+    *k = (struct caller){ .m = m, .next = m->callers, .fd = conn, .uid = who.uid };
+    m->callers = k;
+    m->ncallers++;
+    k->timer = loop_timer(m->ps->loop, TOKEN_MS, false, on_silent, k);
+    if (loop_fd(m->ps->loop, conn, EPOLLIN, on_token, k, NULL) < 0)
+        caller_free(k);
+}
+
+/* --- procspace.moved --- */
+
+static void round_begin(struct move *m);
+
+static void note_failed(struct move *m, uint32_t rank, int code, const char *text)
+{
+    struct launch *l = launch_find(m->all->ps, m->launch);
+    struct proc *p = l && rank < l->ranks ? l->rank[rank] : NULL;
+
+    if (m->known && (!p || p->state != PROC_STARTING))
+        return;
+    m->nfailed++;
+    mp_array(&m->failed, 3);
+    mp_uint(&m->failed, rank);
+    mp_int(&m->failed, code);
+    mp_str(&m->failed, text);
+    if (!p || p->state == PROC_ENDED)
+        return;
+    if (m->self)
+        proc_forget(m->all->ps, p); /* the asker goes on as itself: no bell for it */
+    proc_ended(m->all->ps, p, 1 << 8);
+}
+
+static void node_failed(struct move *m, int node, int code, const char *text)
+{
+    struct launch *l = launch_find(m->all->ps, m->launch);
+
+    for (uint32_t r = 0; m->known && l && r < l->ranks; r++)
+        if (l->rank[r] && l->rank[r]->node == node && l->rank[r]->state == PROC_STARTING)
+            note_failed(m, r, code, text);
+    for (size_t i = 0; !m->known && i < m->stops; i++) /* one rank a stop then */
+        if (m->stop[i].node == node)
+            note_failed(m, (uint32_t)i, code, text);
+}
+
+static void finish(struct move *m)
+{
+    procspace_t *ps = m->all->ps;
+    struct launch *l = launch_find(ps, m->launch);
+    CLEANUP(mp_free) mp_buf b;
+
+    mp_init(&b);
+    for (uint32_t r = 0; l && r < l->ranks; r++) {
+        struct proc *p = l->rank[r];
+        if (!p || p->state != PROC_STARTING)
+            continue;
+        p->state = PROC_RUNNING;
+        if (p->pidfd < 0) /* killed meanwhile */
+            body_signal(ps, p, SIGKILL);
+    }
+    m->over = true;
+    m->ended = now_ms();
+    if (!m->asker)
+        return;
+    mp_map(&b, 1);
+    mp_key(&b, "failed");
+    mp_array(&b, m->nfailed);
+    msgpack_sbuffer_write(&b.b, m->failed.b.data, m->failed.b.size);
+    svc_token *t = m->asker;
+    m->asker = NULL;
+    svc_answer(ps->svc, t, &b);
+}
+
+static void take_ranks(struct move *m, int node, const msgpack_object *value)
+{
+    const msgpack_object_array *a;
+    struct launch *l = launch_find(m->all->ps, m->launch);
+    uint32_t seen = 0;
+
+    if (mp_get_array(value, "ranks", &a, NULL) < 0)
+        return;
+    for (uint32_t i = 0; i < a->size; i++) {
+        const msgpack_object *r = &a->ptr[i];
+        int64_t rank, code;
+        if (r->type != MSGPACK_OBJECT_ARRAY || r->via.array.size < 3 ||
+            !mp_as_int(&r->via.array.ptr[0], &rank) || !mp_as_int(&r->via.array.ptr[1], &code) ||
+            rank < 0 || rank > UINT32_MAX ||
+            (m->known && (!l || rank >= l->ranks || !l->rank[rank] ||
+                          l->rank[rank]->node != node)))
+            continue;
+        seen++;
+        CLEANUP(cleanup_free) char *text = mp_dup(&r->via.array.ptr[2]);
+        if (code)
+            note_failed(m, (uint32_t)rank, (int)code, text ? text : "");
+    }
+    if (!seen) /* it does not remember it: then it never let it go */
+        node_failed(m, node, ESRCH, "the node knows nothing of it");
+}
+
+static void on_node(void *arg, int node, const msgpack_object *value, const struct err *err)
+{
+    struct move *m = arg;
+
+    for (size_t i = 0; i < m->stops; i++) {
+        if (m->stop[i].node != node || m->stop[i].state == STOP_DONE)
+            continue;
+        if (!value && (err->code == BE_NODEDOWN || err->code == ETIMEDOUT))
+            return; /* it is asked again */
+        m->stop[i].state = STOP_DONE;
+    }
+    if (value)
+        take_ranks(m, node, value);
+    else
+        node_failed(m, node, err->code, err->text);
+}
+
+static bool round_done(const struct move *m)
+{
+    for (size_t i = 0; i < m->stops; i++)
+        if (m->stop[i].state != STOP_DONE)
+            return false;
+    return true;
+}
+
+static void round_ask(void *arg);
+
+static void on_asked(void *arg)
+{
+    struct move *m = arg;
+
+    m->waiting = 0;
+    if (!round_done(m)) {
+        m->timer = loop_timer(m->all->ps->loop, AGAIN_MS, false, round_ask, m);
+    } else if (m->go) {
+        finish(m);
+    } else {
+        m->go = true;
+        round_begin(m);
+    }
+}
+
+static void round_ask(void *arg)
+{
+    struct move *m = arg;
+    CLEANUP(cleanup_free) int *nodes = malloc((m->stops + 1) * sizeof *nodes);
+    CLEANUP(mp_free) mp_buf b;
+    int n = 0;
+
+    m->timer = 0;
+    mp_init(&b);
+    if (!nodes)
+        abort();
+    for (size_t i = 0; i < m->stops; i++)
+        if (m->stop[i].state != STOP_DONE)
+            nodes[n++] = m->stop[i].node;
+    mp_map(&b, 3);
+    mp_kint(&b, "uid", m->uid);
+    mp_kuint(&b, "launch", m->launch);
+    mp_kbool(&b, "go", m->go);
+    m->waiting = 1;
+    if (n)
+        svc_call_nodes(m->all->ps->svc, nodes, n, "arrived", &b, ASK_MS, on_node, on_asked, m);
+    else
+        on_asked(m);
+}
+
+static void round_begin(struct move *m)
+{
+    for (size_t i = 0; i < m->stops; i++)
+        m->stop[i].state = STOP_OPEN;
+    round_ask(m);
+}
+
+static void on_aborted(void *arg, int node, const msgpack_object *value, const struct err *err)
+{
+    (void)arg;
+    (void)node;
+    (void)value;
+    (void)err;
+}
+
+static void on_abort_done(void *arg) { (void)arg; }
+
+static void call_off(struct move *m)
+{
+    CLEANUP(cleanup_free) int *nodes = malloc((m->stops + 1) * sizeof *nodes);
+    CLEANUP(mp_free) mp_buf b;
+    struct launch *l = launch_find(m->all->ps, m->launch);
+
+    mp_init(&b);
+    if (!nodes)
+        abort();
+    for (size_t i = 0; i < m->stops; i++)
+        nodes[i] = m->stop[i].node;
+    mp_map(&b, 2);
+    mp_kuint(&b, "launch", m->launch);
+    mp_kbool(&b, "abort", true);
+    if (m->stops)
+        svc_call_nodes(m->all->ps->svc, nodes, (int)m->stops, "arrived", &b, ASK_MS, on_aborted,
+                       on_abort_done, NULL);
+    for (uint32_t r = 0; l && r < l->ranks; r++)
+        if (l->rank[r] && l->rank[r]->state == PROC_STARTING)
+            note_failed(m, r, ECANCELED, "it was called off");
+    m->over = true;
+    m->ended = now_ms();
+}
+
+/* An earlier procspace began it. Its nodes know what has become of it; theirs is
+ * the only word that counts. */
+static struct move *move_of_before(procspace_t *ps, uint64_t launch, int64_t uid,
+                                   const msgpack_object *body, struct err *err)
+{
+    const msgpack_object_array *nodes;
+    int64_t node;
+
+    if (mp_get_array(body, "nodes", &nodes, err) < 0)
+        return NULL;
+    struct move *m = move_new(ps, launch, uid, true);
+    if (m) {
+        m->token[0] = 0;
+        m->known = false;
+        m->stop = calloc(nodes->size + 1, sizeof *m->stop);
+    }
+    if (!m || !m->stop) {
+        err_set(err, ENOMEM, "out of memory");
+        return NULL;
+    }
+    for (uint32_t i = 0; i < nodes->size; i++)
+        if (mp_as_int(&nodes->ptr[i], &node) && node >= 0 && node <= INT32_MAX)
+            m->stop[m->stops++].node = (int)node;
+    return m;
+}
+
+/* procspace.moved: {launch, nodes, abort?} -> {failed: [[rank, code, text]...]}:
+ * the image is sent: have them go on there; abort: they are not to */
+int on_moved(void *self, struct svc_req *req, struct err *err)
+{
+    procspace_t *ps = self;
+    uint64_t launch;
+
+    if (mp_get_uint(req->body, "launch", &launch, err) < 0)
+        return -1;
+    struct move *m = move_find(ps, launch);
+    if (!m && !(m = move_of_before(ps, launch, req->w->uid, req->body, err)))
+        return -1;
+    if (m->uid != req->w->uid && req->w->uid != 0)
+        return err_set(err, EPERM, "launch %llu is another user's", (unsigned long long)launch);
+    if (m->asker)
+        return err_set(err, EBUSY, "it is being answered");
+    m->asker = req->token;
+    if (mp_opt_bool(req->body, "abort", false) && !m->over && !m->waiting && !m->timer)
+        call_off(m);
+    if (m->over)
+        finish(m); /* asked again: the same answer */
+    else if (!m->waiting && !m->timer) {
+        /* All together, or nobody: with several, first whether they are ready. */
+        m->go = m->stops == 1;
+        round_begin(m);
+    }
+    return SVC_LATER;
+}
+
+void moves_node_lost(procspace_t *ps, int node)
+{
+    for (struct move *m = ps->moves->first; m; m = m->next)
+        for (size_t i = 0; i < m->stops; i++)
+            if (m->stop[i].node == node && !m->over) {
+                m->stop[i].state = STOP_DONE;
+                node_failed(m, node, BE_SLAVEDIED, err_name(BE_SLAVEDIED));
+            }
+}
+
+/* --- moves that nobody ends --- */
+
+static bool mover_lives(const struct move *m)
+{
+    const struct launch *l = launch_find(m->all->ps, m->launch);
+
+    return l && kill(l->owner, 0) == 0;
+}
+
+static void sweep(void *arg)
+{
+    struct moves *all = arg;
+    int64_t now = now_ms();
+
+    for (struct move *m = all->first, *next; m; m = next) {
+        next = m->next;
+        if (!m->over && !m->asker && !m->waiting && !m->timer && !mover_lives(m))
+            call_off(m);
+        if (m->over && !m->asker && now - m->ended > KEEP_MS)
+            move_free(m);
+    }
+}
+
+int moves_open(procspace_t *ps, struct err *err)
+{
+    struct moves *m = calloc(1, sizeof *m);
+    char path[PATH_MAX];
+
+    ps->moves = m;
+    if (!m)
+        return err_set(err, ENOMEM, "out of memory");
+    m->ps = ps;
+    m->listener = pkt_listen(cm_path(path, "move"), 0666, err);
+    if (m->listener < 0 || fcntl(m->listener, F_SETFL, O_NONBLOCK) < 0)
+        return -1;
+    loop_timer(ps->loop, SWEEP_MS, true, sweep, m);
+    return loop_fd(ps->loop, m->listener, EPOLLIN, on_call, m, err);
+}
+
+void moves_close(procspace_t *ps)
+{
+    struct moves *m = ps->moves;
+
+    if (!m)
+        return;
+    while (m->callers)
+        caller_free(m->callers);
+    while (m->first)
+        move_free(m->first);
+    if (m->listener >= 0) {
+        loop_fd_del(ps->loop, m->listener);
+        close(m->listener);
+    }
+    free(m);
+    ps->moves = NULL;
+}

@@ -1,0 +1,16 @@
+/* move.h - images of processes on their way to nodes: between launch.c and move.c */
+#ifndef PROCSPACE_MOVE_H
+#define PROCSPACE_MOVE_H
+#include "services/procspace/procspace.h"
+
+struct move;
+
+struct move *move_new(procspace_t *ps, uint64_t launch, int64_t uid, bool self);
+/* A node has said where its image is to go. */
+int move_stop(struct move *m, int node, const char *addr, const msgpack_object *image,
+              struct err *err);
+const char *move_token(const struct move *m);
+/* All have: tell them of each other, then give the asker its answer. */
+void move_begin(struct move *m, svc_token *asker, const mp_buf *answer);
+
+#endif

@@ -1,0 +1,121 @@
+/* go.c - a program that moves about, and checks itself each time
+ *
+ *     go MEGABYTES NODE...      to each of these in turn; -1 is the master
+ *     go refused NODE ERRNO     is refused with that, and goes on
+ *     go try MEGABYTES NODE     moves or goes on here: one word on stdout, status
+ *                               40 if it moved, 41 if not, and less for faults
+ *     go open KIND NODE         with threads, a child: refused; with a pipe, a
+ *                               socket: they are closed
+ *
+ * Ends with the number of faults.
+ */
+#include <fcntl.h>
+#include <pthread.h>
+#include <sys/socket.h>
+#include "clients/libbproc/bproc.h"
+#include "tests/libbproc/state.h"
+
+static int refused(const char *node, const char *code)
+{
+    int want = atoi(code), rc, bad = 0;
+
+    state.pid = getpid();
+    rc = bproc_move(atoi(node));
+    if (rc != -1 || errno != want)
+        bad += STATE_BAD("move to %s: %d, errno %d (%s), want %d", node, rc, errno,
+                         bproc_strerror(errno), want);
+    return bad + state_check();
+}
+
+static int attempt(int argc, char **argv)
+{
+    int node = atoi(argv[3]), rc;
+
+    state_make(argc, argv, (size_t)atoi(argv[2]));
+    rc = bproc_move(node);
+    int here = bproc_currnode(), bad = state_check();
+    if (here != (rc < 0 ? -1 : node))
+        bad += STATE_BAD("move said %d, and we are on %d", rc, here);
+    printf("on %d\n", here);
+    return bad ? bad : rc < 0 ? 41 : 40;
+}
+
+static void *waits(void *arg)
+{
+    char c;
+
+    return read(*(int *)arg, &c, 1) < 0 ? arg : NULL;
+}
+
+static int with_open(int argc, char **argv)
+{
+    int p[2], bad = 0, status;
+    pthread_t t;
+
+    state_make(argc, argv, 1);
+    if (pipe(p) < 0)
+        return 2;
+    if (strcmp(argv[2], "threads") == 0) {
+        if (pthread_create(&t, NULL, waits, &p[0]))
+            return 2;
+        if (bproc_move(atoi(argv[3])) != -1 || errno != EBUSY)
+            bad += STATE_BAD("with threads it moved, or errno is %d", errno);
+        close(p[1]);
+        pthread_join(t, NULL);
+    } else if (strcmp(argv[2], "child") == 0) {
+        pid_t child = fork();
+        if (child == 0) {
+            close(p[1]);
+            waits(&p[0]);
+            _exit(3);
+        }
+        if (bproc_move(atoi(argv[3])) != -1 || errno != EBUSY)
+            bad += STATE_BAD("with a child it moved, or errno is %d", errno);
+        close(p[1]);
+        if (waitpid(child, &status, 0) != child || status != 3 << 8)
+            bad += STATE_BAD("the child is lost");
+    } else {
+        if (strcmp(argv[2], "socket") == 0 && (close(p[0]), close(p[1]),
+                                               socketpair(AF_UNIX, SOCK_STREAM, 0, p)) < 0)
+            return 2;
+        if (bproc_move(atoi(argv[3])) < 0)
+            bad += STATE_BAD("it did not move: %d", errno);
+        if (write(p[1], "", 1) != -1 || errno != EBADF)
+            bad += STATE_BAD("descriptor %d is open", p[1]);
+    }
+    bad += state_check();
+    printf("on %d\n", bproc_currnode());
+    return bad;
+}
+
+int main(int argc, char **argv)
+{
+    int bad = 0;
+
+    if (argc < 3)
+        return 2;
+    if (argc == 4 && strcmp(argv[1], "try") == 0)
+        return attempt(argc, argv);
+    if (argc == 4 && strcmp(argv[1], "open") == 0)
+        return with_open(argc, argv);
+    if (strcmp(argv[1], "refused") == 0) {
+        state_make(argc, argv, 1);
+        return refused(argv[2], argv[3]);
+    }
+    state_make(argc, argv, (size_t)atoi(argv[1]));
+    bad += state_check();
+    printf("from %d", bproc_currnode());
+    for (int i = 2; i < argc; i++) {
+        int node = atoi(argv[i]);
+        if (bproc_move(node) < 0) {
+            bad += STATE_BAD("move to %d: %s", node, bproc_strerror(errno));
+            break;
+        }
+        if (bproc_currnode() != node)
+            bad += STATE_BAD("on %d, not %d", bproc_currnode(), node);
+        bad += state_check();
+        printf(" to %d", bproc_currnode());
+    }
+    printf(": %d faults\n", bad);
+    return bad;
+}

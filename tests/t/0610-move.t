@@ -1,0 +1,91 @@
+#!/bin/bash
+# 0610-move: a running process goes to a node, with all it has; what keeps it from
+# going; and nothing that dies meanwhile loses it or makes it two
+# shellcheck disable=SC2317 # functions are called by ok
+. tests/lib.sh
+
+need lib/libbproc.so libexec/clustermatic/bprestore bin/bpsh
+[ -z "${CM_SAN:-}" ] || plan_skip "a sanitizer's memory cannot be moved"
+need_root
+export LD_LIBRARY_PATH=$CM_BUILD/lib
+flags=(-Wall -Wextra -Werror -g -I"$CM_BUILD/include" -I.)
+chmod 755 "$tmp"
+ok 'the program compiles' gcc "${flags[@]}" -o "$tmp/go" tests/libbproc/go.c \
+    -L"$CM_BUILD/lib" -lbproc -lm -lpthread
+ok 'so does one in C++' g++ "${flags[@]}" -o "$tmp/throws" tests/libbproc/throws.cc \
+    -L"$CM_BUILD/lib" -lbproc
+cluster_up 3
+bpctl -S 2 -s down 2>/dev/null || true
+go() { timeout -k 1 60 "$tmp/go" "$@" </dev/null; }
+user=(setpriv --reuid 61001 --regid 61001 --clear-groups)
+ugo() { timeout -k 1 60 "${user[@]}" "$tmp/go" "$@" </dev/null; }
+
+ok 'a process goes to a node, and all it has is right' is 'from -1 to 0: 0 faults' go 1 0
+ok 'that of a user too' is 'from -1 to 1: 0 faults' ugo 1 1
+ok 'with 200 MB' is 'from -1 to 0: 0 faults' go 200 0
+ok 'C++: what is thrown there is caught there' is 'caught on 1' timeout 60 "$tmp/throws" 1
+many() {
+    local i
+    for i in $(seq 20); do
+        go 0 $((i % 2)) >"$tmp/many" || { cat "$tmp/many"; return 1; }
+    done
+}
+ok 'twenty of them' many
+
+# --- what stands in the way
+
+bpctl -S 2 -s up
+refused() { go refused "$@"; }
+ok 'a node that is not there' refused 99 300
+ok 'any node' refused -4 300
+ok 'our own node is no move' go 1 -1
+bpctl -S 2 -m 100
+urefused() { ugo refused "$@"; }
+ok 'a node where we may not' urefused 2 13
+bpctl -S 2 -m 111
+ok 'threads: EBUSY' is 'on -1' go open threads 0
+ok 'children: EBUSY' is 'on -1' go open child 0
+ok 'a pipe is closed on the way' is 'on 0' go open pipe 0
+ok 'a socket too' is 'on 0' go open socket 0
+ok 'no cluster: ENOSYS' env CM_RUNDIR=/run/nosuchcluster "$tmp/go" refused 0 38
+
+# --- what dies meanwhile
+
+# Each of a handful of processes ends up in exactly one place, and says so there.
+survives() { # HOW-TO-KILL: while 12 processes try to go
+    local i rc pids=() words moved=0
+    rm -f "$tmp"/word.*
+    for i in $(seq 12); do
+        go try 8 $((i % 2)) >"$tmp/word.$i" 2>"$tmp/err.$i" &
+        pids+=($!)
+        if [ $((i % 4)) = 0 ]; then
+            eval "$1"
+        fi
+    done
+    for i in $(seq 12); do
+        wait "${pids[$((i - 1))]}"
+        rc=$?
+        eventually 20 test -s "$tmp/word.$i" # what it said comes by another way
+        words=$(cat "$tmp/word.$i")
+        case $rc in
+        40) moved=$((moved + 1)); [ "$words" = "on $((i % 2))" ] ;;
+        41) [ "$words" = "on -1" ] ;;
+        *) false ;;
+        esac || { echo "number $i: status $rc: $words"; cat "$tmp/err.$i"; return 1; }
+    done
+    diag "$moved of 12 moved" >&2
+}
+# shellcheck disable=SC2016
+ok 'procspace is killed: each is in one place' survives 'kill -9 "$(pid_of procspace)"'
+# shellcheck disable=SC2016
+ok 'busd is killed' survives 'kill -9 "$(pid_of busd)"'
+agents() { pgrep -f "^[^ ]*bpnode .*--space $run/space/[01]( |\$)"; }
+ok 'agents are there' agents
+# shellcheck disable=SC2016 # it is evaluated each time
+ok 'agents are killed' survives 'for a in $(agents); do kill -9 "$a"; done'
+ok 'and a move works as before' is 'from -1 to 1: 0 faults' go 1 1
+left() { bpstat -p | tail -n +2 | grep -q .; }
+ok 'nothing is left on the nodes' eventually 20 not left
+ghosts() { pgrep -af "^$tmp/go "; }
+ok 'nor ghosts here' eventually 20 not ghosts
+done_testing
