@@ -12,7 +12,8 @@ packages() {
         libkmod-dev libzstd-dev python3-docutils ;;
     run) echo s6 iproute2 procps fuse3 kmod cpio ;;
     check) echo clang shellcheck perl python3-zmq python3-msgpack systemd attr \
-        strace gdb gdbserver g++ pkg-config qemu-system-x86 seabios ipxe-qemu dnsmasq-base zstd ;;
+        strace gdb gdbserver g++ pkg-config qemu-system-x86 seabios ipxe-qemu dnsmasq-base zstd \
+        ovmf xorriso isolinux syslinux-common mtools systemd-boot-efi coreboot-utils ;;
     bench) echo mpich slurm-wlm munge pdsh openssh-server openssh-client bc ;;
     *) echo "deps.sh: no group $1: build, run, check, bench" >&2; return 2 ;;
     esac

@@ -7,7 +7,8 @@
  *   cpio.c      an archive as the kernel unpacks it, compressed (libzstd)
  *   initrd.c    what goes into the initramfs
  *   output.c    network image, pair of files
- *   media.c     CD and USB, UEFI program, firmware payload
+ *   media.c     CD and USB, UEFI program
+ *   firmware.c  payload for coreboot
  *   list.c      what is in an image
  *   tool.c      running other programs
  *
@@ -108,6 +109,9 @@ struct made { /* what was made, to be said */
 int output_write(const struct plan *p, int initrd, struct made *m, struct err *err);
 int media_write(const struct plan *p, int initrd, struct made *m, struct err *err);
 void made_free(struct made *m);
+/* ---- firmware.c: kernel, initrd: files; rom: for scratch; out: the payload ---- */
+int firmware_make(const struct plan *p, const char *kernel, const char *initrd, const char *rom,
+                  const char *out, struct err *err);
 /* FILE of plan or suffix, whole or not at all: write, then put in place. */
 int place_begin(const char *file, char **temporary, struct err *err);
 int place_end(int fd, const char *temporary, const char *file, struct err *err);

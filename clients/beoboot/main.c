@@ -13,7 +13,7 @@
 #include "clients/common/opt.h"
 
 static const char usage[] =
-    "Usage: beoboot -1|-2 -n|-i [OPTION...]\n"
+    "Usage: beoboot -1|-2 -n|-i|-e|--efi|--firmware [OPTION...]\n"
     "       beoboot --list IMAGE [--json]\n"
     "Make a boot image. Phase 1 finds the network and fetches phase 2 from the master;\n"
     "phase 2 is what a node runs.\n"
@@ -21,6 +21,9 @@ static const char usage[] =
     "  -1, -2               the phase\n"
     "  -n                   a network image, for the boot server\n"
     "  -i                   kernel and initramfs: OUT.kernel, OUT.initrd\n"
+    "  -e                   a CD image that is good for USB sticks too; BIOS and UEFI\n"
+    "      --efi            one program for UEFI\n"
+    "      --firmware       a payload for coreboot\n"
     "  -o, --output FILE    where to (with -2 -n: the bootfile of the configuration,\n"
     "                       else /var/clustermatic/boot.img)\n"
     "  -k, --kernel FILE    the kernel (kernelimage of the configuration; the running one)\n"
@@ -39,9 +42,11 @@ static const char usage[] =
     "  -h, --help           this text\n"
     "  -V, --version        the version\n";
 
-enum { OPT_KVERSION = 256, OPT_NOAUTOMOD, OPT_PLUGIN, OPT_KEY, OPT_JSON };
+enum { OPT_EFI = 256, OPT_FIRMWARE, OPT_KVERSION, OPT_NOAUTOMOD, OPT_PLUGIN, OPT_KEY, OPT_JSON };
 
 static const struct option longopts[] = {
+    { "efi", no_argument, NULL, OPT_EFI },
+    { "firmware", no_argument, NULL, OPT_FIRMWARE },
     { "output", required_argument, NULL, 'o' },
     { "kernel", required_argument, NULL, 'k' },
     { "cmdline", required_argument, NULL, 'c' },
@@ -86,7 +91,7 @@ static void read_options(struct options *o, const char **list, bool *json, int a
 {
     int c;
 
-    while ((c = getopt_long(argc, argv, "12nifao:k:c:m:uL:C:l:vhV", longopts, NULL)) != -1) {
+    while ((c = getopt_long(argc, argv, "12niefao:k:c:m:uL:C:l:vhV", longopts, NULL)) != -1) {
         switch (c) {
         case '1':
         case '2':
@@ -96,6 +101,9 @@ static void read_options(struct options *o, const char **list, bool *json, int a
             break;
         case 'n': choose(o, OUT_NET); break;
         case 'i': choose(o, OUT_PAIR); break;
+        case 'e': choose(o, OUT_CD); break;
+        case OPT_FIRMWARE: choose(o, OUT_FIRMWARE); break;
+        case OPT_EFI: choose(o, OUT_EFI); break;
         case 'f':
         case 'a': old(c);
         case 'o': o->file = optarg; break;
@@ -127,7 +135,7 @@ static void read_options(struct options *o, const char **list, bool *json, int a
     if (*list && (o->phase || o->output != OUT_NONE))
         bad("--list makes nothing");
     if (!*list && (!o->phase || o->output == OUT_NONE))
-        bad("which phase (-1, -2) and which output (-n, -i)?");
+        bad("which phase (-1, -2) and which output (-n, -i, -e, --efi, --firmware)?");
 }
 
 static void say(const struct plan *p, const struct summary *s, const struct made *m,
@@ -138,7 +146,10 @@ static void say(const struct plan *p, const struct summary *s, const struct made
         printf("Initial ramdisk is:     \"%s\".\n", m->file[1]);
         printf("Kernel command line is: \"%s\".\n", p->cmdline);
     } else {
-        printf("Netboot image is in: %s\n", m->file[0]);
+        static const char *const kinds[] = { [OUT_NET] = "Netboot image", [OUT_CD] = "CD image",
+                                             [OUT_EFI] = "UEFI image",
+                                             [OUT_FIRMWARE] = "Firmware payload" };
+        printf("%s is in: %s\n", kinds[p->o->output], m->file[0]);
     }
     printf("kernel %s; initramfs %" PRIu64 " bytes, %" PRIu64 " unpacked: %zu programs, "
            "%zu modules (%zu for network cards), %zu firmware files\n",
@@ -168,7 +179,8 @@ static int make(const struct options *o, struct err *err)
     if (fstat(initrd, &st) < 0)
         return err_set(err, errno, "initramfs: %s", strerror(errno));
     progress("writing %s", p.file);
-    rc = output_write(&p, initrd, &m, err);
+    rc = o->output == OUT_NET || o->output == OUT_PAIR ? output_write(&p, initrd, &m, err)
+                                                       : media_write(&p, initrd, &m, err);
     progress(NULL);
     if (rc == 0)
         say(&p, &s, &m, (uint64_t)st.st_size);

@@ -160,3 +160,26 @@ boot_cleanup() {
     done
     ip netns del "$boot_ns" 2>/dev/null
 }
+
+# --- firmware and media ------------------------------------------------------------
+
+boot_media_needs() {
+    command -v xorriso >/dev/null || plan_skip 'xorriso is not installed'
+    command -v mformat >/dev/null || plan_skip 'mtools is not installed'
+    [ -e /usr/lib/ISOLINUX/isolinux.bin ] || plan_skip 'isolinux is not installed'
+    [ -e /usr/lib/systemd/boot/efi/linuxx64.efi.stub ] || plan_skip 'systemd-boot-efi is not installed'
+}
+boot_uefi_needs() { [ -e /usr/share/OVMF/OVMF_CODE_4M.fd ] || plan_skip 'ovmf is not installed'; }
+
+# boot_stick FILE: $stick, the options for a USB stick with these contents
+boot_stick() {
+    stick=(-drive "if=none,id=u,format=raw,readonly=on,file=$1" -device qemu-xhci
+        -device usb-storage,drive=u,bootindex=0)
+}
+# boot_uefi: $uefi, the options for a UEFI machine without a past
+boot_uefi() {
+    cp /usr/share/OVMF/OVMF_VARS_4M.fd "$tmp/vars.fd"
+    # shellcheck disable=SC2034 # for the tests
+    uefi=(-M q35 -drive "if=pflash,format=raw,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.fd"
+        -drive "if=pflash,format=raw,file=$tmp/vars.fd")
+}

@@ -109,6 +109,15 @@ printf 'bootmodule nosuch\n' >"$tmp/config.boot"
 ok 'a module that is not there' fails_with 'names module nosuch, but there is none in' \
     boot -2 -n -o "$tmp/bad.img"
 rm "$tmp/config.boot"
+for kind in -e --efi --firmware -i; do
+    ok "no output: $kind" fails_with '-o FILE is needed' boot -2 $kind
+done
+if [ -e /usr/lib/systemd/boot/efi/linuxx64.efi.stub ]; then
+    ok 'no tool' fails_with 'xorriso is not there: apt-get install xorriso' \
+        env PATH=/nonexistent "$CM_BUILD/bin/beoboot" -2 -e --noautomod -k "$tmp/vmlinuz" -o "$tmp/bad.img"
+else
+    skip 'no tool' 'systemd-boot-efi is not installed'
+fi
 ok 'no output' fails_with '-o FILE is needed' boot -1 -n
 ok 'a configuration that is not there' fails_with "$tmp/none" boot -2 -n -C "$tmp/none" -o "$tmp/bad.img"
 echo 'iprange 5' >"$tmp/config"
