@@ -25,8 +25,8 @@ done
 ok 'none of the master' not grep -E '^  [0-3]: /dev/' "$tmp/tour"
 ok 'input comes back' shows '^hello$'
 ok 'and a status' shows '^\(status 7\)$'
-ok 'four ghosts are children of bpsh' is 4 grep -cE '^ *[0-9]+ S +sleep 1000$' "$tmp/tour"
-ghosts() { sed -n 's/^ *\([0-9]*\) S *sleep 1000$/\1/p' "$tmp/tour" | sort -u; }
+ok 'four ghosts are children of bpsh' is 4 grep -cE '^ *[0-9]+ S[^ ]* +sleep 1000$' "$tmp/tour"
+ghosts() { sed -n 's/^ *\([0-9]*\) S[^ ]* *sleep 1000$/\1/p' "$tmp/tour" | sort -u; }
 bodies() { awk '$3 == "root" && $7 == "sleep" { print $2 }' "$tmp/tour" | sort -u; }
 ok 'with the pids of the processes on the nodes' diff <(ghosts) <(bodies)
 ok 'one of which is killed' is 7 grep -cE ' root .* sleep 1000$' "$tmp/tour"
