@@ -294,6 +294,7 @@ void config_free(struct cm_config **cp)
         strlist_free(&c->nodes[i].addrs);
         strlist_free(&c->nodes[i].macs);
         free(c->nodes[i].bootfile);
+        free(c->nodes[i].phase1);
     }
     for (size_t i = 0; i < c->ninterfaces; i++) {
         free(c->interfaces[i].name);
@@ -307,6 +308,8 @@ void config_free(struct cm_config **cp)
     free(c->masters);
     free(c->file);
     free(c->bootfile);
+    free(c->dhcp.first);
+    free(c->dhcp.last);
     free(c->node_up.listen_path);
     free(c->node_up.worker);
     free(c->node_up.log_level);

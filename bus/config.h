@@ -26,6 +26,7 @@ struct cm_node {
     struct strlist addrs; /* "198.18.1.0", as inet_ntop() writes them */
     struct strlist macs;  /* "02:c6:12:00:00:0a" */
     char *bootfile;       /* NULL: none */
+    char *phase1;         /* the image that is given first, to fetch that; NULL: none */
     int line;             /* where the file first names it */
 };
 
@@ -49,6 +50,10 @@ struct cm_config {
     int pingtimeout_ms, grace_ms;
     bool timesync, privatefs;
     char *bootfile; /* the plain line; NULL: none */
+    struct {
+        enum { DHCP_AUTO, DHCP_FULL, DHCP_PROXY, DHCP_OFF } mode; /* AUTO: FULL if anything boots */
+        char *first, *last; /* pool for machines that no line names; NULL: chosen */
+    } dhcp;
     struct {
         uint16_t port;
         int connect_timeout_ms, resend_timeout_ms, io_timeout_ms;

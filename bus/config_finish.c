@@ -72,11 +72,17 @@ static int check_unique(struct parser *p)
 
 /* ---- boot files ---- */
 
-static int boot_for(struct parser *p, struct cm_node *node, const char *file)
+static int boot_for(struct parser *p, char **where, const char *file)
 {
-    free(node->bootfile);
-    node->bootfile = strdup(file);
-    return node->bootfile ? 0 : config_nomem(p);
+    free(*where);
+    *where = strdup(file);
+    return *where ? 0 : config_nomem(p);
+}
+
+/* The node's place for a file of this kind of line. */
+static char **place(struct cm_node *node, bool phase1)
+{
+    return phase1 ? &node->phase1 : &node->bootfile;
 }
 
 static int boot_spec(struct parser *p, const struct bootfile_line *b)
@@ -92,10 +98,10 @@ static int boot_spec(struct parser *p, const struct bootfile_line *b)
     for (size_t i = 0; i < c->nnodes; i++)
         all[i] = (struct nodespec_node){ c->nodes[i].number, "down" };
     if (nodespec_eval(b->spec, all, c->nnodes, false, &list, &err) < 0)
-        return config_bad(p, "bootfile: %s", err.text);
+        return config_bad(p, "%s: %s", b->phase1 ? "phase1" : "bootfile", err.text);
     for (size_t i = 0; i < list.n; i++) {
         struct cm_node *node = (struct cm_node *)config_node(c, list.node[i]);
-        if (node && boot_for(p, node, b->file) < 0)
+        if (node && boot_for(p, place(node, b->phase1), b->file) < 0)
             return -1;
     }
     return 0;
@@ -103,13 +109,15 @@ static int boot_spec(struct parser *p, const struct bootfile_line *b)
 
 /* A line that names nodes wins over plain lines. A plain line is for the nodes
  * above it that have none; the last one also for those below. */
-static int assign_bootfiles(struct parser *p)
+static int assign_bootfiles(struct parser *p, bool phase1)
 {
     struct cm_config *c = p->c;
     const struct bootfile_line *last = NULL;
 
     for (size_t i = 0; i < p->nboot; i++) {
         p->line = p->boot[i].line;
+        if (p->boot[i].phase1 != phase1)
+            continue;
         if (!p->boot[i].spec)
             last = &p->boot[i];
         else if (boot_spec(p, &p->boot[i]) < 0)
@@ -117,21 +125,21 @@ static int assign_bootfiles(struct parser *p)
     }
     if (!last)
         return 0;
-    c->bootfile = strdup(last->file);
-    if (!c->bootfile)
-        return config_nomem(p);
+    if (!phase1 && boot_for(p, &c->bootfile, last->file) < 0)
+        return -1;
     for (size_t n = 0; n < c->nnodes; n++) {
         const struct bootfile_line *use = last;
 
-        if (c->nodes[n].bootfile)
+        if (*place(&c->nodes[n], phase1))
             continue;
         for (size_t i = 0; i < p->nboot; i++) {
-            if (!p->boot[i].spec && p->boot[i].line > c->nodes[n].line) {
+            if (p->boot[i].phase1 == phase1 && !p->boot[i].spec &&
+                p->boot[i].line > c->nodes[n].line) {
                 use = &p->boot[i];
                 break;
             }
         }
-        if (boot_for(p, &c->nodes[n], use->file) < 0)
+        if (boot_for(p, place(&c->nodes[n], phase1), use->file) < 0)
             return -1;
     }
     return 0;
@@ -180,7 +188,8 @@ int config_finish(struct parser *p)
 
     if (c->grace_ms < 0)
         c->grace_ms = c->pingtimeout_ms;
-    if (check_unique(p) < 0 || complete_masters(p) < 0 || assign_bootfiles(p) < 0)
+    if (check_unique(p) < 0 || complete_masters(p) < 0 || assign_bootfiles(p, false) < 0 ||
+        assign_bootfiles(p, true) < 0)
         return -1;
     return warn_of_odd(p);
 }

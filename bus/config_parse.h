@@ -5,6 +5,7 @@
 
 struct bootfile_line {
     char *spec, *file; /* spec NULL: nodes that have no other */
+    bool phase1;
     int line;
 };
 

@@ -467,10 +467,35 @@ static int on_bootfile(struct parser *p, int argc, char **argv)
         return config_nomem(p);
     p->boot = more;
     struct bootfile_line *b = &more[p->nboot++];
-    *b = (struct bootfile_line){ .line = p->line };
+    *b = (struct bootfile_line){ .line = p->line, .phase1 = strcmp(argv[0], "phase1") == 0 };
     if (argc == 3 && put_text(p, &b->spec, argv[1]) < 0)
         return -1;
     return put_text(p, &b->file, argv[argc - 1]);
+}
+
+static int on_dhcp(struct parser *p, int argc, char **argv)
+{
+    static const char *const known[] = { "full", "proxy", "off", "pool" };
+    struct cm_config *c = p->c;
+    struct ip first, last;
+
+    for (int i = 0; argc == 2 && i < 3; i++) {
+        if (strcmp(argv[1], known[i]) != 0)
+            continue;
+        c->dhcp.mode = i == 0 ? DHCP_FULL : i == 1 ? DHCP_PROXY : DHCP_OFF;
+        return 0;
+    }
+    if (strcmp(argv[1], "pool") != 0)
+        return bad_subtag(p, argv, known, 4);
+    if (argc != 4)
+        return config_bad(p, "dhcp pool: want the first and the last address");
+    if (want_ip(p, argv[2], &first) < 0 || want_ip(p, argv[3], &last) < 0)
+        return -1;
+    if (first.family != AF_INET || last.family != AF_INET || ip_cmp(&first, &last) > 0)
+        return config_bad(p, "dhcp pool: %s to %s; want two IPv4 addresses, the lower first",
+                          argv[2], argv[3]);
+    return put_text(p, &c->dhcp.first, argv[2]) < 0 || put_text(p, &c->dhcp.last, argv[3]) < 0
+               ? -1 : 0;
 }
 
 static int on_kernelimage(struct parser *p, int argc, char **argv)
@@ -532,6 +557,8 @@ static const struct directive {
     { "master", 1, -1, on_master, "master HOST[:PORT]..." },
     { "node", 0, -1, on_node, "node [NODE] [MAC...]" },
     { "bootfile", 1, 2, on_bootfile, "bootfile [NODES] FILE" },
+    { "phase1", 1, 2, on_bootfile, "phase1 [NODES] FILE" },
+    { "dhcp", 1, 3, on_dhcp, "dhcp full|proxy|off, or dhcp pool FIRST LAST" },
     { "send", 2, 2, on_send, "send port|connect_timeout|resend_timeout|io_timeout VALUE" },
     { "node_up", 2, 2, on_node_up,
       "node_up max_clients|startup_delay|listen_path|worker|log_level VALUE" },

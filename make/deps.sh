@@ -9,10 +9,10 @@ packages() {
     case $1 in
     build) echo gcc libc6-dev make libzmq3-dev libmsgpack-dev libjansson-dev \
         libsqlite3-dev libssl-dev libfuse3-dev libcap2-bin \
-        libkmod-dev libzstd-dev python3-docutils ;;
-    run) echo s6 iproute2 procps fuse3 kmod cpio ;;
-    check) echo clang shellcheck perl python3-zmq python3-msgpack systemd attr \
-        strace gdb gdbserver g++ pkg-config qemu-system-x86 seabios ipxe-qemu dnsmasq-base zstd \
+        libkmod-dev libzstd-dev libmicrohttpd-dev python3-docutils ;;
+    run) echo s6 iproute2 procps fuse3 kmod cpio dnsmasq-base ipxe ;;
+    check) echo clang shellcheck perl python3-zmq python3-msgpack systemd attr curl udhcpc \
+        strace gdb gdbserver g++ pkg-config qemu-system-x86 seabios ipxe-qemu zstd \
         ovmf xorriso isolinux syslinux-common mtools systemd-boot-efi coreboot-utils ;;
     bench) echo mpich slurm-wlm munge pdsh openssh-server openssh-client bc ;;
     *) echo "deps.sh: no group $1: build, run, check, bench" >&2; return 2 ;;

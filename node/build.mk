@@ -12,6 +12,12 @@ $(LIBEXEC)/bpghost: node/bpghost.c node/bpghost_wire.h node/nolibc.h bus/rundir.
 	@# so that a user's ghosts can be given the pids that processes have on nodes
 	@-[ "$$(id -u)" != 0 ] || setcap cap_checkpoint_restore=ep $@ 2>/dev/null
 
+# A boot image fetched as nodes do it; phase 1 has the same two files.
+helpers += $(LIBEXEC)/bpfetch
+$(LIBEXEC)/bpfetch: LIBS = -lcrypto
+$(LIBEXEC)/bpfetch: $(call objs,node/boot/bpfetch.c node/boot/fetch.c node/boot/share.c) $(LIBCM)
+	$(LINK)
+
 helpers += $(LIBEXEC)/bpinit
 $(LIBEXEC)/bpinit: LIBS = $(MP_LIBS)
 $(LIBEXEC)/bpinit: $(call objs,node/bpinit.c node/bpinit_root.c node/bpinit_space.c \

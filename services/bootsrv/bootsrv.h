@@ -4,6 +4,10 @@
  *   methods.c   requests
  *   conf.c      the configuration that nodemgr has in force
  *   setup.c     node_up, node_down: who waits, who runs, how many at once
+ *   http.c      requests by HTTP; serve.c what they are answered
+ *   images.c    boot images, by their hash
+ *   machines.c  who boots, and how far each has come
+ *   spread.c    who fetches an image from whom
  *
  * One thread. What takes time is done by children: bpsetup(8) for a node's
  * set-up, dnsmasq for DHCP and TFTP.
@@ -19,6 +23,17 @@
 #include "bus/svc.h"
 
 typedef struct setup setup_t;
+typedef struct machines machines_t;
+struct http;
+struct images;
+struct spread;
+struct ask;
+struct answer;
+
+struct net { /* an interface of the configuration, as it is now */
+    char name[16], addr[16], mask[16];
+};
+#define NETS_MAX 16
 
 typedef struct bootsrv {
     loop_t *loop;
@@ -27,7 +42,14 @@ typedef struct bootsrv {
     struct cm_config *config; /* NULL: nodemgr has told none yet */
     char file[PATH_MAX];      /* where it was read from; hooks lie beside it */
     int64_t generation;
+    struct net net[NETS_MAX];
+    size_t nnets;
+    int nets_timer;
     setup_t *setup;
+    struct http *http;
+    struct images *images;
+    machines_t *machines;
+    struct spread *spread;
 } bootsrv_t;
 
 extern const struct svc_method bootsrv_methods[];
@@ -40,6 +62,10 @@ int conf_open(bootsrv_t *b, struct err *err);
 void conf_hangup(void *b, int signo);
 /* "FOLDER/name" beside the configuration; PATH_MAX. */
 char *conf_beside(const bootsrv_t *b, const char *name, char *buf);
+
+/* ---- serve.c: for http_create() ---- */
+void serve(void *b, const struct ask *a, struct answer *out);
+void serve_sent(void *b, const struct ask *a, uint64_t bytes);
 
 /* ---- setup.c ---- */
 setup_t *setup_create(bootsrv_t *b, struct err *err);

@@ -9,6 +9,10 @@
 #include <stdlib.h>
 #include "bus/rundir.h"
 #include "services/bootsrv/bootsrv.h"
+#include "services/bootsrv/http.h"
+#include "services/bootsrv/images.h"
+#include "services/bootsrv/machines.h"
+#include "services/bootsrv/spread.h"
 
 static const char usage[] =
     "usage: bootsrv [--ready-fd N]\n"
@@ -30,6 +34,13 @@ static void on_stop(void *arg, int signo)
     loop_stop(arg, 0);
 }
 
+static void on_image(void *arg)
+{
+    bootsrv_t *b = arg;
+
+    http_news(b->http);
+}
+
 static int open_all(bootsrv_t *b, struct err *err)
 {
     if (!(b->loop = loop_create(err)) ||
@@ -37,7 +48,10 @@ static int open_all(bootsrv_t *b, struct err *err)
         loop_signal(b->loop, SIGINT, on_stop, b->loop, err) < 0 ||
         loop_signal(b->loop, SIGHUP, conf_hangup, b, err) < 0 ||
         !(b->svc = svc_create(b->loop, "bootsrv", bootsrv_methods, b, err)) ||
-        !(b->setup = setup_create(b, err)) || conf_open(b, err) < 0)
+        !(b->setup = setup_create(b, err)) || !(b->machines = machines_create(b, err)) ||
+        !(b->images = images_create(b->loop, on_image, b, err)) ||
+        !(b->spread = spread_create(err)) ||
+        !(b->http = http_create(b->loop, serve, serve_sent, b, err)) || conf_open(b, err) < 0)
         return -1;
     svc_on_connect(b->svc, conf_connected, b);
     return 0;
@@ -74,6 +88,10 @@ int main(int argc, char **argv)
         fprintf(stderr, "bootsrv: %s\n", err.text);
     else
         rc = loop_run(b.loop);
+    http_destroy(&b.http);
+    images_destroy(&b.images);
+    spread_destroy(&b.spread);
+    machines_destroy(&b.machines);
     setup_destroy(&b.setup);
     svc_destroy(&b.svc);
     config_free(&b.config);
