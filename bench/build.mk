@@ -1,7 +1,7 @@
 # What `make bench` measures with; never installed. Everything lands in build/bench.
 BENCH := $(B)/bench
 bench_bins := $(BENCH)/rep $(BENCH)/spawn $(BENCH)/busrtt $(BENCH)/rawbus $(BENCH)/echo \
-              $(BENCH)/true-static
+              $(BENCH)/true-static $(BENCH)/pause-static $(BENCH)/forks $(BENCH)/cputime
 
 $(BENCH)/rep: $(call objs,bench/rep.c)
 	$(LINK)
@@ -16,7 +16,11 @@ $(BENCH)/rawbus: $(call objs,bench/rawbus.c)
 $(BENCH)/echo: LIBS = $(ZMQ_LIBS) $(MP_LIBS)
 $(BENCH)/echo: $(call objs,bench/echo.c) $(LIBBUS) $(LIBCM)
 	$(LINK)
+$(BENCH)/forks: $(call objs,bench/forks.c)
+	$(LINK)
+$(BENCH)/cputime: $(call objs,bench/cputime.c)
+	$(LINK)
 # Without the tree's flags: a sanitizer cannot be linked statically.
-$(BENCH)/true-static: bench/true.c
+$(BENCH)/%-static: bench/%.c
 	@mkdir -p $(@D)
 	$(call say,LD)$(CC) -O2 -static -s -o $@ $<

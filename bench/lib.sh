@@ -107,7 +107,7 @@ try() {
     [ ${#cases[@]} = 0 ] || cases+=(::)
     cases+=("${options[@]}" "$key" "$@")
 }
-aim() { note aim "$now" "$@"; } # aim A OP LIMIT B TEXT: A / B against LIMIT
+aim() { note aim "$now" "$@"; } # aim A OP LIMIT B TEXT: A / B against LIMIT; B -: A itself
 # measure RUNS [REP-OPTION...]: run all cases of this figure in turn
 measure() {
     local n=$1 line key reason rest

@@ -6,7 +6,7 @@
 
 peers_up() {
     local peer
-    for peer in hydra pdsh ssh slurm; do
+    for peer in hydra pdsh rsync ssh slurm; do
         say "peer $peer"
         "${peer}_up" "$1"
         [ -z "${why[$peer]-}" ] || say "  not here: ${why[$peer]}"
@@ -26,6 +26,9 @@ missing() { # missing PEER PROGRAM...: is one not installed?
 hydra_up() {
     missing hydra mpiexec.hydra && return
     mpiexec.hydra -iface lo -n 1 true >"$dir/log/hydra" 2>&1 || why[hydra]=$(tail -n 1 "$dir/log/hydra")
+}
+rsync_up() {
+    missing rsync rsync && return
 }
 pdsh_up() {
     missing pdsh pdsh && return

@@ -50,7 +50,7 @@ function row(f, k,    out, ratio) {
            count[f, k] " | " ratio " |"
 }
 function reached(op, x, limit) {
-    return op == "<=" ? x <= limit : op == "<" ? x < limit : x >= limit
+    return op == "<=" ? x <= limit : op == "<" ? x < limit : op == ">" ? x > limit : x >= limit
 }
 
 END {
@@ -73,12 +73,12 @@ END {
         for (j = 1; j <= naims[order[i]]; j++) {
             f = order[i]
             split(aims[f, j], a, FS)
-            if (!((f, a[1]) in mid) || !((f, a[4]) in mid)) {
+            if (!((f, a[1]) in mid) || (a[4] != "-" && !((f, a[4]) in mid))) {
                 print "| " title[f] " | " a[5] " | | not measured |"
                 continue
             }
-            x = mid[f, a[1]] / mid[f, a[4]]
-            print "| " title[f] " | " a[5] " | " times(x) " | " \
+            x = mid[f, a[1]] / (a[4] == "-" ? 1 : mid[f, a[4]])
+            print "| " title[f] " | " a[5] " | " times(x) (a[4] == "-" ? " " unit[f] : "") " | " \
                   (reached(a[2], x, a[3]) ? "yes" : "**no**") " |"
         }
     for (i = 1; i <= nfigures; i++) {

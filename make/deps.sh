@@ -14,7 +14,7 @@ packages() {
     check) echo clang shellcheck perl python3-zmq python3-msgpack systemd attr curl udhcpc \
         strace gdb gdbserver g++ pkg-config qemu-system-x86 seabios ipxe-qemu zstd \
         ovmf xorriso isolinux syslinux-common mtools systemd-boot-efi coreboot-utils ;;
-    bench) echo mpich slurm-wlm munge pdsh openssh-server openssh-client bc ;;
+    bench) echo mpich slurm-wlm munge pdsh openssh-server openssh-client rsync bc ;;
     *) echo "deps.sh: no group $1: build, run, check, bench" >&2; return 2 ;;
     esac
 }
