@@ -145,8 +145,10 @@ __attribute__((noinline)) int save_write(struct saving *v, int out)
 
 void save_close(struct saving *v, bool stays)
 {
-    image_close(&v->w);
-    image_scratch_unmap(&v->w);
+    if (v->w.s) { /* it was opened; and we are no copy */
+        image_close(&v->w);
+        image_scratch_unmap(&v->w);
+    }
     for (int i = 0; i < 3 && stays && v->timers; i++)
         setitimer((__itimer_which_t)i, &v->timer[i], NULL);
     v->timers = false;

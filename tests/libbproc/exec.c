@@ -376,14 +376,10 @@ static void missing(void)
     fails(bproc_move(99), BE_INVALIDNODE, "move to no node");
     fails(_bproc_move(1, 8), EINVAL, "move with a flag that there is not");
     fails(bproc_move_io(1, NULL, 17), EINVAL, "move with 17 redirections");
-    fails(bproc_rfork(1), ENOSYS, "rfork");
-    fails(bproc_rfork_io(1, NULL, 0), ENOSYS, "rfork_io");
-    fails(_bproc_rfork(1, 0), ENOSYS, "_rfork");
-    fails(_bproc_rfork_io(1, NULL, 0, 0), ENOSYS, "_rfork_io");
-    fails(bproc_vrfork(2, nodes, pids), ENOSYS, "vrfork");
-    fails(bproc_vrfork_io(2, nodes, pids, NULL, 0), ENOSYS, "vrfork_io");
-    fails(_bproc_vrfork(2, nodes, pids, 0), ENOSYS, "_vrfork");
-    fails(_bproc_vrfork_io(2, nodes, pids, NULL, 0, 0), ENOSYS, "_vrfork_io");
+    fails(bproc_rfork(99), BE_INVALIDNODE, "rfork to no node");
+    fails(_bproc_rfork(1, 8), EINVAL, "rfork with a flag that there is not");
+    fails(bproc_vrfork_io(2, nodes, pids, NULL, 17), EINVAL, "vrfork with 17 redirections");
+    fails(bproc_vrfork(2, NULL, pids), EFAULT, "vrfork without a list");
     fails(bproc_dump(-1, BPROC_DUMP_ALL), EBADF, "dump to nothing");
     fails(bproc_dump(1, 8), EINVAL, "dump with a flag that there is not");
     fails(bproc_undump(-1), EBADF, "undump of nothing");

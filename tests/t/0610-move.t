@@ -15,7 +15,6 @@ ok 'the program compiles' gcc "${flags[@]}" -o "$tmp/go" tests/libbproc/go.c \
 ok 'so does one in C++' g++ "${flags[@]}" -o "$tmp/throws" tests/libbproc/throws.cc \
     -L"$CM_BUILD/lib" -lbproc
 cluster_up 3
-bpctl -S 2 -s down 2>/dev/null || true
 go() { timeout -k 1 60 "$tmp/go" "$@" </dev/null; }
 user=(setpriv --reuid 61001 --regid 61001 --clear-groups)
 ugo() { timeout -k 1 60 "${user[@]}" "$tmp/go" "$@" </dev/null; }
@@ -34,7 +33,6 @@ ok 'twenty of them' many
 
 # --- what stands in the way
 
-bpctl -S 2 -s up
 refused() { go refused "$@"; }
 ok 'a node that is not there' refused 99 300
 ok 'any node' refused -4 300

@@ -1,0 +1,40 @@
+#!/bin/bash
+# 0620-rfork: copies of a process on other nodes: one, many, in a tree; nodes that
+# are down are told, and nothing is left of what did not come about
+# shellcheck disable=SC2317 # functions are called by ok
+. tests/lib.sh
+
+need lib/libbproc.so libexec/clustermatic/bprestore bin/bpsh
+[ -z "${CM_SAN:-}" ] || plan_skip "a sanitizer's memory cannot be moved"
+need_root
+export LD_LIBRARY_PATH=$CM_BUILD/lib
+flags=(-Wall -Wextra -Werror -g -I"$CM_BUILD/include" -I.)
+chmod 755 "$tmp"
+ok 'the program compiles' gcc "${flags[@]}" -o "$tmp/rfork" tests/libbproc/rfork.c \
+    -L"$CM_BUILD/lib" -lbproc -lm
+ok 'so does the example' gcc "${flags[@]}" -o "$tmp/queens" doc/examples/queens.c \
+    -L"$CM_BUILD/lib" -lbproc
+cluster_up 8
+bpctl -S 7 -H
+is_down() { [ "$(bpstat -s 7)" = down ]; }
+ok 'one node is down' eventually 20 is_down
+rfork() { timeout -k 1 60 "$tmp/rfork" "$@" </dev/null; }
+user=(setpriv --reuid 61001 --regid 61001 --clear-groups)
+urfork() { timeout -k 1 60 "${user[@]}" "$tmp/rfork" "$@" </dev/null; }
+
+ok 'a child on a node' is 'child on 0, parent is another' rfork one 0
+ok 'a user has one too' is 'child on 1, parent is another' urfork one 1
+ok 'seven, by way of each other' is '7 ran, 0 are down' rfork many 0 1 2 3 4 5 6
+ok 'some here, some there, some twice' is '6 ran, 0 are down' rfork many -1 3 3 -1 0 3
+ok 'those that are down are told' is '4 ran, 3 are down' rfork many 7 0 7 1 2 7 3
+ok 'children that come to nothing are not heard of' is '0 faults' rfork signals 2 7
+ok 'nor those of nodes that are not there' is '0 faults' rfork signals 2 99
+twenty() { is '40 ran, 0 are down' rfork many $(seq 0 6) $(seq 0 6) $(seq 0 6) $(seq 0 6) $(seq 0 6) 0 1 2 3 4; }
+ok 'forty' twenty
+ok 'eight queens, spread over seven nodes' is '92 ways' \
+    timeout 60 "$tmp/queens" 8 0 1 2 3 4 5 6
+left() { bpstat -p | tail -n +2 | grep -q .; }
+ok 'nothing is left on the nodes' eventually 20 not left
+ghosts() { pgrep -af "^$tmp/rfork "; }
+ok 'nor stand-ins here' eventually 20 not ghosts
+done_testing
