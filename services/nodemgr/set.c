@@ -15,6 +15,10 @@
 struct wish {
     char *state, *why; /* NULL: not asked for */
     char *if_state, *if_space; /* only while the node is so; NULL: always */
+    bool if_mode, if_uid, if_gid;
+    unsigned is_mode;
+    uid_t is_uid;
+    gid_t is_gid;
     bool mode, uid, gid;
     unsigned new_mode;
     uid_t new_uid;
@@ -80,6 +84,10 @@ static int read_wish(const msgpack_object *body, struct wish *w, struct err *err
     if ((mp_get(body, "if_state") && mp_get_dup(body, "if_state", &w->if_state, err) < 0) ||
         (mp_get(body, "if_space") && mp_get_dup(body, "if_space", &w->if_space, err) < 0))
         return -1;
+    if (read_id(body, "if_mode", &w->if_mode, &w->is_mode, err) < 0 ||
+        read_id(body, "if_uid", &w->if_uid, &w->is_uid, err) < 0 ||
+        read_id(body, "if_gid", &w->if_gid, &w->is_gid, err) < 0)
+        return -1;
     if (w->why && strlen(w->why) > WHY_LEN)
         return err_set(err, EINVAL, "why: longer than %d characters", WHY_LEN);
     if (read_id(body, "mode", &w->mode, &w->new_mode, err) < 0 ||
@@ -99,6 +107,25 @@ static int refuse(struct err *err, int code, const char *detail)
     return err_set(err, code, "%s (%s)", err_name(code), detail);
 }
 
+/* Compare, and set. As to owner and mode a node that is as wished already is fine:
+ * whoever asks again after an answer was lost must not be told that somebody else
+ * was quicker. */
+static int wish_standing(const struct wish *w, const struct standing *s, struct err *err)
+{
+    char mode[MODE_TEXT], detail[120];
+    bool done = (!w->mode || s->mode == w->new_mode) && (!w->uid || s->uid == w->new_uid) &&
+                (!w->gid || s->gid == w->new_gid);
+    bool same = (!w->if_mode || s->mode == w->is_mode) && (!w->if_uid || s->uid == w->is_uid) &&
+                (!w->if_gid || s->gid == w->is_gid);
+
+    if (same || done)
+        return 0;
+    mode_text(s->mode, mode);
+    snprintf(detail, sizeof detail, "the node has changed: mode %s owner %u:%u", mode, s->uid,
+             s->gid);
+    return refuse(err, ESTALE, detail);
+}
+
 static int wish_condition(const struct wish *w, const struct node *n, struct err *err)
 {
     char now[80];
@@ -106,7 +133,7 @@ static int wish_condition(const struct wish *w, const struct node *n, struct err
     if (w->if_space && strcmp(w->if_space, n->machine->space) != 0)
         return refuse(err, ESTALE, "the node has started afresh, or is down");
     if (!w->if_state || strcmp(w->if_state, node_state(n)) == 0)
-        return 0;
+        return wish_standing(w, n->standing, err);
     snprintf(now, sizeof now, "its state is %s, not %.30s", node_state(n), w->if_state);
     return refuse(err, ESTALE, now);
 }

@@ -223,6 +223,14 @@ def setting(a0, a1):
     ok(set_(0, mode=0o755)[0] == 1, "only the bits 0111 are a mode")
     ok(set_(0, mode=0o110, uid=12345, gid=54321) is None, "root sets mode, owner and group")
     ok([nodes()[0][k] for k in ("mode", "uid", "gid")] == [0o110, 12345, 54321], "all at once")
+    was = dict(if_mode=0o110, if_uid=12345, if_gid=54321)
+    no = set_(0, mode=0o100, uid=7, gid=7, if_mode=0o110, if_uid=0)
+    ok(no and no[0] == 116 and "mode ---x--x--- owner 12345:54321" in no[1],
+       "a claim of a node that has changed is refused, with what it is now", no)
+    ok(set_(0, mode=0o100, uid=7, gid=7, **was) is None, "of one that has not is good")
+    ok(set_(0, mode=0o100, uid=7, gid=7, **was) is None, "and when its answer is lost, again")
+    ok(set_(0, mode=0o100, uid=8, gid=7, **was)[0] == 116, "another one comes too late")
+    set_(0, mode=0o110, uid=12345, gid=54321)
     got = as_user(12345, 12345, "777,888", "[me.call('nodemgr.set', dict(nodes=[0], **w))"
                   "['failed'] for w in (dict(mode=0o100), dict(gid=888), dict(gid=999),"
                   "dict(uid=1), dict(state='up'), dict(attrs={'a': b'1'}))]")
