@@ -165,6 +165,10 @@ void cages_settle(cages_t *t, uint64_t launch); /* it may be that none was start
 bool cages_have_groups(const cages_t *t);
 bool cages_known(const cages_t *t, uint64_t launch);
 void cages_signal(cages_t *t, uint64_t launch, int sig); /* everything in it */
+void cage_belongs(cage_t *c, uid_t uid, uint64_t job); /* job 0: none */
+/* Signal (0: only look) the launches of a user (-1: all users but root) that belong
+ * to this job (0: whatever job). How many there are; *all: launches of anybody. */
+uint32_t cages_end_job(cages_t *t, int64_t uid, uint64_t job, int sig, uint32_t *all);
 
 /* ---- kids: processes that bodies make ---- */
 /* lease, count: the pids that they get, as far as they last; 0: any. */

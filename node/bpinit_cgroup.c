@@ -30,7 +30,8 @@ enum tree { TREE_MAIN, TREE_MEMORY, TREE_CPU };
 struct cage {
     struct cage *next;
     cages_t *cages;
-    uint64_t launch;
+    uint64_t launch, job; /* job 0: of none */
+    uid_t uid;
     int dir[CAGE_TREES];   /* the launch's groups; -1: none in this tree */
     int procs[CAGE_TREES]; /* version 1: their cgroup.procs, for children to join */
     int events;            /* version 2: cgroup.events */
@@ -314,6 +315,29 @@ void cages_signal(cages_t *t, uint64_t launch, int sig)
         c->killed = now_ms();
         look_again(c);
     }
+}
+
+void cage_belongs(cage_t *c, uid_t uid, uint64_t job)
+{
+    c->uid = uid;
+    c->job = job;
+}
+
+uint32_t cages_end_job(cages_t *t, int64_t uid, uint64_t job, int sig, uint32_t *all)
+{
+    uint32_t n = 0;
+
+    *all = 0;
+    for (int i = 0; i < BUCKETS; i++)
+        for (struct cage *c = t->bucket[i]; c; c = c->next) {
+            ++*all;
+            if ((uid < 0 ? c->uid == 0 : (int64_t)c->uid != uid) || (job && c->job != job))
+                continue;
+            n++;
+            if (sig)
+                cages_signal(t, c->launch, sig);
+        }
+    return n;
 }
 
 /* ---- the start of a launch ---- */

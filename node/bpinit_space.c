@@ -205,6 +205,30 @@ static int on_depart(struct init *in, const msgpack_object *map, struct err *err
     return 0;
 }
 
+/* What a job has started, or a user: answered as a list is. */
+static int on_end_job(struct init *in, const msgpack_object *map, struct err *err)
+{
+    CLEANUP(mp_free) mp_buf m;
+    uint64_t id, job;
+    int64_t uid, sig;
+    uint32_t all;
+
+    mp_init(&m);
+    if (mp_get_uint(map, "id", &id, err) < 0 || mp_get_uint(map, "job", &job, err) < 0 ||
+        mp_get_int(map, "uid", -1, UINT32_MAX, &uid, err) < 0 ||
+        mp_get_int(map, "sig", 0, 64, &sig, err) < 0)
+        return -1;
+    uint32_t left = cages_end_job(in->cages, uid, job, (int)sig, &all);
+    mp_array(&m, 2);
+    mp_str(&m, "procs");
+    mp_map(&m, 3);
+    mp_kuint(&m, "id", id);
+    mp_kuint(&m, "left", left);
+    mp_kuint(&m, "all", all);
+    link_send(in->link, &m);
+    return 0;
+}
+
 /* Comes with the descriptor. */
 static int on_image(struct init *in, const msgpack_object *map, struct pkt *pkt, struct err *err)
 {
@@ -358,7 +382,7 @@ static const struct {
     { "spawn", on_spawn },     { "signal", on_signal },   { "ack", on_ack },
     { "list", on_list },       { "release", on_release }, { "hangup", on_hangup },
     { "end", on_end },         { "end_launch", on_end_launch }, { "orphan", kin_orphan },
-    { "arrived", on_arrived }, { "depart", on_depart },
+    { "arrived", on_arrived }, { "depart", on_depart },         { "end_job", on_end_job },
 };
 
 static void handle(link_t *l, struct pkt *pkt)

@@ -385,6 +385,15 @@ static void write_rank(char *digits, uint32_t rank)
         digits[i] = (char)('0' + rank % 10);
 }
 
+/* The scheduler's job that it is part of; 0: none. */
+static uint64_t plan_job(const struct plan *p)
+{
+    for (char **e = p->envp; e && *e; e++)
+        if (strncmp(*e, "JOBID=", 6) == 0)
+            return strtoull(*e + 6, NULL, 10);
+    return 0;
+}
+
 static int start_rank(struct init *in, const struct plan *p, pid_t pid, pid_t *pgid,
                       bool few, struct outcome *o)
 {
@@ -394,6 +403,8 @@ static int start_rank(struct init *in, const struct plan *p, pid_t pid, pid_t *p
     cage_t *cage = cages_get(in->cages, p->launch, p->mem, p->cpu_milli, &o->err);
     int rc = cage ? open_streams(in, p, few, o, theirs) : -1;
 
+    if (cage)
+        cage_belongs(cage, p->uid, plan_job(p));
     for (int fd = 0; fd < 3; fd++)
         if (theirs[fd] >= 0)
             c.fd[fd] = theirs[fd];

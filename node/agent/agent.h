@@ -98,6 +98,8 @@ int space_bell_fd(const space_t *s); /* the same for threads: write 8 bytes; -1 
 /* Ask bpinit for its bodies: cb gets its map {procs, rings}, or NULL and why. */
 typedef void space_list_fn(void *arg, const msgpack_object *map, const struct err *err);
 void space_list(space_t *s, space_list_fn *cb, void *arg);
+/* The map: {left, all}: launches of the job, and of anybody. */
+void space_end_job(space_t *s, int64_t uid, uint64_t job, int sig, space_list_fn *cb, void *arg);
 
 /* ---- launch.c ---- */
 launches_t *launches_create(agent_t *a, struct err *err);
@@ -111,6 +113,12 @@ int on_launch(void *self, struct svc_req *req, struct err *err);
 int on_signal(void *self, struct svc_req *req, struct err *err);
 int on_end_launch(void *self, struct svc_req *req, struct err *err);
 int on_orphan(void *self, struct svc_req *req, struct err *err);
+int on_end_job(void *self, struct svc_req *req, struct err *err);
+/* The job that a launch's environment names (JOBID=N); 0: none. */
+uint64_t job_of(const msgpack_object *launch);
+/* Those that wait for files, of a user (-1: all but root) and job (0: any). */
+uint32_t launches_fetching(const launches_t *l);
+uint32_t launches_cancel(launches_t *l, int64_t uid, uint64_t job);
 int on_hangup(void *self, struct svc_req *req, struct err *err);
 int on_procs(void *self, struct svc_req *req, struct err *err);
 

@@ -43,7 +43,7 @@ struct rank {
 
 struct launch {
     launches_t *l;
-    uint64_t id;
+    uint64_t id, job; /* the scheduler's job that it is part of; 0: none */
     uint32_t uid;
     enum { FETCHING, SPAWNING, RUNNING } state;
     struct rank *rank;
@@ -427,6 +427,7 @@ int on_launch(void *self, struct svc_req *req, struct err *err)
     x = launch_new(l, &rq, req->token, err);
     if (!x)
         return -1;
+    x->job = job_of(req->body);
     struct files_request fr = { x->chroot, x->rq.want, x->rq.wants, &x->rq.dirs, &x->rq.from,
                                 on_replaced };
     int rc = files_provide(a->files, &fr, on_files, x, &x->hold, &e);
@@ -758,6 +759,24 @@ int on_orphan(void *self, struct svc_req *req, struct err *err)
     mp_obj(&m, req->body);
     mp_nil(req->reply);
     return space_send(a->space, "orphan", &m, err);
+}
+
+uint32_t launches_fetching(const launches_t *l) { return l->fetching; }
+
+uint32_t launches_cancel(launches_t *l, int64_t uid, uint64_t job)
+{
+    uint32_t n = 0;
+
+    for (int i = 0; i < BUCKETS; i++)
+        for (struct launch *x = l->bucket[i], *next; x; x = next) {
+            next = x->next;
+            if (x->state != FETCHING || (job && x->job != job) ||
+                (uid < 0 ? x->uid == 0 : (int64_t)x->uid != uid))
+                continue;
+            launch_fail(x, ECANCELED, "ended before it was started");
+            n++;
+        }
+    return n;
 }
 
 /* ---- node.N.hangup: nobody reads what a launch writes ---- */

@@ -244,28 +244,46 @@ void space_end(space_t *s, const char *how)
     send_quietly(s, "end", &m);
 }
 
-void space_list(space_t *s, space_list_fn *cb, void *arg)
+static void ask(space_t *s, const char *what, mp_buf *m, space_list_fn *cb, void *arg)
 {
-    CLEANUP(mp_free) mp_buf m;
     struct err e = { 0 };
     struct asked *q = malloc(sizeof *q);
 
-    mp_init(&m);
     if (!q) {
         err_set(&e, ENOMEM, "out of memory");
         cb(arg, NULL, &e);
         return;
     }
     *q = (struct asked){ NULL, ++s->next_id, cb, arg };
-    mp_map(&m, 1);
-    mp_kuint(&m, "id", q->id);
-    if (space_send(s, "list", &m, &e) < 0) {
+    mp_kuint(m, "id", q->id);
+    if (space_send(s, what, m, &e) < 0) {
         free(q);
         cb(arg, NULL, &e);
         return;
     }
     q->next = s->asked;
     s->asked = q;
+}
+
+void space_list(space_t *s, space_list_fn *cb, void *arg)
+{
+    CLEANUP(mp_free) mp_buf m;
+
+    mp_init(&m);
+    mp_map(&m, 1);
+    ask(s, "list", &m, cb, arg);
+}
+
+void space_end_job(space_t *s, int64_t uid, uint64_t job, int sig, space_list_fn *cb, void *arg)
+{
+    CLEANUP(mp_free) mp_buf m;
+
+    mp_init(&m);
+    mp_map(&m, 4);
+    mp_kint(&m, "uid", uid);
+    mp_kuint(&m, "job", job);
+    mp_kint(&m, "sig", sig);
+    ask(s, "end_job", &m, cb, arg);
 }
 
 bool space_ready(const space_t *s) { return s->listed; }

@@ -277,6 +277,7 @@ static void on_node(void *arg, int node, const msgpack_object *value, const stru
         err = &lost;
     }
     if (!value) { /* the node as a whole */
+        jobs_unsure(s->ps, node);
         node_failed(s, node, err);
         return;
     }
@@ -286,6 +287,8 @@ static void on_node(void *arg, int node, const msgpack_object *value, const stru
         take_image(s, node, value);
     if (mp_get_array(value, "failed", &failed, NULL) < 0)
         return;
+    if (failed->size)
+        jobs_unsure(s->ps, node);
     for (uint32_t i = 0; i < failed->size; i++) {
         const msgpack_object *row = &failed->ptr[i];
         int64_t rank, code;
@@ -416,6 +419,8 @@ static void to_nodes(struct starting *s)
         if (i == 0 || nodes[i] != nodes[i - 1])
             nodes[k++] = nodes[i];
     s->patience = now_ms() + PATIENCE_MS;
+    for (int i = 0; i < k; i++)
+        jobs_sent(s->ps, nodes[i], s->id);
     if (k)
         ask_nodes(s, nodes, k);
     else

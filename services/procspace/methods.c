@@ -11,6 +11,7 @@ const struct svc_method procspace_methods[] = {
     { "procspace.ghost", on_ghost, SVC_USER | SVC_CHANGES },
     { "procspace.here", on_here, SVC_USER | SVC_CHANGES },
     { "procspace.end_launch", on_end_launch, SVC_USER | SVC_CHANGES },
+    { "procspace.end_job", on_end_job, SVC_ADMIN | SVC_CHANGES },
     { "procspace.result", on_result, SVC_USER },
     { "procspace.list", on_list, SVC_USER },
     { "procspace.why", on_why, SVC_USER },

@@ -103,6 +103,10 @@ struct past;   /* past.c */
 struct node_space { /* what we know of a node's process space */
     char space[64];
     uint64_t seq; /* its last event that was dealt with */
+    uint64_t *sent; /* launches that it was sent and has not done with (jobs.c) */
+    uint32_t nsent, room;
+    uint32_t doubts;
+    bool sure;      /* there is nothing there but these */
 };
 
 struct procspace {
@@ -212,6 +216,13 @@ int on_end_launch(void *self, struct svc_req *req, struct err *err);
 void body_signal(procspace_t *ps, struct proc *p, int sig);
 void body_signal_value(procspace_t *ps, struct proc *p, int sig, bool has_value, int64_t value,
                        int64_t from_uid, int64_t from_pid);
+
+/* --- jobs.c: ending what a job of the scheduler has started --- */
+int on_end_job(void *self, struct svc_req *req, struct err *err);
+void jobs_sent(procspace_t *ps, int node, uint64_t launch);
+void jobs_done(procspace_t *ps, int node, uint64_t launch);
+void jobs_unsure(procspace_t *ps, int node); /* a launch there has failed in some way */
+void jobs_forget(struct node_space *ns);
 
 /* --- kids.c: processes that bodies made; orphan.c --- */
 struct event { /* a row of procspace.report */

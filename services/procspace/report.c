@@ -74,6 +74,7 @@ static void on_done_event(procspace_t *ps, int node, const struct event *e)
 {
     CLEANUP(mp_free) mp_buf m;
 
+    jobs_done(ps, node, uint_at(e, 1));
     mp_init(&m);
     mp_map(&m, 2);
     mp_kuint(&m, "launch", uint_at(e, 1));
@@ -230,6 +231,8 @@ void node_lost(procspace_t *ps, int node, const char *space, const char *why)
     if (n)
         svc_log("warning", "node %d is lost (%s): %zu processes reported killed", node,
                 why ? why : "no reason given", n);
-    if (ns)
+    if (ns) {
+        jobs_forget(ns);
         memset(ns, 0, sizeof *ns);
+    }
 }
