@@ -178,6 +178,11 @@ use_cluster() {
     logs=/var/log/clustermatic-$1
     export CM_RUNDIR=$run
 }
+# What is mounted here, but for what others that run beside this test may make.
+mounts() {
+    awk -v me="clustermatic-t$$" '($3 != "fuse.bpfs" && index($2, "/run/netns") != 1) || index($2, me)' \
+        /proc/self/mounts | sort
+}
 # Also end this one on exit (a second cluster of a test).
 also_end() { names+=("$1"); }
 # pid_of UNIT: of a service, or node.N (the machine of a virtual node).

@@ -15,7 +15,6 @@ netns_ids() {
     done 2>/dev/null | sort -u
 }
 # Those of clusters beside us come and go.
-mounts() { awk -v me="clustermatic-t$$" '$3 != "fuse.bpfs" || index($2, me)' /proc/self/mounts | sort; }
 links() { ls /sys/class/net; }
 # Every process whose environment or command line speaks of this run folder.
 processes_of() { # RUN

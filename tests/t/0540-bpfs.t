@@ -8,7 +8,6 @@ need bin/bpctl bin/bpstat libexec/clustermatic/bpvnode libexec/clustermatic/node
 [ -e /dev/fuse ] || plan_skip 'there is no /dev/fuse'
 command -v getfattr >/dev/null || plan_skip 'getfattr is not installed (attr)'
 # Those of clusters beside us come and go.
-mounts() { awk -v me="clustermatic-t$$" '$3 != "fuse.bpfs" || index($2, me)' /proc/self/mounts | sort; }
 mounts >"$tmp/before"
 cluster_up 3
 fs=$run/bpfs
