@@ -189,6 +189,14 @@ int ghost_take(pid_t pid, int64_t uid, uint64_t *launch, struct err *err)
     return out;
 }
 
+bool ghost_early(procspace_t *ps, pid_t pid)
+{
+    uint64_t launch = 0;
+    CLEANUP(cleanup_close) int fd = ghost_take(pid, -1, &launch, NULL);
+
+    return fd >= 0 && launch && !launch_find(ps, launch);
+}
+
 /* The ghost is gone. Not by our word? Then its body must go too. */
 static void on_pidfd(void *arg, int fd, uint32_t events)
 {

@@ -149,8 +149,11 @@ static void finish(struct starting *s)
             l->rank[i]->state = PROC_RUNNING;
             if (s->parent)
                 kin_adopt(s->parent, l->rank[i]);
-            if (l->rank[i]->pidfd < 0) /* killed while its body was being started */
+            /* What came while its body was being started: */
+            if (l->rank[i]->pidfd < 0)
                 body_signal(s->ps, l->rank[i], SIGKILL);
+            else if (l->rank[i]->ghost_stopped)
+                body_signal(s->ps, l->rank[i], SIGSTOP);
         }
     mp_init(&m);
     mp_map(&m, s->image ? 4 : 3);

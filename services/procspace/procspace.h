@@ -178,6 +178,8 @@ int ghosts_open(procspace_t *ps, struct err *err);
 /* A pidfd for pid if it is a ghost of uid's that may be taken over, else -1.
  * ESRCH: it is not there (any more). launch: its CM_LAUNCH, or 0. */
 int ghost_take(pid_t pid, int64_t uid, uint64_t *launch, struct err *err);
+/* A ghost of ours whose launch we have not heard of (yet). */
+bool ghost_early(procspace_t *ps, pid_t pid);
 /* The same for any process of uid's, which is to become a ghost itself. */
 int process_take(pid_t pid, int64_t uid, struct err *err);
 int ghost_watch(procspace_t *ps, struct proc *p, struct err *err);

@@ -133,12 +133,17 @@ int on_signal(void *self, struct svc_req *req, struct err *err)
     if (!p && recovering(ps, (pid_t)pid))
         return err_set(err, EAGAIN, "process %lld: its node has not been heard since "
                                     "procspace was restarted; try again", (long long)pid);
+    if (!p && ghost_early(ps, (pid_t)pid))
+        return err_set(err, EAGAIN, "process %lld: its launch is not here yet; try again",
+                       (long long)pid);
     if (!p)
         return err_set(err, BE_INVALIDPROC, "process %lld is not on any node", (long long)pid);
     if (req->w->uid != 0 && req->w->uid != p->uid)
         return err_set(err, EPERM, "process %lld is another user's", (long long)pid);
     if (p->state == PROC_ENDED || p->node < 0)
         return err_set(err, ESRCH, "process %lld has ended", (long long)pid);
+    if (p->state == PROC_STARTING) /* its node may not have heard of it yet */
+        return err_set(err, EAGAIN, "process %lld is being started; try again", (long long)pid);
     if (sig == SIGCONT) {
         trace_look(ps); /* a SIGSTOP that came before it must not overtake it */
         p->ghost_stopped = false;

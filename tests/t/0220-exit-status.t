@@ -111,4 +111,40 @@ make_file large 755 <"$body"
 truncate -s 600M large
 ok 'a program larger than a node' fails 1 '^[13]: .*(room|space)' ./large
 ok 'and works on' is n0 bpsh 0 hostname
+
+# --- signals to a process that is still being started: its content is looked at for a while
+
+cp /bin/sleep slow
+truncate -s 120M slow
+chmod 755 slow
+ghost_of() { pgrep -P "$job" -x slow; }
+gone() { ! kill -0 "$job" 2>/dev/null; }
+early() { # NODE SIGNAL: to the ghost, as soon as there is one
+    echo "$2" >>slow # another content: it has to be looked at again
+    bpsh "$1" ./slow 100 </dev/null 2>/dev/null & job=$!
+    on_exit+=("kill -9 $job 2>/dev/null")
+    eventually 10 ghost_of >/dev/null
+    ghost=$(ghost_of)
+    kill "-$2" "$ghost"
+}
+ok 'TERM that comes so early' early 1 TERM
+ok 'is not lost' eventually 30 gone
+wait "$job"
+rc=$?
+ok 'but ends it' test $rc = 255
+ok 'KILL' early 2 KILL
+ok 'does so too' eventually 30 gone
+none() { ! bpps 2 | grep -q slow; }
+ok 'and nothing runs there' eventually 30 none
+stopped() { bpps 3 | grep slow | awk '{ print $4 }' | grep -qx T; }
+ok 'STOP' early 3 STOP
+ok 'stops it where it runs' eventually 30 stopped
+going() { bpps 3 | grep slow | awk '{ print $4 }' | grep -qx S; }
+ok 'CONT' kill -CONT "$ghost"
+ok 'lets it go on' eventually 10 going
+ok 'until it is ended' kill -TERM "$ghost"
+ok 'as it should' eventually 30 gone
+wait "$job"
+rc=$?
+ok 'by that' test $rc = 255
 done_testing
