@@ -1,7 +1,7 @@
 /* bpsh.h - one run of bpsh, and what its parts offer each other
  *
  *   options.c  the command line
- *   command.c  the command's path, and how it is to be started
+ *   command.c  how the command is to be started
  *   launch.c   from the node specification to the answer of the launch
  *   ghosts.c   stand-ins, children of ours, one for each remote process
  *   local.c    processes on the master itself, real children
@@ -10,7 +10,7 @@
  *   reader.c   their streams, by way of iofwd      bulk.c   in bulk
  *   output.c   what arrives, on stdout and stderr  sink.c   without waiting
  *   fold.c     the same, equal output once         input.c  stdin
- *   calls.c    requests over the gate
+ *   calls.c    requests over the gate      tell.c   --report-fd
  *   main.c     opens all that, runs the loop, and ends with the right status
  */
 #ifndef BPSH_H
@@ -21,7 +21,8 @@
 #include "bus/err.h"
 #include "bus/gate.h"
 #include "bus/loop.h"
-#include "clients/bpsh/calls.h"
+#include "clients/common/calls.h"
+#include "clients/common/find.h"
 #include "clients/bpsh/fold.h"
 #include "clients/bpsh/input.h"
 #include "clients/bpsh/options.h"
@@ -57,6 +58,7 @@ struct bpsh {
     uint32_t pids;
 
     char *path;      /* of the command, absolute */
+    char *via;       /* of what is started in its place; NULL: itself */
     bool forward[3]; /* stdin, stdout, stderr come through us */
     uint64_t launch;
     bool answered;   /* the launch was */
@@ -89,8 +91,8 @@ void proc_data(struct bpsh *b, struct proc *p, int fd, const void *data, size_t 
 void output_broken(struct bpsh *b, int fd, int code);
 
 /* command.c */
-char *command_find(const char *name, struct err *err);
-uint32_t command_pairs(void); /* of the launch's map that command_pack() fills */
+char *command_nodes(const struct bpsh *b); /* of all processes, by rank; caller frees */
+uint32_t command_pairs(const struct bpsh *b); /* of the launch's map that command_pack() fills */
 int command_pack(struct bpsh *b, mp_buf *m, struct err *err);
 
 /* launch.c */
@@ -123,6 +125,12 @@ int signals_watch(struct bpsh *b, struct err *err);
 void signals_in_child(void); /* after fork or vfork: as we found them */
 void signals_die(int sig);   /* by its default action */
 bool signals_pipe_default(void); /* would a SIGPIPE have ended us? */
+
+/* tell.c: to whoever gave us --report-fd */
+void tell_launch(struct bpsh *b);
+void tell_started(struct bpsh *b, const struct proc *p);
+void tell_failed(struct bpsh *b, const struct proc *p, const char *why);
+void tell_ended(struct bpsh *b, const struct proc *p, int status);
 
 /* bulk.c */
 void bulk_begin(struct bpsh *b, uint32_t rank, uint64_t offset, const struct bulk_ticket *t,

@@ -1,4 +1,4 @@
-/* command.c - the command's path on the master, and how it is to be started */
+/* command.c - how the command is to be started */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -6,105 +6,67 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "bus/nodespec.h"
 #include "clients/bpsh/bpsh.h"
 
 extern char **environ;
 
-#define PATH_DEFAULT ":/bin:/usr/bin"
-
-/* dir/name, or name as it is; absolute. NULL: out of memory, or no directory. */
-static char *absolute(const char *dir, size_t dir_len, const char *name)
+char *command_nodes(const struct bpsh *b)
 {
-    char *path = NULL;
+    CLEANUP(nodelist_free) nodelist_t all;
 
-    if (*name == '/')
-        return strdup(name);
-    while (name[0] == '.' && name[1] == '/')
-        for (name += 2; *name == '/';)
-            name++;
-    CLEANUP(cleanup_free) char *cwd = NULL;
-    if (!dir_len || *dir != '/') {
-        cwd = getcwd(NULL, 0);
-        if (!cwd)
+    nodelist_init(&all);
+    for (uint32_t r = 0; r < b->remote; r++)
+        if (nodelist_add(&all, b->proc[b->by_rank[r]].node) < 0)
             return NULL;
-    }
-    if (asprintf(&path, "%s%s%.*s/%s", cwd ? cwd : "", cwd && dir_len ? "/" : "",
-                 (int)dir_len, dir, name) < 0)
-        return NULL;
-    return path;
+    for (uint32_t i = 0; i < b->procs; i++)
+        if (b->proc[i].node < 0 && nodelist_add(&all, -1) < 0)
+            return NULL;
+    return nodelist_text(&all);
 }
 
-static bool runnable(const char *path, int *why)
-{
-    struct stat st;
+/* What each process gets of its own, in place of what we may have ourselves. */
+static const char *const own[] = { "BPROC_RANK=", "BPROC_PROGNAME=", "BPROC_SIZE=",
+                                   "BPROC_NODES=" };
+#define OWN (sizeof own / sizeof *own)
 
-    if (stat(path, &st) < 0)
-        *why = errno;
-    else if (S_ISDIR(st.st_mode))
-        *why = EISDIR;
-    else if (access(path, X_OK) < 0)
-        *why = errno;
-    else
-        return true;
+static bool is_own(const char *env)
+{
+    for (size_t i = 0; i < OWN; i++)
+        if (strncmp(env, own[i], strlen(own[i])) == 0)
+            return true;
     return false;
 }
 
-char *command_find(const char *name, struct err *err)
+static int pack_pair(mp_buf *m, const char *name, const char *value, struct err *err)
 {
-    const char *list = getenv("PATH");
-    int why = ENOENT, first = ENOENT;
+    CLEANUP(cleanup_free) char *pair = NULL;
 
-    if (strchr(name, '/')) {
-        char *path = absolute("", 0, name);
-        if (path && runnable(path, &why))
-            return path;
-        free(path);
-        err_set(err, why, why == ENOENT || why == ENOTDIR ? "%s: command not found" : "%s: %s",
-                name, strerror(why));
-        return NULL;
+    if (!value || asprintf(&pair, "%s%s", name, value) < 0) {
+        pair = NULL;
+        return err_set(err, ENOMEM, "out of memory");
     }
-    for (list = list ? list : PATH_DEFAULT; *name;) {
-        size_t n = strcspn(list, ":");
-        char *path = absolute(list, n, name);
-        if (path && runnable(path, &why))
-            return path;
-        /* Found, but not to be run. A folder closed to us is none of that. */
-        if (path && first == ENOENT && why == EACCES && access(path, F_OK) == 0)
-            first = why;
-        free(path);
-        if (!list[n])
-            break;
-        list += n + 1;
-    }
-    err_set(err, first, first == ENOENT ? "%s: command not found" : "%s: %s", name,
-            strerror(first));
-    return NULL;
+    mp_bin(m, pair, strlen(pair));
+    return 0;
 }
 
-/* Ours, with the two that each process gets its own of. */
-static void pack_env(struct bpsh *b, mp_buf *m)
+static int pack_env(struct bpsh *b, mp_buf *m, struct err *err)
 {
-    static const char *const own[] = { "BPROC_RANK=", "BPROC_PROGNAME=" };
+    CLEANUP(cleanup_free) char *nodes = command_nodes(b);
+    char size[16];
     uint32_t n = 0;
 
-    for (int pass = 0; pass < 2; pass++) {
-        if (pass)
-            mp_array(m, n + 2);
-        for (char **e = environ; *e; e++) {
-            if (strncmp(*e, own[0], strlen(own[0])) == 0 ||
-                strncmp(*e, own[1], strlen(own[1])) == 0)
-                continue;
-            if (pass)
-                mp_bin(m, *e, strlen(*e));
-            else
-                n++;
-        }
-    }
-    mp_bin(m, "BPROC_RANK=XXXXXXX", 18);
-    CLEANUP(cleanup_free) char *name = NULL;
-    if (asprintf(&name, "%s%s", own[1], b->path) < 0)
-        name = NULL;
-    mp_bin(m, name ? name : own[1], strlen(name ? name : own[1]));
+    for (char **e = environ; *e; e++)
+        n += !is_own(*e);
+    mp_array(m, n + (uint32_t)OWN);
+    for (char **e = environ; *e; e++)
+        if (!is_own(*e))
+            mp_bin(m, *e, strlen(*e));
+    snprintf(size, sizeof size, "%u", b->procs);
+    return pack_pair(m, own[0], "XXXXXXX", err) < 0 || pack_pair(m, own[1], b->path, err) < 0 ||
+                   pack_pair(m, own[2], size, err) < 0 || pack_pair(m, own[3], nodes, err) < 0
+               ? -1
+               : 0;
 }
 
 static void pack_limits(mp_buf *m)
@@ -120,7 +82,13 @@ static void pack_limits(mp_buf *m)
     }
 }
 
-uint32_t command_pairs(void) { return getenv("LD_LIBRARY_PATH") ? 7 : 6; }
+/* Besides what is started: the command itself when that is something else. */
+static uint32_t also(const struct bpsh *b) { return b->opt.withs + (b->via != NULL); }
+
+uint32_t command_pairs(const struct bpsh *b)
+{
+    return 6u + (getenv("LD_LIBRARY_PATH") != NULL) + (also(b) != 0) + (b->opt.first_rank != 0);
+}
 
 int command_pack(struct bpsh *b, mp_buf *m, struct err *err)
 {
@@ -138,12 +106,28 @@ int command_pack(struct bpsh *b, mp_buf *m, struct err *err)
     for (uint32_t i = 0; i < argc; i++)
         mp_bin(m, b->opt.argv[i], strlen(b->opt.argv[i]));
     mp_key(m, "env");
-    pack_env(b, m);
+    if (pack_env(b, m, err) < 0)
+        return -1;
     mp_kbin(m, "cwd", cwd ? cwd : "/", cwd ? strlen(cwd) : 1);
     mp_kuint(m, "umask", mask);
     mp_key(m, "limits");
     pack_limits(m);
-    mp_kbin(m, "path", b->path, strlen(b->path));
+    const char *path = b->via ? b->via : b->path;
+    mp_kbin(m, "path", path, strlen(path));
+    if (also(b)) {
+        mp_key(m, "also");
+        mp_array(m, also(b));
+        if (b->via)
+            mp_bin(m, b->path, strlen(b->path));
+        for (uint32_t i = 0; i < b->opt.withs; i++)
+            mp_bin(m, b->opt.with[i], strlen(b->opt.with[i]));
+    }
+    if (b->opt.first_rank) {
+        mp_key(m, "index");
+        mp_array(m, b->remote);
+        for (uint32_t r = 0; r < b->remote; r++)
+            mp_uint(m, (uint64_t)b->opt.first_rank + r);
+    }
     const char *libs = getenv("LD_LIBRARY_PATH");
     if (libs)
         mp_kbin(m, "library_path", libs, strlen(libs));

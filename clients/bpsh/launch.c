@@ -151,7 +151,10 @@ void launch_failure(struct bpsh *b, struct proc *p, int code, const char *text)
     snprintf(own, sizeof own, "n%d: ", p->node);
     if (strncmp(text, own, strlen(own)) == 0)
         text += strlen(own);
-    if (p->node < 0)
+    tell_failed(b, p, text);
+    if (b->opt.report_fd >= 0)
+        ; /* it is whoever reads that who says so */
+    else if (p->node < 0)
         fprintf(stderr, "master: %s\n", text);
     else
         fprintf(stderr, "%d: %s\n", p->node, text);
@@ -215,13 +218,15 @@ static void on_answer(void *arg, const msgpack_object *value, const struct err *
         procs_answered(b);
         return;
     }
-    fprintf(stderr, "bpsh: %s\n", value ? why.text : err->text);
+    if (b->opt.report_fd < 0)
+        fprintf(stderr, "bpsh: %s\n", value ? why.text : err->text);
     status_raise(b, EXIT_REFUSED);
     for (uint32_t r = 0; r < b->remote; r++) {
         struct proc *p = &b->proc[b->by_rank[r]];
         if (p->failed)
             continue;
         p->failed = true;
+        tell_failed(b, p, value ? why.text : err->text);
         if (p->pid > 0)
             kill(p->pid, SIGKILL);
         procs_end_streams(b, p);
@@ -274,7 +279,7 @@ int launch_send(struct bpsh *b, struct err *err)
     CLEANUP(mp_free) mp_buf m;
 
     mp_init(&m);
-    mp_map(&m, 4 + command_pairs() + (b->opt.mem != 0) + (b->opt.cpu_milli != 0));
+    mp_map(&m, 4 + command_pairs(b) + (b->opt.mem != 0) + (b->opt.cpu_milli != 0));
     if (b->opt.mem)
         mp_kuint(&m, "mem", b->opt.mem);
     if (b->opt.cpu_milli)

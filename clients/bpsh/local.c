@@ -64,15 +64,19 @@ static int plumb(struct bpsh *b, const struct proc *p, struct plumbing *s, struc
 static void __attribute__((noreturn)) become(struct bpsh *b, const struct proc *p,
                                              const struct plumbing *s, int why_fd)
 {
-    char rank[16];
+    char rank[16], size[16];
+    CLEANUP(cleanup_free) char *nodes = command_nodes(b);
 
     for (int i = 0; i < 3; i++)
         dup2(s->child[i], i); /* 0-2 are always taken, so never the same number */
-    snprintf(rank, sizeof rank, "%07u", p->rank);
+    snprintf(rank, sizeof rank, "%07lld", (long long)b->opt.first_rank + p->rank);
+    snprintf(size, sizeof size, "%u", b->procs);
     setenv("BPROC_RANK", rank, 1);
+    setenv("BPROC_SIZE", size, 1);
+    setenv("BPROC_NODES", nodes ? nodes : "", 1);
     setenv("BPROC_PROGNAME", b->path, 1);
     signals_in_child();
-    execv(b->path, b->opt.argv);
+    execv(b->via ? b->via : b->path, b->opt.argv);
     int code = errno;
     if (write(why_fd, &code, sizeof code) < 0)
         _exit(126);
@@ -158,6 +162,7 @@ static int start(struct bpsh *b, struct proc *p, struct err *err)
     }
     close(why_pipe[0]);
     p->pid = pid;
+    tell_started(b, p);
     for (int i = 0; i < 3; i++)
         close(s.child[i]);
     if (s.ours[0] >= 0 && input_to_pipe(b->input, s.ours[0], err) < 0)

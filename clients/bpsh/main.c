@@ -154,7 +154,7 @@ static int open_output(struct bpsh *b, struct err *err)
     if (!node)
         return err_set(err, ENOMEM, "out of memory");
     for (uint32_t i = 0; i < b->procs; i++)
-        node[i] = b->proc[i].node;
+        node[i] = b->opt.by_rank ? (int)(b->opt.first_rank + b->proc[i].rank) : b->proc[i].node;
     if (b->opt.fold && !(b->fold = fold_create(node, b->procs, err)))
         return -1;
     b->output = output_create(b->loop, &form, node, b->procs, on_taken, on_broken, b, err);
@@ -221,6 +221,7 @@ static int start_remote(struct bpsh *b, struct err *err)
         return 0;
     }
     b->launch = launch_id();
+    tell_launch(b);
     if (ghosts_start(b, &pids, err) < 0)
         return -1;
     /* While the ghosts get ready. */
@@ -255,7 +256,8 @@ static int start_all(struct bpsh *b, struct err *err)
     gate_t *gate = NULL;
 
     if (settle_streams(b, err) < 0 || !(b->loop = loop_create(err)) ||
-        !(b->path = command_find(b->opt.argv[0], err)))
+        !(b->path = command_find(b->opt.argv[0], err)) ||
+        (b->opt.via && !(b->via = command_find(b->opt.via, err))))
         return -1;
     int rc = launch_resolve(b, &gate, err);
     if (gate && !(b->calls = calls_create(b->loop, gate, rc < 0 ? NULL : err))) {
@@ -342,6 +344,7 @@ static void close_all(struct bpsh *b)
     procs_free(b);
     loop_destroy(&b->loop);
     free(b->path);
+    free(b->via);
 }
 
 int main(int argc, char **argv)

@@ -4,6 +4,7 @@
  * after that is the command, and everything behind it belongs to the command.
  */
 #include "clients/bpsh/options.h"
+#include <fcntl.h>
 #include <getopt.h>
 #include <math.h>
 #include <stdarg.h>
@@ -14,9 +15,10 @@
 
 #define BUFFER_DEFAULT 4096
 #define BUFFER_MAX (1024 * 1024)
+#define RANK_MAX 1000000
 
-enum { OPT_STDIN_RANK = 256, OPT_FOLD, OPT_TIMEOUT, OPT_MEM, OPT_CPUS,
-       OPT_VERSION };
+enum { OPT_STDIN_RANK = 256, OPT_FOLD, OPT_TIMEOUT, OPT_MEM, OPT_CPUS, OPT_VIA, OPT_WITH,
+       OPT_REPORT_FD, OPT_FIRST_RANK, OPT_VERSION };
 
 static const struct option longopts[] = {
     { "help", no_argument, NULL, 'h' },
@@ -30,6 +32,11 @@ static const struct option longopts[] = {
     { "mem", required_argument, NULL, OPT_MEM },
     { "cpus", required_argument, NULL, OPT_CPUS },
     { "timeout", required_argument, NULL, OPT_TIMEOUT },
+    { "rank", no_argument, NULL, 'r' },
+    { "first-rank", required_argument, NULL, OPT_FIRST_RANK },
+    { "with", required_argument, NULL, OPT_WITH },
+    { "via", required_argument, NULL, OPT_VIA },
+    { "report-fd", required_argument, NULL, OPT_REPORT_FD },
     { NULL, 0, NULL, 0 },
 };
 
@@ -46,6 +53,8 @@ static const char usage[] =
     "Output:\n"
     "  -L                   whole lines only\n"
     "  -p                   put the node number in front of each line\n"
+    "  -r, --rank           the same with the rank\n"
+    "      --first-rank N   count ranks from N (0)\n"
     "  -s                   one node after another, in the order of NODES\n"
     "  -d                   the same, with a divider before each node's output\n"
     "      --fold           print equal output once, after all have ended\n"
@@ -65,6 +74,11 @@ static const char usage[] =
     "      --mem SIZE       memory that the command and all it starts may use on each\n"
     "                       node together (K, M, G are understood)\n"
     "      --cpus N         processors that they may use, as in 2 or 0.5\n"
+    "      --with PATH      send this file along, or all files of this folder, and the\n"
+    "                       libraries that they need; may be given more than once\n"
+    "      --via PROGRAM    start PROGRAM in the command's place: it is to go on as\n"
+    "                       BPROC_PROGNAME when it is ready\n"
+    "      --report-fd N    write what becomes of each process to descriptor N\n"
     "  -l NAME              ignored\n"
     "  -h, --help           this text\n"
     "  -v, --version        the version\n"
@@ -138,13 +152,23 @@ static int stdin_to(struct options *o, const char *text, int *status)
     return 0;
 }
 
+static int with_add(struct options *o, const char *path, int *status)
+{
+    if (*path != '/')
+        return wrong(status, "--with: want an absolute path, not \"%s\"", path);
+    if (o->withs == OPTIONS_WITH)
+        return wrong(status, "--with: at most %d times", OPTIONS_WITH);
+    o->with[o->withs++] = path;
+    return 0;
+}
+
 /* All options up to the next word that is none. */
 static int take_options(struct options *o, int argc, char **argv, int *status)
 {
     int64_t number;
     int c;
 
-    while ((c = getopt_long(argc, argv, "+hvaA1l:nNLpsdb:I:O:E:t", longopts, NULL)) != -1) {
+    while ((c = getopt_long(argc, argv, "+hvaA1l:nNLprsdb:I:O:E:t", longopts, NULL)) != -1) {
         switch (c) {
         case 'h':
             fputs(usage, stdout);
@@ -168,6 +192,7 @@ static int take_options(struct options *o, int argc, char **argv, int *status)
         case 'N': o->null_all = true; break;
         case 'L': o->lines = true; break;
         case 'p': o->prefix = o->lines = true; break;
+        case 'r': o->by_rank = o->prefix = o->lines = true; break;
         case 's': o->sequential = true; break;
         case 'd': o->divider = o->sequential = true; break;
         case 't': o->time = true; break;
@@ -196,6 +221,23 @@ static int take_options(struct options *o, int argc, char **argv, int *status)
                 return wrong(status, "--cpus: want a number, as in 2 or 0.5, not \"%s\"",
                              optarg);
             break;
+        case OPT_VIA: o->via = optarg; break;
+        case OPT_WITH:
+            if (with_add(o, optarg, status))
+                return 1;
+            break;
+        case OPT_REPORT_FD:
+            if (!opt_number(optarg, 10, 3, 1023, &number) || 
+                fcntl((int)number, F_SETFD, FD_CLOEXEC) < 0)
+                return wrong(status, "--report-fd: want an open descriptor from 3 on, not \"%s\"",
+                             optarg);
+            o->report_fd = (int)number;
+            break;
+        case OPT_FIRST_RANK:
+            if (!opt_number(optarg, 10, 0, RANK_MAX, &o->first_rank))
+                return wrong(status, "--first-rank: want a number up to %d, not \"%s\"",
+                             RANK_MAX, optarg);
+            break;
         case OPT_TIMEOUT:
             if (!seconds(optarg, &o->timeout_ms))
                 return wrong(status, "--timeout: want seconds, not \"%s\"", optarg);
@@ -211,7 +253,8 @@ static int take_options(struct options *o, int argc, char **argv, int *status)
 
 int options_parse(struct options *o, int argc, char **argv, int *status)
 {
-    *o = (struct options){ .buffer = BUFFER_DEFAULT, .stdin_to = STDIN_ALL };
+    *o = (struct options){ .buffer = BUFFER_DEFAULT, .stdin_to = STDIN_ALL,
+                            .report_fd = -1 };
     if (take_options(o, argc, argv, status))
         return 1;
     if (!o->spec) {

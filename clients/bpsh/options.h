@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+enum { OPTIONS_WITH = 256 }; /* at most so many --with */
 enum { STDIN_ALL = -1, STDIN_NONE = -2 }; /* else a rank */
 
 struct options {
@@ -22,6 +23,12 @@ struct options {
     uint64_t mem;         /* --mem: bytes; 0 no limit */
     uint32_t cpu_milli;   /* --cpus: thousandths; 0 no limit */
     int64_t timeout_ms;   /* --timeout; 0 none */
+    const char *via;      /* --via: started in the command's place; NULL the command itself */
+    const char *with[OPTIONS_WITH]; /* --with: files and folders that are sent along */
+    uint32_t withs;
+    int report_fd;        /* --report-fd: what becomes of each process; -1 nobody asks */
+    int64_t first_rank;   /* --first-rank: shown by -r and the report, and BPROC_RANK */
+    bool by_rank;         /* -r: prefixes are ranks */
 };
 
 /* 0: go on. 1: nothing more to do, *status is the exit status (help, version,

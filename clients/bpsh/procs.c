@@ -75,12 +75,15 @@ static void judge(struct bpsh *b, struct proc *p, int status)
 {
     if (p->failed)
         return;
+    tell_ended(b, p, status);
     if (WIFEXITED(status)) {
         status_raise(b, WEXITSTATUS(status));
         return;
     }
     if (b->interrupted && WTERMSIG(status) == b->interrupted)
         b->died_of_it = true; /* no news to whoever pressed the key */
+    else if (b->opt.report_fd >= 0)
+        ; /* told already */
     else if (p->node < 0)
         fprintf(stderr, "bpsh: Child process on the master exited abnormally.\n");
     else
@@ -108,6 +111,9 @@ static void died(struct bpsh *b, struct proc *p, int status)
 
 void procs_answered(struct bpsh *b)
 {
+    for (uint32_t r = 0; r < b->remote; r++)
+        if (!b->proc[b->by_rank[r]].failed)
+            tell_started(b, &b->proc[b->by_rank[r]]);
     for (uint32_t i = 0; i < b->procs; i++)
         if (b->proc[i].early) {
             b->proc[i].early = false;

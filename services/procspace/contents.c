@@ -23,7 +23,7 @@
 
 struct job {
     contents_t *c;
-    char *path, *library_path;
+    char *path, *library_path, *also;
     struct file_list list; /* instead of path, when it has any */
     struct identity who;
     manifest_fn *fn;
@@ -33,7 +33,7 @@ struct job {
     struct job *next;
 };
 
-static void sig_of(struct file_sig *s, const struct stat *st)
+void sig_of(struct file_sig *s, const struct stat *st)
 {
     *s = (struct file_sig){ st->st_dev, st->st_ino, st->st_size, st->st_mtim, st->st_ctim };
 }
@@ -51,10 +51,14 @@ static void manifest_free(manifest_t *m)
         free(m->file[i].path);
     for (size_t i = 0; i < m->ndirs; i++)
         free(m->dir[i].path);
+    for (size_t i = 0; i < m->nseen; i++)
+        free(m->seen[i].path);
     free(m->file);
     free(m->dir);
+    free(m->seen);
     free(m->path);
     free(m->library_path);
+    free(m->also);
     free(m);
 }
 
@@ -181,6 +185,26 @@ static int folders_of(manifest_t *m, const char *path, struct err *err)
     return 0;
 }
 
+int manifest_add(contents_t *c, manifest_t *m, const char *path, struct err *err)
+{
+    for (size_t i = 0; i < m->nfiles; i++)
+        if (strcmp(m->file[i].path, path) == 0)
+            return 0;
+    if (m->nfiles == m->files_room) {
+        size_t room = m->files_room ? 2 * m->files_room : 32;
+        struct content_file *f = realloc(m->file, room * sizeof *f);
+        if (!f)
+            return err_set(err, ENOMEM, "out of memory");
+        m->file = f;
+        m->files_room = room;
+    }
+    memset(&m->file[m->nfiles], 0, sizeof *m->file);
+    if (take_file(c, path, &m->file[m->nfiles], err) < 0)
+        return -1;
+    m->nfiles++;
+    return folders_of(m, path, err);
+}
+
 static int fill(contents_t *c, manifest_t *m, struct err *err)
 {
     struct file_list l;
@@ -192,18 +216,12 @@ static int fill(contents_t *c, manifest_t *m, struct err *err)
         return err_set(err, errno, "%s: %s", m->path, strerror(errno));
     if (elf_needs(m->path, m->library_path, &l, err) < 0)
         return -1;
-    m->file = calloc(l.n, sizeof *m->file);
-    if (!m->file)
-        rc = err_set(err, ENOMEM, "out of memory");
-    for (size_t i = 0; rc == 0 && i < l.n; i++) {
-        rc = take_file(c, l.path[i], &m->file[i], err);
-        if (rc == 0)
-            m->nfiles++;
-        if (rc == 0)
-            rc = folders_of(m, l.path[i], err);
-    }
+    for (size_t i = 0; rc == 0 && i < l.n; i++)
+        rc = manifest_add(c, m, l.path[i], err);
     file_list_free(&l);
-    return rc;
+    if (rc == 0 && m->also)
+        rc = also_fill(c, m, err);
+    return rc < 0 ? rc : also_plugins(c, m, err);
 }
 
 /* --- a list of files (worker thread) --- */
@@ -212,13 +230,7 @@ static void list_one(contents_t *c, manifest_t *m, const char *path)
 {
     struct err err = { 0 };
 
-    for (size_t i = 0; i < m->nfiles; i++)
-        if (strcmp(m->file[i].path, path) == 0)
-            return;
-    int rc = take_file(c, path, &m->file[m->nfiles], &err);
-    if (rc == 0)
-        m->nfiles++;
-    if (rc < 0 || folders_of(m, path, &err) < 0)
+    if (manifest_add(c, m, path, &err) < 0)
         svc_log("warning", "library list: %s", err.text);
 }
 
@@ -237,16 +249,12 @@ static void list_soname(contents_t *c, manifest_t *m, const char *path)
         list_one(c, m, link);
 }
 
-static int fill_list(contents_t *c, manifest_t *m, const struct file_list *l, struct err *err)
+static void fill_list(contents_t *c, manifest_t *m, const struct file_list *l)
 {
-    m->file = calloc(l->n * 2 + 1, sizeof *m->file);
-    if (!m->file)
-        return err_set(err, ENOMEM, "out of memory");
     for (size_t i = 0; i < l->n; i++) {
         list_one(c, m, l->path[i]);
         list_soname(c, m, l->path[i]);
     }
-    return 0;
 }
 
 static manifest_t *make(contents_t *c, struct job *j)
@@ -257,16 +265,19 @@ static manifest_t *make(contents_t *c, struct job *j)
         m->refs = 1;
         m->path = strdup(j->path);
         m->library_path = j->library_path ? strdup(j->library_path) : NULL;
+        m->also = j->also ? strdup(j->also) : NULL;
     }
-    if (!m || !m->path || (j->library_path && !m->library_path)) {
+    if (!m || !m->path || (j->library_path && !m->library_path) || (j->also && !m->also)) {
         err_set(&j->err, ENOMEM, "out of memory");
         if (m)
             manifest_free(m);
         return NULL;
     }
     int rc = as_user(&j->who, &j->err);
-    if (rc == 0)
-        rc = j->list.n ? fill_list(c, m, &j->list, &j->err) : fill(c, m, &j->err);
+    if (rc == 0 && j->list.n)
+        fill_list(c, m, &j->list);
+    else if (rc == 0)
+        rc = fill(c, m, &j->err);
     as_self();
     if (rc < 0) {
         manifest_free(m);
@@ -314,7 +325,8 @@ static bool still_good(const manifest_t *m, const struct identity *who)
 {
     struct stat st;
     bool good = as_user(who, NULL) == 0 &&
-                faccessat(AT_FDCWD, m->path, R_OK | X_OK, AT_EACCESS) == 0;
+                faccessat(AT_FDCWD, m->path, R_OK | X_OK, AT_EACCESS) == 0 &&
+                also_unchanged(m);
 
     for (size_t i = 0; good && i < m->nfiles; i++)
         good = stat(m->file[i].path, &st) == 0 && sig_same(&m->file[i].sig, &st) &&
@@ -324,11 +336,18 @@ static bool still_good(const manifest_t *m, const struct identity *who)
     return good;
 }
 
+static bool same_program(const manifest_t *m, const char *path, const char *library_path,
+                         const char *also)
+{
+    return same_text(m->path, path) && same_text(m->library_path, library_path) &&
+           same_text(m->also, also);
+}
+
 static void kept_add(contents_t *c, manifest_t *m)
 {
     pthread_mutex_lock(&c->lock);
     for (manifest_t **p = &c->kept; *p; p = &(*p)->next)
-        if (same_text((*p)->path, m->path) && same_text((*p)->library_path, m->library_path)) {
+        if (same_program(*p, m->path, m->library_path, m->also)) {
             manifest_t *old = *p;
             *p = old->next;
             c->nkept--;
@@ -353,6 +372,7 @@ static void job_free(struct job *j)
 {
     free(j->path);
     free(j->library_path);
+    free(j->also);
     file_list_free(&j->list);
     identity_free(&j->who);
     free(j);
@@ -390,13 +410,13 @@ static void enqueue(contents_t *c, struct job *j)
 }
 
 void manifest_get(contents_t *c, const char *path, const char *library_path,
-                  const struct identity *who, manifest_fn *fn, void *arg)
+                  const char *also, const struct identity *who, manifest_fn *fn, void *arg)
 {
     struct err err = { 0 };
     manifest_t *m;
 
     for (m = c->kept; m; m = m->next) /* only this thread changes the list */
-        if (same_text(m->path, path) && same_text(m->library_path, library_path))
+        if (same_program(m, path, library_path, also))
             break;
     if (m && still_good(m, who)) {
         pthread_mutex_lock(&c->lock);
@@ -410,12 +430,14 @@ void manifest_get(contents_t *c, const char *path, const char *library_path,
         *j = (struct job){ .c = c, .fn = fn, .arg = arg };
         j->path = strdup(path);
         j->library_path = library_path ? strdup(library_path) : NULL;
+        j->also = also ? strdup(also) : NULL;
         j->who = *who;
         j->who.groups = malloc(((size_t)who->ngroups + 1) * sizeof *j->who.groups);
         if (j->who.groups && who->ngroups)
             memcpy(j->who.groups, who->groups, (size_t)who->ngroups * sizeof *who->groups);
     }
-    if (!j || !j->path || !j->who.groups || (library_path && !j->library_path)) {
+    if (!j || !j->path || !j->who.groups || (library_path && !j->library_path) ||
+        (also && !j->also)) {
         if (j)
             job_free(j);
         err_set(&err, ENOMEM, "out of memory");

@@ -29,13 +29,20 @@ struct content_dir {
     mode_t mode;
 };
 
+struct also_dir {
+    char *path;
+    struct file_sig sig;
+};
+
 struct manifest {
     int refs; /* under the lock */
-    char *path, *library_path;
+    char *path, *library_path, *also;
     struct content_file *file;
-    size_t nfiles;
+    size_t nfiles, files_room;
     struct content_dir *dir;
     size_t ndirs;
+    struct also_dir *seen; /* folders whose files were all taken */
+    size_t nseen;
     struct manifest *next; /* among the kept */
 };
 
@@ -71,6 +78,16 @@ struct contents {
 };
 
 bool sig_same(const struct file_sig *s, const struct stat *st);
+void sig_of(struct file_sig *s, const struct stat *st);
+
+/* One more file, hashed, with the folders that it is in; once is enough. */
+int manifest_add(contents_t *c, manifest_t *m, const char *path, struct err *err);
+
+/* --- also.c, by the worker thread as the user: m->also, a path a line; plugins
+ * of libraries that are in the manifest --- */
+int also_fill(contents_t *c, manifest_t *m, struct err *err);
+int also_plugins(contents_t *c, manifest_t *m, struct err *err);
+bool also_unchanged(const manifest_t *m);
 
 /* --- serve.c --- */
 void ticket_for(contents_t *c, manifest_t *m, struct bulk_ticket *out);

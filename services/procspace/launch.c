@@ -18,6 +18,7 @@
 #include "services/procspace/move.h"
 
 #define MAX_RANKS 1000000
+#define ALSO_MAX 256
 #define CHECK_MS 10000
 #define AGAIN_MS 100
 #define PATIENCE_MS 3000
@@ -342,7 +343,7 @@ static pid_t reader_of(const struct starting *s)
 static bool ours_to_say(const msgpack_object *key)
 {
     static const char *const names[] = { "uid",   "gid",  "groups", "owner",
-                                         "files", "dirs", "fetch", "parent", "kin" };
+                                         "files", "dirs", "fetch", "parent", "kin", "also" };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (mp_is(key, names[i]))
             return true;
@@ -737,12 +738,38 @@ static int parse(struct starting *s, struct svc_req *req, struct err *err)
     return take_ghosts(s, err);
 }
 
+/* Files and folders that the program will ask for: one a line, or NULL. */
+static int also_of(const msgpack_object *body, char **out, struct err *err)
+{
+    const msgpack_object_array *a;
+    CLEANUP(mp_free) mp_buf all;
+
+    mp_init(&all);
+    *out = NULL;
+    if (!mp_get(body, "also"))
+        return 0;
+    if (mp_get_array(body, "also", &a, err) < 0)
+        return -1;
+    if (a->size > ALSO_MAX)
+        return err_set(err, EPROTO, "also: at most %d", ALSO_MAX);
+    for (uint32_t i = 0; i < a->size; i++) {
+        CLEANUP(cleanup_free) char *path = mp_dup(&a->ptr[i]);
+        if (!path || *path != '/' || strchr(path, '\n'))
+            return err_set(err, EINVAL, "also: %s is not an absolute path", path ? path : "");
+        msgpack_sbuffer_write(&all.b, path, strlen(path));
+        msgpack_sbuffer_write(&all.b, i + 1 < a->size ? "\n" : "", 1);
+    }
+    *out = a->size ? strdup(all.b.data) : NULL;
+    return a->size && !*out ? err_set(err, ENOMEM, "out of memory") : 0;
+}
+
 int on_launch(void *self, struct svc_req *req, struct err *err)
 {
     procspace_t *ps = self;
     struct starting *s = calloc(1, sizeof *s);
     CLEANUP(cleanup_free) char *path = NULL;
     CLEANUP(cleanup_free) char *library_path = mp_opt_dup(req->body, "library_path");
+    CLEANUP(cleanup_free) char *also = NULL;
 
     if (!s)
         return err_set(err, ENOMEM, "out of memory");
@@ -751,7 +778,8 @@ int on_launch(void *self, struct svc_req *req, struct err *err)
     mp_init(&s->lacks);
     s->token = req->token;
     s->end = now_ms() + req->w->deadline - MARGIN_MS;
-    if (mp_get_dup(req->body, "path", &path, err) < 0 || parse(s, req, err) < 0) {
+    if (mp_get_dup(req->body, "path", &path, err) < 0 || also_of(req->body, &also, err) < 0 ||
+        parse(s, req, err) < 0) {
         starting_free(s);
         return -1;
     }
@@ -767,6 +795,6 @@ int on_launch(void *self, struct svc_req *req, struct err *err)
     if (s->image && !s->found)
         ask_maps(s);
     else if (!s->found)
-        manifest_get(ps->contents, path, library_path, &s->who, on_manifest, s);
+        manifest_get(ps->contents, path, library_path, also, &s->who, on_manifest, s);
     return SVC_LATER;
 }

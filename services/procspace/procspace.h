@@ -311,8 +311,8 @@ int contents_listen(contents_t *c, int port, struct err *err);
 
 typedef void manifest_fn(void *arg, manifest_t *m, const struct err *err);
 /* Calls fn with a manifest (a reference that fn's owner frees), now or later;
- * m NULL: *err says why. */
-void manifest_get(contents_t *c, const char *path, const char *library_path,
+ * m NULL: *err says why. also: what else is to be in it, a path a line, or NULL. */
+void manifest_get(contents_t *c, const char *path, const char *library_path, const char *also,
                   const struct identity *who, manifest_fn *fn, void *arg);
 /* The same for a list of files, each with its soname beside it; those that are
  * not there are left out, with a word in the log. As root. */

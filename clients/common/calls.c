@@ -1,5 +1,5 @@
 /* calls.c - requests over the gate, answered while the loop goes on */
-#include "clients/bpsh/calls.h"
+#include "clients/common/calls.h"
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>

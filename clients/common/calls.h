@@ -3,8 +3,8 @@
  * A request lives until its answer or its deadline. Should the bus go away it
  * is sent again, under the same id, once the bus is back.
  */
-#ifndef BPSH_CALLS_H
-#define BPSH_CALLS_H
+#ifndef CLIENTS_CALLS_H
+#define CLIENTS_CALLS_H
 #include "bus/err.h"
 #include "bus/gate.h"
 #include "bus/loop.h"
