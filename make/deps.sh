@@ -11,7 +11,7 @@ packages() {
         libsqlite3-dev libssl-dev libfuse3-dev libcap2-bin \
         libkmod-dev libzstd-dev libmicrohttpd-dev python3-docutils ;;
     run) echo s6 iproute2 procps fuse3 kmod cpio dnsmasq-base ipxe ;;
-    check) echo clang shellcheck perl python3-zmq python3-msgpack systemd attr curl udhcpc \
+    check) echo clang shellcheck perl python3-zmq python3-msgpack systemd attr curl udhcpc mpich libmpich-dev \
         strace gdb gdbserver g++ pkg-config qemu-system-x86 seabios ipxe-qemu zstd \
         ovmf xorriso isolinux syslinux-common mtools systemd-boot-efi coreboot-utils ;;
     bench) echo mpich slurm-wlm munge pdsh openssh-server openssh-client rsync bc ;;

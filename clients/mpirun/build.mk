@@ -1,0 +1,28 @@
+# mpirun, and what runs on nodes for it
+mpirun_dir := clients/mpirun/
+
+helpers += $(LIBEXEC)/bppmi
+$(LIBEXEC)/bppmi: LIBS = $(MP_LIBS)
+$(LIBEXEC)/bppmi: $(call objs,$(addprefix $(mpirun_dir),pmi1.c seats.c line.c) clients/common/opt.c) $(LIBCM)
+	$(LINK)
+
+# Static, and without sanitizers: it becomes the user's program.
+helpers += $(LIBEXEC)/bprank
+$(LIBEXEC)/bprank: $(mpirun_dir)bprank.c bus/rundir.h
+	@mkdir -p $(@D)
+	$(call say,CC)$(CC) -std=gnu11 -D_GNU_SOURCE -O2 -Wall -Wextra -Werror -Wshadow -I. -static -s \
+	    -o $@ $(mpirun_dir)bprank.c
+
+bins += $(BIN)/mpirun
+$(BIN)/mpirun: LIBS = $(MP_LIBS) -lm
+$(BIN)/mpirun: $(call objs,$(addprefix $(mpirun_dir),main.c options.c map.c kind.c start.c fold.c \
+    ranks.c end.c) bus/elf.c) $(B)/libclients.a $(LIBCM)
+	$(LINK)
+
+# Loaded into the user's program: of libc alone, and without sanitizers.
+helpers += $(LIBEXEC)/mpich_finalize.so
+$(LIBEXEC)/mpich_finalize.so: $(mpirun_dir)mpich_finalize.c
+	@mkdir -p $(@D)
+	$(call say,CC)$(CC) -std=gnu11 -D_GNU_SOURCE -O2 -Wall -Wextra -Werror -Wshadow -fPIC -shared \
+	    -Wl,-z,defs -o $@ $<
+	@chmod 644 $@

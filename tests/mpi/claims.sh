@@ -1,0 +1,161 @@
+# claims.sh - what must hold of mpirun with each MPI; sourced by 0910 and 0920
+#
+#     mpi=mpich . tests/mpi/claims.sh
+#
+# Compiles the examples and tests/mpi with that MPI, starts a cluster of 16
+# virtual nodes and makes the claims. More of that one MPI's own may follow.
+# shellcheck shell=bash disable=SC2016 # what is in quotes is for other shells
+
+need bin/mpirun bin/bpsh bin/bpps libexec/clustermatic/bprank libexec/clustermatic/bpvnode
+command -v "mpicc.$mpi" >/dev/null || plan_skip "mpicc.$mpi is not installed"
+
+for source in doc/examples/mpi_*.c tests/mpi/*.c; do
+    name=$(basename "$source" .c)
+    if ! "mpicc.$mpi" -O -o "$tmp/$name" "$source" >"$tmp/mpicc.log" 2>&1; then
+        diag "$(cat "$tmp/mpicc.log")"
+        ok "$source compiles" false
+        done_testing
+    fi
+done
+
+cluster_up 16
+cd "$tmp" || exit 1
+
+run() { timeout 120 mpirun "$@"; }
+# What N ranks of hello say, in order.
+hello() { # RANKS NODES
+    local r
+    for ((r = 0; r < $1; r++)); do
+        echo "rank $r of $1 on n$((r % $2))"
+    done
+}
+says_hello() { # RANKS NODES OPTION...
+    local ranks=$1 nodes=$2
+    shift 2
+    is "$(hello "$ranks" "$nodes")" sorted run -np "$ranks" "$@" ./mpi_hello
+}
+sorted() { "$@" | sort -V; return "${PIPESTATUS[0]}"; }
+joined() { "$@" | paste -sd'|'; return "${PIPESTATUS[0]}"; }
+# Nothing of a job is left, on the nodes or here.
+nothing_left() { # PROGRAM
+    eventually 20 none_on_nodes "$1" && ! pgrep -f "$tmp/none" >/dev/null &&
+        ! ps -eo args= | grep -E "^(\./|$tmp/)$1( |\$)"
+}
+none_on_nodes() { bpps >"$tmp/left" && ! grep -E "$1|bppmi|bprank" "$tmp/left"; }
+ends_with() { # STATUS PATTERN PROGRAM ARGUMENT...: and says why
+    local want=$1 pattern=$2 rc
+    shift 2
+    run "$@" >"$tmp/out" 2>"$tmp/err"
+    rc=$?
+    [ $rc = "$want" ] && grep -Eq -- "$pattern" "$tmp/err" && return
+    echo "status $rc, want $want; stderr:"
+    cat "$tmp/err"
+    return 1
+}
+
+# --- it runs ----------------------------------------------------------------
+
+ok 'hello: 2 ranks on 1 node' says_hello 2 1 --nodes 0
+ok '16 ranks on 4 nodes' says_hello 16 4 --nodes 0-3
+ok '64 ranks on 16 nodes' says_hello 64 16
+ok 'rank 0 is on n0 and rank 1 on n1' says_hello 2 2
+ok 'a ring of 1000 rounds' is '1000 rounds over 2 ranks: 2000' run -np 2 ./mpi_ring 1000
+ok 'a ring of four' is '50 rounds over 4 ranks: 200' run -np 4 ./mpi_ring 50
+ok 'pi' is 'pi is about 3.1415926536' run -np 3 ./mpi_pi 100000
+ok 'a halo exchange, and its files on the nodes' \
+    is '3 ranks, 100 steps: mean 10.756 degrees' run -np 3 ./mpi_halo 100
+ok 'are there' has '^47 0.000' bpsh 2 cat /tmp/rod.2
+ok 'basics: point to point, collectives, communicators, types, 8 MB all-reduce' \
+    is '67 claims hold' run -np 4 --ppn 2 ./basics
+ok 'an unchanged MPI program needs no mpirun: one rank' is 'rank 0 of 1 on n3' bpsh 3 ./mpi_hello
+
+# --- streams and files --------------------------------------------------------
+
+ok 'ranks write files where they are' is 'n0 0|n1 1|n2 2' joined sorted run -np 3 ./odd file
+head -c 300000 /dev/urandom >"$tmp/bytes"
+stdin_clean() { run -np 2 ./odd copy <"$tmp/bytes" | cmp - "$tmp/bytes"; }
+ok 'stdin goes to rank 0 as it is' stdin_clean
+whole_lines() {
+    run -np 3 ./odd lines 300 >"$tmp/lines" || return
+    [ "$(sort -u "$tmp/lines" | wc -l)" = 900 ] &&
+        ! grep -Evx 'rank 00[0-2] line 00[0-2][0-9][0-9] of 00300' "$tmp/lines"
+}
+ok "lines of ranks come out whole" whole_lines
+
+# --- ranks that fail ------------------------------------------------------------
+
+ok 'a rank that exits with 3' ends_with 3 'rank 1 on node 1 ended with status 3' \
+    -np 3 ./odd exit 1 3
+ok 'one that dies by SIGSEGV' ends_with 139 'rank 1 on node 1 was killed by signal 11' \
+    -np 3 ./odd signal 1 11
+ok 'one that calls MPI_Abort' ends_with 5 'rank 2 on node 2 called MPI_Abort with code 5' \
+    -np 3 ./odd abort 2 5
+ok 'one that leaves without MPI_Finalize' \
+    ends_with 1 'rank 1 on node 1 ended without MPI_Finalize' -np 2 ./odd unfinished 1
+killed_ghost() {
+    run -np 2 ./odd hang >"$tmp/hang" 2>"$tmp/err" & local job=$! rc
+    eventually 30 grep -q ready "$tmp/hang" || return
+    kill -KILL "$(bpps | awk '$1 == 1 && /odd hang/ { print $2; exit }')"
+    wait $job
+    rc=$?
+    cat "$tmp/err"
+    [ $rc = 137 ] && grep -q 'rank 1 on node 1 was killed by signal 9' "$tmp/err"
+}
+ok 'one that is killed here, by its ghost' killed_ghost
+ok 'spawning is refused, and said to be' is 'spawn was refused' run -np 1 ./odd spawn
+ok 'of all these nothing is left' nothing_left odd
+
+# --- ends from outside ------------------------------------------------------------
+
+lost_node() {
+    run -np 3 ./odd hang >"$tmp/hang" 2>"$tmp/err" & local job=$! rc
+    eventually 30 grep -q ready "$tmp/hang" || return
+    kill -KILL "$(pid_of node.1)"
+    wait $job
+    rc=$?
+    cat "$tmp/err"
+    [ $rc = 137 ] && grep -Eq 'node 1 was lost|rank 1 on node 1 was killed' "$tmp/err"
+}
+ok 'a node that dies under it' lost_node
+ok 'the others are rid of it' nothing_left odd
+ok 'and the node comes back' eventually 60 is up bpstat -s 1
+
+started() { # PROGRAM ARGUMENT...: as $job
+    mpirun -np 2 "$@" >"$tmp/hang" 2>"$tmp/err" & job=$!
+    eventually 30 grep -q ready "$tmp/hang"
+}
+ends_by() { # STATUS SIGNAL...
+    local want=$1 rc sig
+    shift
+    started ./odd "$what" || return
+    for sig; do
+        kill "-$sig" "$job" || return
+        sleep 0.2
+    done
+    wait "$job"
+    rc=$?
+    [ $rc = "$want" ] || { echo "status $rc, want $want"; cat "$tmp/err"; return 1; }
+}
+what=hang
+ok 'SIGTERM ends all of it' ends_by 143 TERM
+what=deaf
+ok 'ranks that do not listen are killed' ends_by 143 TERM
+ok 'SIGTERM twice: at once' ends_by 143 TERM TERM
+ok 'a time limit, even for those who do not listen' \
+    ends_with 124 'did not end within 1 s' --timeout 1 -np 2 ./odd deaf
+# Its own death leaves nobody: the helpers see to that.
+orphans() {
+    started ./odd hang || return
+    kill -KILL "$job"
+    wait "$job" 2>/dev/null
+    nothing_left odd
+}
+ok 'mpirun itself is killed, and nothing is left' orphans
+
+cd "$OLDPWD" || exit 1
+terminal() { timeout 60 tests/terminal.py "$@"; }
+ok 'Ctrl-C ends it' terminal "cd $tmp" '=ready> ' 'mpirun -np 2 ./odd hang' '=^ready$' '^C' \
+    '=ready> ' 'echo status=$?' '=^status=130'
+ok 'Ctrl-C twice, though the ranks do not listen' terminal "cd $tmp" '=ready> ' \
+    'mpirun -np 2 ./odd deaf' '=^ready$' '^C' '^C' '=ready> ' 'echo status=$?' '=^status=130'
+ok 'nothing is left of those either' nothing_left odd

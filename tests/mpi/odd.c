@@ -1,0 +1,123 @@
+/* odd.c - ranks that end, read and write in ways that mpirun must cope with
+ *
+ * odd exit RANK CODE     this rank leaves with CODE after MPI_Finalize
+ * odd signal RANK SIG    it dies by SIG, the others wait for it
+ * odd abort RANK CODE    it calls MPI_Abort
+ * odd unfinished RANK    it leaves with 0 and no MPI_Finalize
+ * odd hang               all wait for ever: a line "ready" when all are there
+ * odd deaf               the same, and SIGINT and SIGTERM are ignored
+ * odd copy               rank 0's stdin to its stdout, as it is
+ * odd lines N            every rank prints N lines of one length in small pieces
+ * odd file               each rank writes a file on its node and reads it back
+ * odd spawn              MPI_Comm_spawn, which is refused
+ */
+#include <mpi.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static int rank, size;
+
+static void wait_for_ever(void)
+{
+    MPI_Barrier(MPI_COMM_WORLD);
+    if (rank == 0) {
+        printf("ready\n");
+        fflush(stdout);
+    }
+    for (;;)
+        pause();
+}
+
+static void copy(void)
+{
+    char buf[4096];
+    ssize_t n;
+
+    while (rank == 0 && (n = read(0, buf, sizeof buf)) > 0)
+        if (write(1, buf, (size_t)n) != n)
+            MPI_Abort(MPI_COMM_WORLD, 9);
+}
+
+static void lines(int n)
+{
+    char text[64];
+
+    for (int i = 0; i < n; i++) {
+        int len = snprintf(text, sizeof text, "rank %03d line %05d of %05d\n", rank, i, n);
+        if (write(1, text, 7) != 7 || write(1, text + 7, (size_t)len - 7) != len - 7)
+            MPI_Abort(MPI_COMM_WORLD, 9);
+    }
+}
+
+static void file(void)
+{
+    char name[64], host[64] = "", back[64] = "";
+
+    snprintf(name, sizeof name, "/tmp/odd.%d", rank);
+    gethostname(host, sizeof host - 1);
+    FILE *f = fopen(name, "w+");
+    if (!f || fprintf(f, "%s %d", host, rank) < 0 || fseek(f, 0, SEEK_SET) < 0 ||
+        fread(back, 1, sizeof back - 1, f) == 0)
+        MPI_Abort(MPI_COMM_WORLD, 9);
+    printf("%s\n", back);
+    fclose(f);
+    unlink(name);
+}
+
+static void spawn(void)
+{
+    MPI_Comm kids;
+    int codes[1];
+
+    MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
+    MPI_Comm_set_errhandler(MPI_COMM_SELF, MPI_ERRORS_RETURN);
+    int rc = MPI_Comm_spawn("/bin/true", MPI_ARGV_NULL, 1, MPI_INFO_NULL, 0, MPI_COMM_SELF, &kids,
+                            codes);
+    printf("spawn %s\n", rc == MPI_SUCCESS ? "worked" : "was refused");
+}
+
+int main(int argc, char **argv)
+{
+    const char *what = argc > 1 ? argv[1] : "";
+    int who = argc > 2 ? atoi(argv[2]) : 0, number = argc > 3 ? atoi(argv[3]) : 0;
+
+    MPI_Init(&argc, &argv);
+    MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+    MPI_Comm_size(MPI_COMM_WORLD, &size);
+    MPI_Barrier(MPI_COMM_WORLD); /* all are there and know each other */
+    if (strcmp(what, "deaf") == 0) {
+        signal(SIGINT, SIG_IGN);
+        signal(SIGTERM, SIG_IGN);
+    }
+    if (strcmp(what, "hang") == 0 || strcmp(what, "deaf") == 0)
+        wait_for_ever();
+    if (strcmp(what, "signal") == 0) {
+        if (rank == who)
+            raise(number);
+        wait_for_ever();
+    }
+    if (strcmp(what, "abort") == 0) {
+        if (rank == who)
+            MPI_Abort(MPI_COMM_WORLD, number);
+        wait_for_ever();
+    }
+    if (strcmp(what, "unfinished") == 0) {
+        if (rank == who)
+            _exit(0);
+        wait_for_ever();
+    }
+    if (strcmp(what, "copy") == 0)
+        copy();
+    if (strcmp(what, "lines") == 0)
+        lines(who);
+    if (strcmp(what, "file") == 0)
+        file();
+    if (strcmp(what, "spawn") == 0)
+        spawn();
+    fflush(stdout);
+    MPI_Finalize();
+    return strcmp(what, "exit") == 0 && rank == who ? number : 0;
+}
