@@ -39,6 +39,19 @@ done)
 ok '20,000 files to two nodes' bpcp -rp "$shm/tree" 0-1:/tmp/tree
 ok 'and back' bpcp -rp 1:/tmp/tree "$shm/tree2"
 ok 'are all there' diff -r "$shm/tree" "$shm/tree2"
+rm -rf "$shm/tree2"
+bpsh 0-1 rm -rf /tmp/tree
+arrived() { bpsh 1 test -d /tmp/tree/1; }
+"$CM_BUILD/bin/bpcp" -rp "$shm/tree" 0-1:/tmp/tree 2>"$tmp/broken" & copy=$!
+eventually 20 arrived
+kill -9 $copy
+{ wait $copy; } 2>/dev/null
+ok 'killed in its midst, and repeated' bpcp -rp "$shm/tree" 0-1:/tmp/
+same_names() { diff <(cd "$shm/tree" && find . | sort) <(bpsh 1 sh -c 'cd /tmp/tree && find .' | sort); }
+bpsh 1 find / -maxdepth 0 >"$tmp/out" 2>&1
+ok 'all are there, and nothing else' same_names
+ok 'with what is in them' bpcp -rp 1:/tmp/tree "$shm/tree2"
+ok 'as it was' diff -r "$shm/tree" "$shm/tree2"
 rm -rf "$shm/tree" "$shm/tree2"
 
 # --- a large file with little in it

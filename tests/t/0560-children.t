@@ -152,6 +152,20 @@ kill "$top"
 wait "$job"
 ok 'under the same pid, for its parent too' test $? = 255
 
+# Its group is known before it is seen to stop: a shell here would look at it.
+run bash 'set -m; sleep 128 & kill -STOP $!; sleep 129; true'
+halted() { # it may not have become a sleep before
+    for a in $(pgrep -P "$top"); do
+        ! state_is "$a" T || return 0
+    done
+    return 1
+}
+ok 'one that stops at once: here too' eventually 5 halted
+ok 'and by then in its own group' pgid_is "$a" "$a"
+kill -KILL "$a"
+kill "$(child_of "$top" 'sleep 129')"
+ended
+
 # A session with several groups, and a process of its own in each.
 run bash 'set -m; (setsid bash -c "set -m; sleep 135 & sleep 136 | sleep 137 & wait" &); sleep 138; true'
 ok 'a session of several groups: there' eventually 5 node_has 'sleep 137'
