@@ -69,6 +69,7 @@ install: all
 	install $(helpers) $(DESTDIR)$(PREFIX)/libexec/clustermatic
 	@# install drops the file capability that node/build.mk gave it
 	-[ "$$(id -u)" != 0 ] || setcap cap_checkpoint_restore=ep $(DESTDIR)$(PREFIX)/libexec/clustermatic/bpghost
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/libexec/clustermatic/policies $(policy_files)
 	for page in $(man_pages); do \
 	    install -D -m 644 $$page $(DESTDIR)$(PREFIX)/$${page#$(B)/} || exit; done
 	for file in $(completions); do \
@@ -78,7 +79,7 @@ install: all
 	for unit in $(units_systemd); do \
 	    sed 's|/usr/libexec|$(PREFIX)/libexec|' $$unit \
 	        >$(DESTDIR)$(PREFIX)/lib/systemd/system/$${unit##*/} || exit; done
-	install -D -m 644 -t $(SHARE)/doc/clustermatic README.md LICENSE $(wildcard etc/config.sample)
+	install -D -m 644 -t $(SHARE)/doc/clustermatic README.md LICENSE $(wildcard etc/*.sample)
 	install -D -t $(SHARE)/doc/clustermatic/samples $(wildcard etc/samples/*)
 
 clean:

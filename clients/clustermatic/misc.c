@@ -30,7 +30,7 @@ int unit_name(const struct cluster *c, const char *word, const char *number, cha
         return 0;
     }
     if (!service_known(unit))
-        return err_set(err, EINVAL, "%s: want busd, nodemgr, procspace, iofwd, bpfs, bootsrv, or node N", word);
+        return err_set(err, EINVAL, "%s: want busd, nodemgr, procspace, iofwd, bpfs, bootsrv, sched, or node N", word);
     return 0;
 }
 

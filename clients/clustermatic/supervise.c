@@ -18,7 +18,7 @@
 #include "clients/clustermatic/tool.h"
 
 const char *const service_names[] = { "busd", "nodemgr", "procspace", "iofwd", "bpfs", "bootsrv",
-                                      NULL };
+                                      "sched", NULL };
 
 /* One script serves all services, one all loggers, one all nodes: which one
  * it is for is the folder's name. */
@@ -337,7 +337,7 @@ int supervise_stat(const struct cluster *c, const char *unit, struct service *s,
     return 0;
 }
 
-enum { SERVICES_MAX = 8, SLICE_MS = 2000, DEATHS_MAX = 4 };
+enum { SERVICES_MAX = 16, SLICE_MS = 2000, DEATHS_MAX = 4 };
 
 /* 0: all are ready. -1: *err says of the first that is not; hopeless when it
  * dies again and again. deaths: how many at the first look, -1 at first. */

@@ -16,6 +16,7 @@ ok 'make install' make -s --no-print-directory B="$CM_BUILD" ${CM_SAN:+SAN=1} \
 names() { find "$1" -maxdepth 1 -type f -executable -printf '%f\n' | sort; }
 ok 'every command is there' diff <(names "$CM_BUILD/bin") <(names "$place/bin")
 ok 'every service and helper' diff <(names "$libexec") <(names "$place/libexec/clustermatic")
+ok 'and policy' diff <(ls "$libexec/policies") <(ls "$place/libexec/clustermatic/policies")
 ok 'as is every manual page' diff <(cd "$CM_BUILD" && find share/man -type f ! -name '.*' | sort) \
     <(cd "$place" && find share/man -type f | sort)
 ok 'the ghost may choose its pid' has cap_checkpoint_restore getcap \
@@ -72,7 +73,7 @@ offers_all() { # PROGRAM: its long options
     echo 'not offered:'; cat "$tmp/missing"
     return 1
 }
-for program in $(names "$place/bin" | grep -vx clustermatic); do
+for program in $(names "$place/bin" | grep -vx clustermatic) bjssub bjsstat bjsctl; do
     ok "completion knows the options of $program" offers_all $program
 done
 offers() { # WANT PROGRAM WORD...
