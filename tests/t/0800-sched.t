@@ -15,7 +15,7 @@ id_of() { sed -n 's/^JOBID=//p'; }
 state_of() { bjsstat --json "$1" | python3 -c 'import json, sys; print(json.load(sys.stdin)["state"])'; }
 field() { bjsstat --json "$1" | python3 -c 'import json, sys; print(json.load(sys.stdin)[sys.argv[1]])' "$2"; }
 in_state() { [ "$(state_of "$1")" = "$2" ]; }
-ended() { eventually "${2:-30}" in_state "$1" done; }
+ended() { eventually "${2:-30}" in_state "$1" "done"; }
 standing() { bpstat -l "$1" | awk 'NR > 1 { print $1, $4, $5 }'; }
 
 misused() { # misused PATTERN CMD...: status 2, and why

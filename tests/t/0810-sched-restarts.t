@@ -24,7 +24,7 @@ id_of() { sed -n 's/^JOBID=//p'; }
 state_of() { bjsstat --json "$1" | python3 -c 'import json, sys; print(json.load(sys.stdin)["state"])'; }
 field() { bjsstat --json "$1" | python3 -c 'import json, sys; print(json.load(sys.stdin)[sys.argv[1]])' "$2"; }
 in_state() { [ "$(state_of "$1")" = "$2" ]; }
-ended() { eventually "${2:-40}" in_state "$1" done; }
+ended() { eventually "${2:-40}" in_state "$1" "done"; }
 idle() { bjsstat | grep -q '(total/up/free): 4/4/4$'; }
 no_job() { [ "$(bjsstat --json | python3 -c 'import json, sys; print(len(json.load(sys.stdin)["jobs"]))')" = 0 ]; }
 pid_is_new() { local p; p=$(pid_of "$1") && [ "$p" != "$2" ] && [ "$(s6-svstat -o ready "$run/s6/$1")" = true ]; }
