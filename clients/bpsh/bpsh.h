@@ -78,6 +78,7 @@ struct bpsh {
     int status;       /* highest so far */
     int interrupted;  /* SIGINT or SIGQUIT came from the terminal */
     bool died_of_it;  /* and a process died by that */
+    int told;         /* the last signal that was to end us or them */
     bool timed_out;   /* --timeout */
     bool leaving;     /* give up at once, with this status: */
     int leave_status; /* < 0: die by that signal */

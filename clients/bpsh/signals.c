@@ -55,6 +55,27 @@ int signals_open(struct bpsh *b, struct err *err)
     return 0;
 }
 
+#define START_MS 5000 /* what is only being started need not be waited for longer */
+
+/* Nobody has said yet that anything runs, so nobody ends because of the signal:
+ * a node, or a service, may be stuck. */
+static void on_no_start(void *arg)
+{
+    struct bpsh *b = arg;
+
+    if (b->answered)
+        return;
+    procs_kill(b, SIGKILL);
+    leave(b, -b->told);
+}
+
+static void told(struct bpsh *b, int sig)
+{
+    if (!b->told && b->remote && !b->answered)
+        loop_timer(b->loop, START_MS, false, on_no_start, b);
+    b->told = sig;
+}
+
 /* Sent by the kernel on behalf of the terminal: to the whole process group. */
 static bool from_terminal(const struct signalfd_siginfo *si) { return si->ssi_code == SI_KERNEL; }
 
@@ -66,6 +87,7 @@ static void take(struct bpsh *b, const struct signalfd_siginfo *si)
         procs_reap(b);
         return;
     }
+    told(b, sig);
     if (!from_terminal(si)) {
         if (b->alive)
             procs_kill(b, sig);

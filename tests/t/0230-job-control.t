@@ -99,6 +99,24 @@ rc=$?
 ok 'and CONT lets it pass a signal on' test $rc = 255
 ok 'so that nothing is left' eventually 5 are 0 sleep
 
+# Its agent does not answer: nothing is known to run, and nothing keeps bpsh.
+agent() { pgrep -P "$(pid_of "node.$1")" -x bpnode; }
+stuck=$(agent 2)
+on_exit+=("kill -CONT $stuck 2>/dev/null")
+kill -STOP "$stuck"
+bpsh 2 sleep 100 <"$tmp/in" 2>"$tmp/err" 7>&- & job=$!
+on_exit+=("kill -9 $job 2>/dev/null")
+one_ghost() { pgrep -P $job -x sleep; }
+eventually 10 one_ghost >/dev/null
+kill -TERM $job
+over() { ! kill -0 $job 2>/dev/null; }
+ok 'while a node does not answer a signal ends bpsh, too' eventually 30 over
+wait $job
+rc=$?
+ok 'by that signal' test $rc = 143
+kill -CONT "$stuck"
+ok 'and nothing runs there when it answers again' eventually 20 are 0 sleep
+
 start 2 wait 0,1 "$body" wait
 eventually 5 bash -c "[ \$(grep -c rank '$tmp/out') = 2 ]"
 disown $job
