@@ -10,8 +10,8 @@
  *   modules.c    drivers for the devices that are there
  *   dhcp.c       DHCP packets; no I/O
  *   net.c        cards, all side by side, until one has an answer
- *   fetch.c      phase 1: the image, from the master or from other nodes
- *   kexec.c      phase 1: from one kernel into the next
+ *   tell.c       telling the boot server how far we are
+ *   phase1.c     phase 1: the image (fetch.c), and into its kernel (kexec.c)
  *   life.c       phase 2: bpinit and bpnode, until the machine goes down
  *
  * Static, one thread, no ZeroMQ; everything is made for a machine on which
@@ -107,9 +107,20 @@ int net_find(struct net *net, const struct params *p, void (*rescan)(void *), vo
 /* Ask for the lease again; false: no answer within a second. */
 bool net_renew(struct net *net);
 
+/* ---- tell.c ---- */
+void tell_where(const char *server, const char *mac); /* before: nothing is told */
+void tell(const char *stage);
+/* That the last stage has failed, why, and the console's last lines; waits a
+ * second at most. */
+void tell_failure(const char *text);
+
+/* ---- phase1.c ---- */
+/* Returns only on failure. server: ADDRESS:PORT. */
+int phase1_run(const char *server, const struct net *net, struct err *err);
+
 /* ---- kexec.c ---- */
 /* Load the image's kernel and initramfs, check their hashes, go there. Returns
- * only on failure. */
+ * only on failure. The image's file is used up. */
 int kexec_go(const struct image *im, const char *cmdline, struct err *err);
 
 /* ---- life.c ---- */

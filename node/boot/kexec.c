@@ -1,5 +1,6 @@
 /* kexec.c - from one kernel into the next, without the firmware in between */
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/reboot.h>
 #include <stdio.h>
 #include <string.h>
@@ -9,6 +10,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 #include "node/boot/boot.h"
+
+#define STEP (16 << 20)
 
 /* A part as a file of its own, which is what the kernel takes. */
 static int part_file(const struct image *im, const struct image_part *part, const char *name,
@@ -22,11 +25,14 @@ static int part_file(const struct image *im, const struct image_part *part, cons
     if (fd < 0)
         return err_set(err, errno, "memory for the %s: %s", name, strerror(errno));
     while (left > 0) {
-        ssize_t n = sendfile(fd, im->fd, &at, left > 1 << 30 ? 1 << 30 : (size_t)left);
+        off_t from = at;
+        ssize_t n = sendfile(fd, im->fd, &at, left > STEP ? STEP : (size_t)left);
         if (n <= 0)
             return err_set(err, n < 0 ? errno : EPROTO, "copy the %s: %s", name,
                            n < 0 ? strerror(errno) : "the image ends too early");
         left -= (uint64_t)n;
+        /* The memory is needed for the copy. */
+        fallocate(im->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, from, n);
     }
     if (image_hash(fd, 0, part->size, hash, err) < 0)
         return -1;

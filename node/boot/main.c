@@ -23,6 +23,7 @@
 #define CONFIG "/etc/clustermatic/config.boot"
 #define TEXT_MAX (256 * 1024)
 #define FATAL_WAIT_S 30
+#define SERVER_PORT 4711
 #define PANIC_S "10" /* after a panic of the kernel, ours included: start again */
 
 int64_t boot_ms(void)
@@ -126,6 +127,7 @@ static void __attribute__((noreturn)) leave(int how)
 static void __attribute__((noreturn)) fatal(const struct err *err)
 {
     boot_say("%s", err->text);
+    tell_failure(err->text);
     boot_say("starting again in %d seconds", FATAL_WAIT_S);
     poll(NULL, 0, FATAL_WAIT_S * 1000);
     leave(LIFE_REBOOT);
@@ -138,8 +140,24 @@ static void rescan(void *arg)
     modules_devices(arg);
 }
 
+/* In phase 2 there may be none. */
+static void find_server(const struct params *p, const struct net *net, char out[32])
+{
+    const char *master = *p->master ? p->master : net->master;
+
+    if (*p->server)
+        snprintf(out, 32, "%s", p->server);
+    else if (*net->dhcp.boot)
+        snprintf(out, 32, "%.31s", net->dhcp.boot);
+    else
+        snprintf(out, 32, "%s:%d", master, SERVER_PORT);
+    if (p->phase == 1 || *p->server || *net->dhcp.boot)
+        tell_where(out, net->mac_text);
+}
+
 static int boot(struct params *p, struct err *err)
 {
+    char server[32];
     struct net net;
     int64_t start = boot_ms();
 
@@ -155,7 +173,12 @@ static int boot(struct params *p, struct err *err)
         return -1;
     boot_say("%s (%s) is %s/%d, %lld ms", net.card, net.mac_text, net.addr, net.prefix,
              (long long)(boot_ms() - start));
-    return p->phase == 1 ? err_set(err, ENOSYS, "phase 1") : life_run(p, &net, err);
+    find_server(p, &net, server);
+    tell(p->phase == 1 ? "net" : "net2");
+    if (p->phase == 1)
+        return phase1_run(server, &net, err);
+    tell("agent");
+    return life_run(p, &net, err);
 }
 
 /* Somebody has started us on a machine that runs. */

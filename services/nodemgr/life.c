@@ -22,7 +22,7 @@
 
 struct told {
     char space[TOKEN_LEN + 1], boot[TOKEN_LEN + 1];
-    char hostname[TOKEN_LEN + 1], kernel[TOKEN_LEN + 1];
+    char hostname[TOKEN_LEN + 1], kernel[TOKEN_LEN + 1], image[TOKEN_LEN + 1];
     char why[WHY_LEN + 1], error[WHY_LEN + 1];
     struct strlist macs;
     int64_t cpus, mem, procs;
@@ -93,6 +93,7 @@ static int read_join(const msgpack_object *body, struct told *t, struct err *err
         return -1;
     read_words(body, "hostname", t->hostname, sizeof t->hostname);
     read_words(body, "kernel", t->kernel, sizeof t->kernel);
+    read_words(body, "image", t->image, sizeof t->image);
     t->ready = mp_opt_bool(body, "ready", false);
     t->boot_key = mp_opt_bool(body, "boot_key", false);
     return 0;
@@ -116,6 +117,7 @@ static void take_machine(struct node *n, struct told *t, const char *addr)
 
     memcpy(m->hostname, t->hostname, sizeof m->hostname);
     memcpy(m->kernel, t->kernel, sizeof m->kernel);
+    memcpy(m->image, t->image, sizeof m->image);
     snprintf(m->addr, sizeof m->addr, "%s", addr);
     strlist_free(&m->macs);
     m->macs = t->macs;

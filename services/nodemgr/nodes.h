@@ -59,6 +59,7 @@ struct machine {
     char boot[TOKEN_LEN + 1];
     char addr[64];                  /* where it spoke from last */
     char hostname[TOKEN_LEN + 1], kernel[TOKEN_LEN + 1];
+    char image[TOKEN_LEN + 1];      /* hash of the boot image that it runs; "" none */
     struct strlist macs;            /* as it told */
     int64_t cpus, mem, procs;
     int64_t heard_at;

@@ -77,7 +77,7 @@ static void pack_node(mp_buf *m, const struct node *n)
     char name[16];
 
     snprintf(name, sizeof name, "n%d", n->number);
-    mp_map(m, 22);
+    mp_map(m, 23);
     mp_kint(m, "node", n->number);
     mp_kstr(m, "name", name);
     mp_kstr(m, "state", node_state(n));
@@ -99,6 +99,7 @@ static void pack_node(mp_buf *m, const struct node *n)
     mp_kstr(m, "key", mach->key);
     mp_kstr(m, "hostname", mach->hostname);
     mp_kstr(m, "kernel", mach->kernel);
+    mp_kstr(m, "image", mach->image);
     mp_kint(m, "cpus", mach->cpus);
     mp_kint(m, "mem", mach->mem);
     mp_kint(m, "procs", mach->procs);
