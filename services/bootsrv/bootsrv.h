@@ -8,6 +8,7 @@
  *   images.c    boot images, by their hash
  *   machines.c  who boots, and how far each has come
  *   spread.c    who fetches an image from whom
+ *   dhcp.c      DHCP and TFTP, by dnsmasq
  *
  * One thread. What takes time is done by children: bpsetup(8) for a node's
  * set-up, dnsmasq for DHCP and TFTP.
@@ -27,6 +28,7 @@ typedef struct machines machines_t;
 struct http;
 struct images;
 struct spread;
+struct dhcp;
 struct ask;
 struct answer;
 
@@ -50,6 +52,7 @@ typedef struct bootsrv {
     struct images *images;
     machines_t *machines;
     struct spread *spread;
+    struct dhcp *dhcp;
 } bootsrv_t;
 
 extern const struct svc_method bootsrv_methods[];

@@ -10,6 +10,7 @@
 #include <string.h>
 #include "bus/rundir.h"
 #include "services/bootsrv/bootsrv.h"
+#include "services/bootsrv/dhcp.h"
 #include "services/bootsrv/http.h"
 #include "services/bootsrv/machines.h"
 
@@ -75,6 +76,7 @@ static void look_for_nets(void *arg)
     for (size_t i = 0; i < b->nnets; i++)
         memcpy(addrs[i], b->net[i].addr, sizeof addrs[i]);
     http_listen(b->http, addrs, b->nnets, c->send.port, c->send.io_timeout_ms);
+    dhcp_configure(b->dhcp);
     if (missing)
         b->nets_timer = loop_timer(b->loop, NETS_MS, false, look_for_nets, b);
 }

@@ -87,6 +87,18 @@ struct machine *machines_node(machines_t *s, int node, bool make)
     return make && config_node(s->b->config, node) ? add(s, node, "") : NULL;
 }
 
+struct machine *machines_addr(machines_t *s, const char *addr)
+{
+    struct machine *best = NULL;
+    size_t n = strspn(addr, "0123456789.");
+
+    for (struct machine *m = s->first; m; m = m->next)
+        if (strlen(m->addr) == n && strncmp(m->addr, addr, n) == 0 &&
+            (!best || m->seen > best->seen))
+            best = m;
+    return best;
+}
+
 static struct machine *unknown(machines_t *s, const char *mac)
 {
     for (struct machine *m = s->first; m; m = m->next)

@@ -31,6 +31,8 @@ void machines_destroy(machines_t **s);
  * addr, interface may be NULL. NULL: no memory. */
 struct machine *machines_mac(machines_t *s, const char *mac, const char *addr,
                              const char *interface);
+/* Who was seen at this address last; NULL: nobody. */
+struct machine *machines_addr(machines_t *s, const char *addr);
 struct machine *machines_node(machines_t *s, int node, bool make);
 void machines_renumber(machines_t *s); /* the configuration is another */
 /* Note a stage, and publish it. -1: no such stage. */

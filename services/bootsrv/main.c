@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include "bus/rundir.h"
 #include "services/bootsrv/bootsrv.h"
+#include "services/bootsrv/dhcp.h"
 #include "services/bootsrv/http.h"
 #include "services/bootsrv/images.h"
 #include "services/bootsrv/machines.h"
@@ -50,7 +51,7 @@ static int open_all(bootsrv_t *b, struct err *err)
         !(b->svc = svc_create(b->loop, "bootsrv", bootsrv_methods, b, err)) ||
         !(b->setup = setup_create(b, err)) || !(b->machines = machines_create(b, err)) ||
         !(b->images = images_create(b->loop, on_image, b, err)) ||
-        !(b->spread = spread_create(err)) ||
+        !(b->spread = spread_create(err)) || !(b->dhcp = dhcp_create(b, err)) ||
         !(b->http = http_create(b->loop, serve, serve_sent, b, err)) || conf_open(b, err) < 0)
         return -1;
     svc_on_connect(b->svc, conf_connected, b);
@@ -88,6 +89,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "bootsrv: %s\n", err.text);
     else
         rc = loop_run(b.loop);
+    dhcp_destroy(&b.dhcp);
     http_destroy(&b.http);
     images_destroy(&b.images);
     spread_destroy(&b.spread);

@@ -1,17 +1,19 @@
 /* methods.c - the requests that bootsrv answers (doc/wire.md) */
 #include "services/bootsrv/bootsrv.h"
+#include "services/bootsrv/dhcp.h"
 #include "services/bootsrv/http.h"
 #include "services/bootsrv/images.h"
 #include "services/bootsrv/machines.h"
 
-/* bootsrv.status: {} -> {generation, listening, setups, images} */
+/* bootsrv.status: {} -> {generation, listening, dnsmasq, setups, images} */
 static int on_status(void *self, struct svc_req *req, struct err *err)
 {
     const bootsrv_t *b = self;
 
     (void)err;
-    mp_map(req->reply, 4);
+    mp_map(req->reply, 5);
     mp_kint(req->reply, "generation", b->generation);
+    mp_kint(req->reply, "dnsmasq", dhcp_pid(b->dhcp));
     mp_key(req->reply, "listening");
     mp_array(req->reply, (uint32_t)b->nnets);
     for (size_t i = 0; i < b->nnets; i++)
