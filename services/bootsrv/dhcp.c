@@ -203,8 +203,10 @@ static int put(const char *name, const char *text, struct err *err)
     cm_path(path, name);
     cm_path(fresh, "dnsmasq.new"); /* never half a file */
     FILE *f = fopen(fresh, "we");
-    if (!f || fputs(text, f) < 0 || fclose(f) != 0 || chmod(fresh, 0644) < 0 ||
-        rename(fresh, path) < 0)
+    if (!f)
+        return err_set(err, errno, "%s: %s", fresh, strerror(errno));
+    bool good = fputs(text, f) >= 0;
+    if (fclose(f) != 0 || !good || chmod(fresh, 0644) < 0 || rename(fresh, path) < 0)
         return err_set(err, errno, "%s: %s", path, strerror(errno));
     return 0;
 }
