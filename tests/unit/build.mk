@@ -106,3 +106,9 @@ unit += $(B)/tests/unit/boot
 $(B)/tests/unit/boot: $(call objs,tests/unit/boot.c node/boot/params.c node/boot/modules.c \
     node/boot/dhcp.c) $(LIBCM)
 	$(LINK)
+
+unit += $(B)/tests/unit/sched
+$(B)/tests/unit/sched: LIBS = $(MP_LIBS) -ldl -lm
+$(B)/tests/unit/sched: $(call objs,tests/unit/sched.c $(sched_core)) $(B)/obj/$(SCHED)/builtin.o \
+    $(LIBCM) | $(policy_files)
+	$(LINK)
