@@ -23,15 +23,6 @@
 static const char *me;
 static int place[2];
 
-/* Never everybody, nor our own group: a pid that is none is a failure of the test. */
-static int signal_to(pid_t pid, int sig)
-{
-    if (pid > 1)
-        return kill(pid, sig);
-    errno = ESRCH;
-    return -1;
-}
-
 static pid_t start_on(int node, const char *a, const char *b, const char *c)
 {
     char *argv[] = { text("kin"), text(a), text(b), text(c), NULL };
@@ -134,11 +125,11 @@ static void ends(void)
         pid[i] = start_waiting(place[i]);
     equals(waitpid(-1, &status, WNOHANG), 0, "two run: nothing to wait for yet");
     ok(no_sigchld(0), "no SIGCHLD");
-    equals(signal_to(pid[0], SIGTERM), 0, "the first is sent SIGTERM");
+    equals(kill(pid[0], SIGTERM), 0, "the first is sent SIGTERM");
     got = wait(&status);
     ok(got == pid[0] && status == SIGTERM, "and is the first that wait() finds");
     ok(one_sigchld(), "a SIGCHLD");
-    equals(signal_to(pid[1], SIGKILL), 0, "the other SIGKILL");
+    equals(kill(pid[1], SIGKILL), 0, "the other SIGKILL");
     got = wait(&status);
     ok(got == pid[1] && status == SIGKILL, "and is the next: status %d", status);
     ok(one_sigchld(), "a SIGCHLD");
@@ -158,25 +149,25 @@ static void stops(void)
     for (int i = 0; i < 2; i++) {
         pid_t pid = start_waiting(place[i]);
         ok(pid > 0, "one that is stopped, on %d", place[i]);
-        equals(signal_to(pid, SIGSTOP), 0, "by SIGSTOP");
+        equals(kill(pid, SIGSTOP), 0, "by SIGSTOP");
         equals(next_status(pid), SIGSTOP << 8 | 0x7f, "we are told");
         ok(one_sigchld(), "by a SIGCHLD");
         equals(waitpid(pid, NULL, WNOHANG | WUNTRACED), 0, "once");
-        equals(signal_to(pid, SIGCONT), 0, "goes on");
+        equals(kill(pid, SIGCONT), 0, "goes on");
         equals(next_status(pid), 0xffff, "we are told");
         ok(one_sigchld(), "by a SIGCHLD");
-        equals(signal_to(pid, SIGINT), 0, "it stops itself");
+        equals(kill(pid, SIGINT), 0, "it stops itself");
         equals(next_status(pid), SIGTSTP << 8 | 0x7f, "by SIGTSTP");
         ok(one_sigchld(), "a SIGCHLD");
-        equals(signal_to(pid, SIGCONT), 0, "goes on");
+        equals(kill(pid, SIGCONT), 0, "goes on");
         equals(next_status(pid), 0xffff, "is seen to");
         ok(one_sigchld(), "a SIGCHLD");
-        equals(signal_to(pid, SIGUSR1), 0, "it is asked for a signal");
+        equals(kill(pid, SIGUSR1), 0, "it is asked for a signal");
         ok(came(SIGUSR2), "which comes");
-        equals(signal_to(pid, SIGSTOP), 0, "stopped again");
+        equals(kill(pid, SIGSTOP), 0, "stopped again");
         equals(next_status(pid), SIGSTOP << 8 | 0x7f, "we are told");
         one_sigchld();
-        equals(signal_to(pid, SIGKILL), 0, "and killed while it is");
+        equals(kill(pid, SIGKILL), 0, "and killed while it is");
         equals(next_status(pid), SIGKILL, "dies of it");
         one_sigchld();
         ok(waitpid(-1, NULL, WNOHANG) == -1 && errno == ECHILD, "nothing is left of it");
@@ -212,7 +203,7 @@ static pid_t parent;
 static void on_signal(int sig)
 {
     if (sig == SIGUSR1)
-        signal_to(getppid(), SIGUSR2);
+        kill(getppid(), SIGUSR2);
     else
         kill(getpid(), SIGTSTP);
 }
@@ -221,7 +212,7 @@ static void __attribute__((noreturn)) wait_for_signals(void)
 {
     signal(SIGUSR1, on_signal);
     signal(SIGINT, on_signal);
-    signal_to(getppid(), SIGUSR2);
+    kill(getppid(), SIGUSR2);
     for (;;)
         pause();
 }
@@ -233,7 +224,7 @@ static int orphan(const char *file)
     pid_t first = getppid();
     int limit = LIMIT_MS / 20;
 
-    signal_to(first, SIGUSR2); /* seen: it may go */
+    kill(first, SIGUSR2); /* seen: it may go */
     while (getppid() == first && limit--)
         nanosleep(&step, NULL);
     int n = snprintf(line, sizeof line, "%s %s\n", first == parent ? "right" : "wrong",
