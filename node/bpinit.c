@@ -201,7 +201,8 @@ static int run(struct init *in, const struct options *o, struct err *err)
     if (!kids || !arrivals)
         return -1;
     CLEANUP(kin_destroy) kin_t *kin = kin_create(in, err);
-    if (!kin)
+    CLEANUP(stands_destroy) stands_t *stands = stands_create(in, err);
+    if (!kin || !stands)
         return -1;
     in->restore_fd = open_restore();
     if (!pump || reap_start(in, err) < 0)

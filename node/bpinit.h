@@ -11,7 +11,8 @@
  *   bpinit_reap.c    waiting for them
  *   bpinit_watch.c   a bell that rings when processes fork, exec, end, stop
  *   bpinit_kids.c    processes that bodies make
- *   bpinit_kin.c     stand-ins of relatives that live elsewhere (bpinit_kin.h)
+ *   bpinit_kin.c     stand-ins of parents that live elsewhere (bpinit_kin.h)
+ *   bpinit_stand.c   and of children
  *   bpinit_journal.c what happened, until it is acknowledged
  *   bpinit_pump.c    their pipes, into and out of rings
  *
@@ -39,6 +40,7 @@ typedef struct cage cage_t;
 typedef struct kids kids_t;
 typedef struct watch watch_t;
 typedef struct kin kin_t;
+typedef struct stands stands_t;
 struct kin_name;
 struct kin_parent;
 typedef struct arrivals arrivals_t;
@@ -58,6 +60,7 @@ struct init {
     arrivals_t *arrivals;
     kids_t *kids;
     kin_t *kin;
+    stands_t *stands;
     pump_t *pump;
     link_t *link;
     bool ending;
@@ -118,6 +121,10 @@ void journal_stuck(struct init *in, uint64_t launch, pid_t npid, const char *tex
  * sent it here, 0 nobody. */
 void journal_up(struct init *in, const struct kin_name *to, int sig, const uint64_t *value,
                 pid_t from, uid_t uid);
+/* What was sent to the stand-in of a child, and that it was killed. */
+void journal_cry(struct init *in, pid_t npid, uint32_t gen, int sig, const uint64_t *value,
+                 pid_t from, uid_t uid);
+void journal_cut(struct init *in, pid_t npid, uint32_t gen);
 uint64_t journal_seq(const journal_t *j); /* of the last event */
 /* Events up to seq are known; the bodies that ended in them are forgotten. */
 void journal_ack(struct init *in, uint64_t seq);
@@ -177,6 +184,10 @@ void kids_destroy(kids_t **t);
 void kids_look_soon(kids_t *t);
 /* gen as it was told; si: with its sender and value, or NULL. */
 void kids_signal(kids_t *t, pid_t npid, uint32_t gen, int sig, const siginfo_t *si);
+/* Know it now, however young it is. parent: -1 unless that is its parent; 0 any. */
+int kids_note(kids_t *t, pid_t npid, pid_t parent, uint32_t *gen);
+/* It stops or goes on, which the master knows. */
+void kids_stopped(kids_t *t, pid_t npid, bool stopped);
 void kids_signal_launch(kids_t *t, uint64_t launch, int sig);
 bool kids_any(const kids_t *t, uint64_t launch);
 void kids_pack(const kids_t *t, mp_buf *m); /* a list of "born" rows */

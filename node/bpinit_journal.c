@@ -90,7 +90,7 @@ static void record(struct init *in, struct event *e)
 void journal_exit(struct init *in, struct body *b, int status, const struct rusage *ru,
                   bool starved)
 {
-    struct event *e = event(in, b, "exit", 5);
+    struct event *e = event(in, b, "exit", 7);
 
     if (!e)
         return;
@@ -99,6 +99,8 @@ void journal_exit(struct init *in, struct body *b, int status, const struct rusa
     mp_kint(&e->packed, "stime_us", ru->ru_stime.tv_sec * 1000000ll + ru->ru_stime.tv_usec);
     mp_kint(&e->packed, "maxrss_kb", ru->ru_maxrss);
     mp_kbool(&e->packed, "starved", starved);
+    mp_kint(&e->packed, "home", b->home);
+    mp_kint(&e->packed, "home_npid", b->home >= 0 ? b->home_npid : 0);
     e->done = b;
     record(in, e);
 }
@@ -185,6 +187,36 @@ void journal_up(struct init *in, const struct kin_name *to, int sig, const uint6
         mp_nil(&e->packed);
     mp_int(&e->packed, from);
     mp_int(&e->packed, uid);
+    record(in, e);
+}
+
+void journal_cry(struct init *in, pid_t npid, uint32_t gen, int sig, const uint64_t *value,
+                 pid_t from, uid_t uid)
+{
+    struct event *e = row(in, 7, "cry");
+
+    if (!e)
+        return;
+    mp_int(&e->packed, npid);
+    mp_uint(&e->packed, gen);
+    mp_int(&e->packed, sig);
+    if (value)
+        mp_int(&e->packed, (int64_t)*value);
+    else
+        mp_nil(&e->packed);
+    mp_int(&e->packed, from);
+    mp_int(&e->packed, uid);
+    record(in, e);
+}
+
+void journal_cut(struct init *in, pid_t npid, uint32_t gen)
+{
+    struct event *e = row(in, 3, "cut");
+
+    if (!e)
+        return;
+    mp_int(&e->packed, npid);
+    mp_uint(&e->packed, gen);
     record(in, e);
 }
 

@@ -441,6 +441,34 @@ void kids_signal(kids_t *t, pid_t npid, uint32_t gen, int sig, const siginfo_t *
     look_in(t, 10); /* it may stop or go on by it */
 }
 
+int kids_note(kids_t *t, pid_t npid, pid_t parent, uint32_t *gen)
+{
+    struct look l;
+
+    if (!t->proc && !(t->proc = opendir("/proc")))
+        return -1;
+    if (!look_at(t, npid, &l) || (parent && l.ppid != parent))
+        return -1;
+    struct seen *s = *place(t, npid);
+    if (!s || s->start != l.start) {
+        uint64_t now = l.start + 3600ull * (uint64_t)sysconf(_SC_CLK_TCK);
+        meet(t, &l, now);
+        s = *place(t, npid);
+    }
+    if (!s || s->start != l.start)
+        return -1;
+    *gen = kid_gen(s);
+    return 0;
+}
+
+void kids_stopped(kids_t *t, pid_t npid, bool stopped)
+{
+    struct seen *s = kid(t, npid);
+
+    if (s)
+        s->stopped = stopped;
+}
+
 void kids_signal_launch(kids_t *t, uint64_t launch, int sig)
 {
     for (int i = 0; i < BUCKETS; i++)

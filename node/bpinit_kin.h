@@ -47,4 +47,11 @@ int kin_orphan(struct init *in, const msgpack_object *map, struct err *err);
 bool kin_status(struct init *in, pid_t npid, int status);
 bool kin_stands(const struct init *in, pid_t npid);
 
+/* ---- bpinit_stand.c: children that live elsewhere ---- */
+stands_t *stands_create(struct init *in, struct err *err);
+void stands_destroy(stands_t **t);
+int stand_begin(struct init *in, const msgpack_object *map, struct err *err);
+int stand_ring(struct init *in, const msgpack_object *map, struct err *err);
+int stand_cry(struct init *in, const msgpack_object *map, struct err *err);
+
 #endif

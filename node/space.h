@@ -41,6 +41,12 @@
  *   ["depart", {id, pid, gen}]  it runs elsewhere now: its end here is not told
  *   ["ack", {seq}]          events up to seq are known to the master
  *   ["list", {id}]
+ *   ["stand", {id, asker, pids}]  children of the process asker stand for others from
+ *        now on -> ["standing", {id, asker: [ghost or 0, gen], pids: [[npid, gen]...]}], or
+ *        {id, error: [code, text]}
+ *   ["ring", {npid, op, arg}], ["cry", {npid, sig, value?, from_pid?, from_uid?}]  a bell
+ *        for a stand-in; what one was sent
+ *   ["orphan", {parent: [pid, node, id]}]  the parent of bodies here is dead
  *   ["release", {slot}]     a finished ring is not needed any more
  *   ["hangup", {launch, rank, fd}]  the reader is gone: close the pipe
  *   ["end", {how: "reboot"|"halt"|"pwroff"|"end"}]  kill everything, then exit

@@ -51,7 +51,8 @@ static int launch_many(struct many *v, gate_t *g, struct err *err)
     bool any = false;
     for (uint32_t i = 0; i < v->n; i++)
         any |= v->code[i] == 0;
-    if (v->s->iolen < 0 && any && forward_start(launch, v->node, v->code, v->n) < 0)
+    if (v->s->iolen < 0 && any && !lib_on_node() &&
+        forward_start(launch, v->node, v->code, v->n) < 0)
         return err_set(err, errno, "their output cannot be forwarded");
     return 0;
 }
@@ -90,8 +91,8 @@ static int vexec(int nnodes, const int *nodes, int *pids, const struct start *s)
         int node = lib_node(nodes[i]);
         if (node < BPROC_NODE_MASTER) {
             pids[i] = -BE_INVALIDNODE;
-        } else if (node != here && here != BPROC_NODE_MASTER) {
-            pids[i] = -ENOSYS; /* from a node to another */
+        } else if (node != here && node == BPROC_NODE_MASTER) {
+            pids[i] = -ENOSYS; /* from a node to the master */
         } else if (node != here) {
             v.index[v.n] = i;
             v.node[v.n++] = node;

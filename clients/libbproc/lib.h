@@ -21,7 +21,7 @@
 #include "bus/gate.h"
 #include "clients/libbproc/bproc.h"
 
-#define NODE_RUN "/run/clustermatic" /* of a node, in its root */
+#define NODE_RUN "/run/clustermatic" /* on a node: gate, number, bpghost */
 #define CALL_MS 20000
 #define LAUNCH_MS 120000 /* content may have to travel first */
 

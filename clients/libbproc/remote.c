@@ -60,7 +60,14 @@ static bool helper(const char *name, char *path)
     return access(path, X_OK) == 0;
 }
 
-bool ghost_program(char *path) { return helper("bpghost", path); }
+/* A node's agent has put one beside its gate. */
+bool ghost_program(char *path)
+{
+    if (!lib_on_node())
+        return helper("bpghost", path);
+    snprintf(path, PATH_MAX, "%s", NODE_RUN "/bpghost");
+    return access(path, X_OK) == 0;
+}
 bool restore_program(char *path) { return helper("bprestore", path); }
 
 void lib_number(char *to, int v)
@@ -85,7 +92,8 @@ struct ghost_env {
 
 static void ghost_env(struct ghost_env *e, uint64_t launch, uint32_t n, int fd)
 {
-    snprintf(e->param, sizeof e->param, "CM_GHOST=%u:%d:%s", n, fd, cm_path(e->gate, "gate"));
+    snprintf(e->param, sizeof e->param, "CM_GHOST=%u:%d:%s", n, fd,
+             lib_on_node() ? NODE_RUN "/gate" : cm_path(e->gate, "gate"));
     snprintf(e->launch, sizeof e->launch, "CM_LAUNCH=%llu", (unsigned long long)launch);
     e->env[0] = e->param;
     e->env[1] = e->launch;

@@ -104,7 +104,7 @@ static void pack_streams(const struct start *s, mp_buf *m)
     mp_array(m, 3);
     for (int fd = 0; fd < 3; fd++) {
         mp_map(m, 1);
-        mp_kstr(m, "mode", s->iolen < 0 && fd > 0 ? "forward" : "null");
+        mp_kstr(m, "mode", s->iolen < 0 && fd > 0 && !lib_on_node() ? "forward" : "null");
     }
 }
 

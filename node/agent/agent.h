@@ -15,6 +15,7 @@
  *   control.c  what the master's people do to a node
  *   join.c     being a node of the cluster: join, beat, give up
  *   gate.c     questions of the node's processes
+ *   kin.c      their children on other machines
  *   copy.c     tickets and a port for bpcp's copies, and for images
  *   move.c     processes that come and go
  *   streams.c  stdio between the rings and iofwd (streams.h)
@@ -100,6 +101,9 @@ typedef void space_list_fn(void *arg, const msgpack_object *map, const struct er
 void space_list(space_t *s, space_list_fn *cb, void *arg);
 /* The map: {left, all}: launches of the job, and of anybody. */
 void space_end_job(space_t *s, int64_t uid, uint64_t job, int sig, space_list_fn *cb, void *arg);
+/* The same for another message; body is a map's pairs, n of them, without "id". */
+void space_ask(space_t *s, const char *name, const mp_buf *pairs, uint32_t n,
+               space_list_fn *cb, void *arg);
 
 /* ---- launch.c ---- */
 launches_t *launches_create(agent_t *a, struct err *err);
@@ -141,6 +145,22 @@ int on_control(void *self, struct svc_req *req, struct err *err);
 /* ---- gate.c: the node's processes ask the master ---- */
 gate_t *gate_create(agent_t *a, struct err *err);
 void gate_destroy(gate_t **g);
+
+/* ---- kin.c: the gate's askers start processes elsewhere ---- */
+struct asker { /* who has connected: by the kernel's word */
+    int32_t npid; /* in the node's process space */
+    uint32_t uid;
+};
+int asker_of(int fd, struct asker *out, struct err *err);
+/* The ghost's program, for children that live elsewhere, into a folder of the node. */
+int kin_place_ghost(int folder, struct err *err);
+typedef void kin_answer_fn(void *arg, const msgpack_object *value, const struct err *err);
+void kin_launch(agent_t *a, const struct asker *who, const msgpack_object *body, int64_t ms,
+                kin_answer_fn *fn, void *arg);
+/* A stand-in passes on what it was sent. */
+int kin_signal(agent_t *a, const struct asker *who, const msgpack_object *body,
+               struct err *err);
+int on_ring(void *self, struct svc_req *req, struct err *err);
 
 /* ---- copy.c ---- */
 copies_t *copies_create(agent_t *a, struct err *err);

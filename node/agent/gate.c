@@ -2,7 +2,8 @@
  *
  * NODEROOT/run/clustermatic/gate speaks as the master's own does (doc/wire.md),
  * for libbproc. What goes out goes out in the node's name, which says nothing
- * about who asked here: so only what anybody may know is passed on. The file
+ * about who asked here: so only what anybody may know is passed on, and what the
+ * kernel says who asks (kin.c). The file
  * "node" beside it holds our number; it is how a process knows where it is.
  */
 #include <errno.h>
@@ -26,6 +27,7 @@
 struct client {
     gate_t *g;
     int fd;
+    struct asker who; /* npid 0: not known */
     uint64_t id;
     unsigned asked;
     struct client *next;
@@ -117,6 +119,38 @@ static void on_answer(void *arg, const msgpack_object *value, const struct err *
     free(q);
 }
 
+/* What a process asks in its own name. False: nothing of that kind. */
+static bool in_person(struct client *c, const struct wire *w, const msgpack_object *body,
+                      struct err *err)
+{
+    CLEANUP(mp_free) mp_buf nil;
+
+    mp_init(&nil);
+    bool launch = strcmp(w->topic, "procspace.launch") == 0;
+
+    if (!launch && strcmp(w->topic, "procspace.signal") != 0 &&
+        strcmp(w->topic, "procspace.here") != 0)
+        return false;
+    mp_nil(&nil);
+    if (!c->who.npid) {
+        err_set(err, EPERM, "%s: the asker is not known", w->topic);
+    } else if (launch && !c->g->a->svc) {
+        err_set(err, EAGAIN, "the node has not joined yet");
+    } else if (launch) {
+        struct asked *q = malloc(sizeof *q);
+        if (!q) {
+            err_set(err, ENOMEM, "out of memory");
+            return true;
+        }
+        *q = (struct asked){ c->g, c->id, *w };
+        kin_launch(c->g->a, &c->who, body, w->deadline, on_answer, q);
+    } else if (strcmp(w->topic, "procspace.here") == 0 ||
+               kin_signal(c->g->a, &c->who, body, err) == 0) {
+        answer(c->g, c->id, w, WIRE_REPLY, &nil);
+    }
+    return true;
+}
+
 static void on_request(struct client *c, const struct pkt *p)
 {
     struct wire w;
@@ -132,21 +166,25 @@ static void on_request(struct client *c, const struct pkt *p)
         return;
     c->asked++;
     msgpack_unpacked_init(&u);
+    bool done = false;
     if (mp_decode(&u, p->data + used, p->len - used, &err) == 0) {
-        if (!may_pass(w.topic))
+        done = in_person(c, &w, &u.data, &err);
+        if (done)
+            ; /* c may be gone */
+        else if (!may_pass(w.topic))
             err_set(&err, ENOSYS, "%s: not from a node; ask on the master", w.topic);
         else if (!g->a->svc)
             err_set(&err, EAGAIN, "the node has not joined yet");
     }
-    struct asked *q = err.code ? NULL : malloc(sizeof *q);
-    if (!err.code && !q)
+    struct asked *q = err.code || done ? NULL : malloc(sizeof *q);
+    if (!err.code && !done && !q)
         err_set(&err, ENOMEM, "out of memory");
     if (q) {
         *q = (struct asked){ g, id, w };
         mp_obj(&body, &u.data);
         svc_call(g->a->svc, w.topic, &body,
                  w.deadline > 0 && w.deadline < ASK_MS ? (int)w.deadline : ASK_MS, on_answer, q);
-    } else {
+    } else if (err.code) {
         refuse(g, id, &w, &err);
     }
     msgpack_unpacked_destroy(&u);
@@ -177,6 +215,7 @@ static void on_accept(void *arg, int fd, uint32_t events)
     gate_t *g = arg;
     int s = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
     struct client *c = s >= 0 && g->clients < CLIENTS_MAX ? calloc(1, sizeof *c) : NULL;
+    struct asker who = { 0 };
 
     (void)events;
     if (!c || loop_fd(g->a->loop, s, EPOLLIN, on_client, c, NULL) < 0) {
@@ -185,7 +224,8 @@ static void on_accept(void *arg, int fd, uint32_t events)
         free(c);
         return;
     }
-    *c = (struct client){ .g = g, .fd = s, .id = ++g->next_id, .next = g->first };
+    asker_of(s, &who, NULL); /* else it may ask what anybody may */
+    *c = (struct client){ .g = g, .who = who, .fd = s, .id = ++g->next_id, .next = g->first };
     g->first = c;
     g->clients++;
 }
@@ -247,6 +287,9 @@ gate_t *gate_create(agent_t *a, struct err *err)
         gate_destroy(&g);
         return NULL;
     }
+    struct err why = { 0 };
+    if (kin_place_ghost(g->folder, &why) < 0)
+        svc_log("warning", "%s: programs here cannot start any elsewhere", why.text);
     loop_turn(a->loop, write_number, g);
     return g;
 }

@@ -72,6 +72,7 @@ const struct svc_method agent_methods[] = {
     { "node.*.end_launch", on_end_launch, SVC_ADMIN | SVC_CHANGES },
     { "node.*.orphan", on_orphan, SVC_ADMIN },
     { "node.*.end_job", on_end_job, SVC_ADMIN | SVC_CHANGES },
+    { "node.*.ring", on_ring, SVC_ADMIN | SVC_CHANGES },
     { "node.*.hangup", on_hangup, SVC_ADMIN | SVC_CHANGES },
     { "node.*.procs", on_procs, SVC_ADMIN },
     { "node.*.ps", on_ps, SVC_ADMIN },

@@ -141,7 +141,7 @@ static int pack_row(mp_buf *m, const msgpack_object *map, const msgpack_object *
         mp_get_int(map, "rank", 0, UINT32_MAX, &rank, err) < 0)
         return -1;
     bool exited = mp_is(kind, "exit"), stopped = mp_is(kind, "stop");
-    mp_array(m, 5 + (exited ? 5 : stopped ? 2 : 0));
+    mp_array(m, 5 + (exited ? 7 : stopped ? 2 : 0));
     mp_obj(m, kind);
     mp_int(m, pid);
     mp_int(m, gen);
@@ -159,8 +159,11 @@ static int pack_row(mp_buf *m, const msgpack_object *map, const msgpack_object *
     mp_int(m, rank);
     if (stopped)
         mp_int(m, mp_opt_int(map, "conts", 0));
-    if (exited)
+    if (exited) {
         mp_bool(m, mp_opt_bool(map, "starved", false));
+        mp_int(m, mp_opt_int(map, "home", -1));
+        mp_int(m, mp_opt_int(map, "home_npid", 0));
+    }
     return 0;
 }
 

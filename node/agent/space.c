@@ -265,6 +265,17 @@ static void ask(space_t *s, const char *what, mp_buf *m, space_list_fn *cb, void
     s->asked = q;
 }
 
+void space_ask(space_t *s, const char *name, const mp_buf *pairs, uint32_t n,
+               space_list_fn *cb, void *arg)
+{
+    CLEANUP(mp_free) mp_buf m;
+
+    mp_init(&m);
+    mp_map(&m, n + 1);
+    msgpack_sbuffer_write(&m.b, pairs->b.data, pairs->b.size);
+    ask(s, name, &m, cb, arg);
+}
+
 void space_list(space_t *s, space_list_fn *cb, void *arg)
 {
     CLEANUP(mp_free) mp_buf m;
@@ -410,7 +421,7 @@ static int take(space_t *s, struct pkt *p, struct err *err)
         report_event(s->a->report, map);
     else if (mp_is(name, "arrivals") && s->a->moves)
         moves_answer(s->a->moves, map);
-    else if (mp_is(name, "procs"))
+    else if (mp_is(name, "procs") || mp_is(name, "standing"))
         return take_procs(s, map, err);
     return 0; /* a newer bpinit may say more */
 }

@@ -34,19 +34,26 @@ static int parse_groups(const char *p, struct identity *id)
 
 int identity_of(const struct wire *w, struct identity *id, struct err *err)
 {
+    if (w->node != -1 || w->uid < 0 || w->pid <= 0) {
+        memset(id, 0, sizeof *id);
+        return err_set(err, EPERM, "%s: only programs on the master may", w->topic);
+    }
+    return identity_of_pid((pid_t)w->pid, w->uid, w->gid, id, err);
+}
+
+int identity_of_pid(pid_t pid, int64_t want, int64_t gid, struct identity *id, struct err *err)
+{
     char path[64], line[4096 * 4];
     unsigned long uid = (unsigned long)-1;
     int rc = 0;
 
     memset(id, 0, sizeof *id);
-    if (w->node != -1 || w->uid < 0 || w->pid <= 0)
-        return err_set(err, EPERM, "%s: only programs on the master may", w->topic);
-    id->uid = (uid_t)w->uid;
-    id->gid = (gid_t)w->gid;
-    snprintf(path, sizeof path, "/proc/%lld/status", (long long)w->pid);
+    id->uid = (uid_t)want;
+    id->gid = (gid_t)gid;
+    snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
     FILE *f = fopen(path, "re");
     if (!f)
-        return err_set(err, ESRCH, "the asker (pid %lld) has gone", (long long)w->pid);
+        return err_set(err, ESRCH, "the asker (pid %d) has gone", (int)pid);
     while (rc == 0 && fgets(line, sizeof line, f)) {
         if (strncmp(line, "Uid:", 4) == 0 && sscanf(line + 4, "%*u %lu", &uid) != 1)
             break;
@@ -60,8 +67,7 @@ int identity_of(const struct wire *w, struct identity *id, struct err *err)
     }
     if (uid != id->uid) {
         identity_free(id);
-        return err_set(err, EPERM, "the asker (pid %lld) has changed its user",
-                       (long long)w->pid);
+        return err_set(err, EPERM, "the asker (pid %d) has changed its user", (int)pid);
     }
     return 0;
 }

@@ -248,6 +248,8 @@ void ghost_ring(struct proc *p, enum ghost_op op, int arg)
     char dir[PATH_MAX];
     siginfo_t si;
 
+    if (p->homed)
+        home_ring(p, op, arg);
     if (p->pidfd < 0)
         return;
     if (op == GHOST_DIE && (arg & 0x80) && !cores_dir(p, dir))
@@ -285,6 +287,8 @@ void ghost_continue(struct proc *p)
 
 void ghost_signal(struct proc *p, int sig)
 {
+    if (p->homed)
+        home_signal(p, sig);
     if (p->pidfd >= 0)
         pidfd_send(p->pidfd, sig, NULL);
 }

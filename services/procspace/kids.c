@@ -454,6 +454,7 @@ void kid_born(procspace_t *ps, int node, pid_t npid, uint32_t gen, const struct 
     struct kid **head = bucket(ps, node, npid);
     k->next = *head;
     *head = k;
+    home_kid_born(ps, k);
     pid_t pid;
     int pidfd = recovered_kid(ps, node, npid, gen, id, &pid);
     if (pidfd >= 0)
@@ -497,6 +498,7 @@ static void kid_free(procspace_t *ps, struct kid *k)
         at = &(*at)->next;
     if (*at)
         *at = k->next;
+    home_kid_gone(k);
     loop_timer_del(ps->loop, k->timer);
     if (ps->kids->orphan == k)
         ps->kids->orphan = NULL;
@@ -567,7 +569,11 @@ static void on_group(procspace_t *ps, int node, pid_t npid, uint32_t gen, const 
 
 static void on_halt(procspace_t *ps, struct kid *k, bool stopped)
 {
-    (void)ps;
+    if (k->body) {
+        if (stopped)
+            home_halted(ps, k);
+        return;
+    }
     k->stopped = stopped;
     if (k->p.pidfd < 0 || k->p.ghost_stopped == stopped)
         return;
@@ -623,6 +629,7 @@ bool kid_event(procspace_t *ps, int node, const struct event *e)
 
 void kid_over(procspace_t *ps, struct kid *k, int status) { kid_gone(ps, k, status); }
 pid_t kid_npid(const struct kid *k) { return k->npid; }
+struct proc *kid_body(const struct kid *k) { return k->body; }
 const char *kid_comm(const struct kid *k) { return k->name.comm; }
 
 /* The space is gone: kids that no ghost stands for yet, too. */

@@ -21,6 +21,7 @@ enum kid_stage {
 struct kid {
     struct proc p; /* pid 0 and pidfd -1 until its ghost is here; gen: its start */
     struct kid *next;   /* in its bucket, by node and npid */
+    struct proc *body;  /* it is a stand-in for this one, elsewhere (home.c) */
     struct kid *queued; /* behind it at the ghost that forks theirs */
     pid_t via;          /* that ghost; 0 none */
     pid_t npid, ppid;   /* on the node */
@@ -35,6 +36,11 @@ struct kid {
 struct kid *kid_find(procspace_t *ps, int node, pid_t npid);
 void kid_born(procspace_t *ps, int node, pid_t npid, uint32_t gen, const struct event *e);
 void kid_gone(procspace_t *ps, struct kid *k, int status);
+
+/* --- home.c --- */
+void home_kid_born(procspace_t *ps, struct kid *k);
+void home_kid_gone(struct kid *k);
+void home_halted(procspace_t *ps, struct kid *k);
 
 void name_free(struct name **n);
 

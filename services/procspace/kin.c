@@ -52,7 +52,8 @@ static bool look_at(pid_t pid, struct facts *f)
     *close = 0;
     snprintf(f->comm, sizeof f->comm, "%s", open + 1);
     if (sscanf(close + 1,
-               " %c %d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %" SCNu64,
+               " %c %d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d "
+               "%" SCNu64,
                &state, &ppid, &f->start) != 3)
         return false;
     f->ppid = ppid;
@@ -121,6 +122,12 @@ static void orphan_on(const struct parent *par, int node)
 }
 
 /* ---- parents ---- */
+
+/* After a restart of ours its node may not have spoken yet. */
+static bool ps_recovering(const struct parent *par)
+{
+    return par->ps->recovery && par->node >= 0;
+}
 
 static bool gone(const struct parent *par) { return par->pidfd < 0 && !par->proc; }
 
@@ -232,6 +239,50 @@ struct parent *kin_parent_of(procspace_t *ps, pid_t pid)
     return look_at(pid, &f) && f.ppid > 1 ? kin_parent_here(ps, f.ppid, &err) : NULL;
 }
 
+struct parent *kin_parent_there(struct proc *p, pid_t npid, struct err *err)
+{
+    procspace_t *ps = p->launch->ps;
+    uint64_t id = p->kid ? p->gen : (p->launch->id ^ (uint64_t)p->rank << 32) >> 1;
+    struct parent *par = find(ps, npid, p->node, id);
+
+    if (par) {
+        par->refs++;
+        return par;
+    }
+    if (!(par = add(ps, npid, p->node, id, err)))
+        return NULL;
+    par->proc = p;
+    par->uid = p->uid;
+    par->gid = p->gid;
+    snprintf(par->comm, sizeof par->comm, "%s", p->kid ? kid_comm(p->kid) : p->launch->argv0);
+    return par;
+}
+
+/* One of before a restart of ours: its node has told of it since. */
+static struct proc *proc_there(procspace_t *ps, int node, pid_t npid)
+{
+    struct kid *k = kid_find(ps, node, npid);
+
+    for (size_t b = 0; b < PROC_BUCKETS; b++)
+        for (struct proc *p = ps->proc[b]; p; p = p->next)
+            if (p->node == node && p->npid == npid && p->state == PROC_RUNNING && !p->kid)
+                return p;
+    for (struct proc *p = ps->homed; p; p = p->next_homed)
+        if (p->node == node && p->npid == npid && p->state == PROC_RUNNING)
+            return p;
+    return k && !k->body ? &k->p : NULL;
+}
+
+void kin_settle(procspace_t *ps)
+{
+    for (struct parent *par = ps->parents; par; par = par->next) {
+        if (par->node >= 0 && !par->proc)
+            par->proc = proc_there(ps, par->node, par->pid);
+        if (gone(par))
+            ended(par);
+    }
+}
+
 void kin_adopt(struct parent *par, struct proc *p)
 {
     bool known = false;
@@ -241,7 +292,7 @@ void kin_adopt(struct parent *par, struct proc *p)
     kin_release(&p->parent);
     p->parent = par;
     par->refs++;
-    if (gone(par)) {
+    if (gone(par) && !ps_recovering(par)) {
         orphan_on(par, p->node);
         return;
     }
@@ -332,8 +383,12 @@ void kin_recover(procspace_t *ps, struct proc *p, const msgpack_object *row)
         par->refs++;
     else if ((par = add(ps, (pid_t)pid, (int)node, a->ptr[2].via.u64, &err))) {
         int64_t suid;
-        ids_of(par->pid, &par->uid, &suid, &par->gid);
-        watch_here(par);
+        if (node < 0) {
+            ids_of(par->pid, &par->uid, &suid, &par->gid);
+            watch_here(par);
+        } else {
+            par->proc = proc_there(ps, (int)node, (pid_t)pid);
+        }
     }
     if (!par)
         return;

@@ -46,6 +46,8 @@ struct starting { /* a launch on its way */
     int *node;   /* by rank */
     pid_t *pid;
     bool *out;   /* this rank is not started: refused, or its ghost has gone */
+    int home;    /* the node that the asker is on; -1 the master */
+    pid_t asker; /* its pid there */
     bool self;   /* the asker itself goes on as rank 0, and turns into a ghost then */
     struct parent *parent; /* whose children they are, if their nodes are to know */
     bool found;  /* the program is the node's own: nothing is sent */
@@ -151,7 +153,7 @@ static void finish(struct starting *s)
             if (s->parent)
                 kin_adopt(s->parent, l->rank[i]);
             /* What came while its body was being started: */
-            if (l->rank[i]->pidfd < 0)
+            if (l->rank[i]->pidfd < 0 && !l->rank[i]->homed)
                 body_signal(s->ps, l->rank[i], SIGKILL);
             else if (l->rank[i]->ghost_stopped)
                 body_signal(s->ps, l->rank[i], SIGSTOP);
@@ -335,6 +337,9 @@ static pid_t reader_of(const struct starting *s)
 {
     const msgpack_object *reader = mp_get(&s->body, "reader");
 
+    if (s->home >= 0)
+        return 0;
+
     if (reader && reader->type == MSGPACK_OBJECT_BOOLEAN && !reader->via.boolean)
         return 0;
     return (pid_t)svc_token_wire(s->token)->pid;
@@ -343,7 +348,8 @@ static pid_t reader_of(const struct starting *s)
 static bool ours_to_say(const msgpack_object *key)
 {
     static const char *const names[] = { "uid",   "gid",  "groups", "owner",
-                                         "files", "dirs", "fetch", "parent", "kin", "also" };
+                                         "files", "dirs", "fetch",  "parent",
+                                         "kin",   "asker", "stands", "home", "also" };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (mp_is(key, names[i]))
             return true;
@@ -357,8 +363,16 @@ static void pack_launch(struct starting *s, mp_buf *m)
 
     for (uint32_t i = 0; i < b->size; i++)
         keys += !ours_to_say(&b->ptr[i].key);
-    mp_map(m, keys + (s->manifest ? 7 : 6) + (s->parent ? 1 : 0) +
+    mp_map(m, keys + (s->manifest ? 7 : 6) + (s->parent ? 1 : 0) + (s->home >= 0 ? 1 : 0) +
                   (s->image && s->self ? 1 : 0));
+    if (s->home >= 0) {
+        mp_key(m, "home");
+        mp_array(m, 2);
+        mp_int(m, s->home);
+        mp_array(m, s->ranks);
+        for (uint32_t r = 0; r < s->ranks; r++)
+            mp_int(m, s->pid[r]);
+    }
     if (s->parent) {
         mp_key(m, "parent");
         kin_pack(s->parent, m);
@@ -630,13 +644,15 @@ static int keep_body(struct starting *s, const msgpack_object *body, struct err 
 static int take_ghost(struct starting *s, struct launch *l, uint32_t r, struct err *err)
 {
     uint64_t of = 0;
-    struct proc *p = proc_find(s->ps, s->pid[r]);
+    struct proc *p = s->home < 0 ? proc_find(s->ps, s->pid[r]) : l->rank[r];
 
     if (p && p->launch == l) { /* asked again after a restart: it is known */
         proc_set_rank(p, r);
         p->node = s->node[r];
         return 0;
     }
+    if (s->home >= 0)
+        return home_add(s->ps, l, r, s->node[r], s->home, s->pid[r], err) ? 0 : -1;
     int fd = s->self ? take_asker(s, err) : ghost_take(s->pid[r], s->who.uid, &of, err);
     if (fd < 0 && err->code == ESRCH) { /* ended already, or was killed: nothing to start */
         s->out[r] = true;
@@ -705,10 +721,24 @@ static int take_ghosts(struct starting *s, struct err *err)
     return 0;
 }
 
+/* The asker is a process of a node: whose it is we know ourselves. */
+static int parse_homed(struct starting *s, struct svc_req *req, struct err *err)
+{
+    struct proc *p = home_asker(s->ps, s->home, req->body, &s->asker, err);
+
+    if (!p || home_identity(p, &s->who, err) < 0)
+        return -1;
+    if (s->self)
+        return err_set(err, ENOSYS, "not from a node");
+    s->parent = kin_parent_there(p, s->asker, err);
+    return s->parent ? take_ghosts(s, err) : -1;
+}
+
 static int parse(struct starting *s, struct svc_req *req, struct err *err)
 {
     const msgpack_object_array *nodes;
 
+    s->home = (int)req->w->node;
     s->self = mp_opt_bool(req->body, "self", false);
     s->found = mp_opt_bool(req->body, "found", false);
     s->image = mp_get(req->body, "image") != NULL;
@@ -727,7 +757,11 @@ static int parse(struct starting *s, struct svc_req *req, struct err *err)
         return err_set(err, ENOMEM, "out of memory");
     if (int_list(req->body, "nodes", 0, NODE_MAX, s->ranks, s->node, err) < 0 ||
         int_list(req->body, "pids", 1, INT32_MAX, s->ranks, s->pid, err) < 0 ||
-        identity_of(req->w, &s->who, err) < 0 || keep_body(s, req->body, err) < 0 ||
+        keep_body(s, req->body, err) < 0)
+        return -1;
+    if (s->home >= 0)
+        return parse_homed(s, req, err);
+    if (identity_of(req->w, &s->who, err) < 0 ||
         relay_io(s->ps, (pid_t)req->w->pid, s->ranks, &s->body, &s->io, err) < 0)
         return -1;
     /* Its parent is known before anything is started; who is nobody's child by

@@ -24,7 +24,8 @@ int on_list(void *self, struct svc_req *req, struct err *err)
             mp_map(req->reply, 8);
             mp_kint(req->reply, "pid", p->pid);
             mp_kint(req->reply, "npid", proc_npid(p));
-            mp_kint(req->reply, "node", p->node);
+            const struct proc *body = p->kid ? kid_body(p->kid) : NULL;
+            mp_kint(req->reply, "node", body ? body->node : p->node);
             mp_kint(req->reply, "rank", p->kid ? -1 : (int64_t)p->rank);
             mp_kuint(req->reply, "launch", p->launch->id);
             mp_kint(req->reply, "uid", p->uid);

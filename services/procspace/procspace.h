@@ -69,6 +69,12 @@ struct proc {
     bool renamed;         /* its ghost does not know that yet */
     bool leads;           /* a process group of its own */
     struct parent *parent; /* whom a stand-in on its node stands for; or NULL */
+    bool homed;            /* its parent waits on a node, not on the master (home.c): */
+    int home;              /* on this one, */
+    pid_t home_npid;       /* for the stand-in of this pid; pidfd is -1, and it is */
+    struct proc *next_homed; /* not in the table by pid, but in a list */
+    struct kid *stand;     /* that stand-in; NULL: not known yet */
+    struct line *line;     /* its bell */
     struct proc *next;    /* in its bucket */
 };
 
@@ -120,6 +126,7 @@ struct procspace {
     struct kids *kids;
     struct past *past;
     struct parent *parents;
+    struct proc *homed; /* running ones */
     struct proc *proc[PROC_BUCKETS];
     size_t procs;
     struct launch *launch[LAUNCH_BUCKETS];
@@ -246,7 +253,30 @@ void pids_make_room(procspace_t *ps);
 /* --- kin.c: parents and children on different machines --- */
 void kin_ended(procspace_t *ps, struct proc *p); /* p has */
 void kin_up(procspace_t *ps, int node, const struct event *e); /* a signal to a parent */
+void kin_settle(procspace_t *ps); /* after a restart: all nodes have spoken */
 void kin_recover(procspace_t *ps, struct proc *p, const msgpack_object *row);
+
+/* --- home.c: processes whose parents wait for them on another node --- */
+void home_ring(struct proc *p, enum ghost_op op, int arg);
+void home_signal(struct proc *p, int sig);
+void home_tell_end(procspace_t *ps, int node, pid_t npid, int status);
+struct proc *home_add(procspace_t *ps, struct launch *l, uint32_t rank, int node, int home,
+                      pid_t npid, struct err *err);
+struct proc *home_find(procspace_t *ps, uint64_t launch, uint64_t rank);
+void home_ended(procspace_t *ps, struct proc *p);
+struct proc *kid_body(const struct kid *k); /* elsewhere; NULL: it is no stand-in */
+void home_forget(struct proc *p);
+void home_cry(procspace_t *ps, int node, const struct event *e);
+void home_cut(procspace_t *ps, int node, const struct event *e);
+void home_stopped(struct proc *p, int sig);
+void home_continued(struct proc *p);
+void home_lost(procspace_t *ps, int node);
+void home_recover(procspace_t *ps, int node, const msgpack_object *o);
+void home_settle(procspace_t *ps);
+struct identity;
+struct proc *home_asker(procspace_t *ps, int node, const msgpack_object *body, pid_t *npid,
+                        struct err *err);
+int home_identity(const struct proc *p, struct identity *id, struct err *err);
 
 /* --- report.c: what nodes say --- */
 int on_report(void *self, struct svc_req *req, struct err *err);
@@ -300,6 +330,7 @@ struct identity {
 };
 /* Groups of a local asker from /proc/PID/status; uid must match. */
 int identity_of(const struct wire *w, struct identity *id, struct err *err);
+int identity_of_pid(pid_t pid, int64_t uid, int64_t gid, struct identity *id, struct err *err);
 void identity_free(struct identity *id);
 int as_user(const struct identity *id, struct err *err); /* then as_self() */
 void as_self(void);

@@ -152,6 +152,10 @@ static void on_body(procspace_t *ps, int node, const msgpack_object *o)
     if (pid <= 0 || pid > INT32_MAX || rank < 0 || rank > 1000000 || uid < 0 ||
         mp_get_uint(o, "launch", &launch, NULL) < 0)
         return;
+    if (mp_get(o, "home")) {
+        home_recover(ps, node, o);
+        return;
+    }
     struct proc *p = proc_find(ps, (pid_t)pid);
     if (p && p->launch->id != launch)
         p = NULL;
@@ -221,6 +225,8 @@ static void settle(void *arg)
         }
         close(left.pidfd);
     }
+    home_settle(ps);
+    kin_settle(ps);
     free(r->c);
     free(r);
     ps->recovery = NULL;

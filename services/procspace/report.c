@@ -52,7 +52,11 @@ static void on_exit_event(procspace_t *ps, int node, const struct event *e, stru
     if (!int_at(e, 3, &status) || status < 0 || status > 0xffff)
         return;
     if (!p) {
-        end_unknown(pid, uint_at(e, 7), (int)status);
+        int64_t home, npid;
+        if (int_at(e, 10, &home) && home >= 0 && int_at(e, 11, &npid) && npid > 1)
+            home_tell_end(ps, (int)home, (pid_t)npid, (int)status);
+        else
+            end_unknown(pid, uint_at(e, 7), (int)status);
         return;
     }
     if (p->node >= 0 && p->node != node)
@@ -133,6 +137,14 @@ static void on_event(procspace_t *ps, int node, const struct event *e)
         kin_up(ps, node, e);
         return;
     }
+    if (mp_is(&e->v[0], "cry")) {
+        home_cry(ps, node, e);
+        return;
+    }
+    if (mp_is(&e->v[0], "cut")) {
+        home_cut(ps, node, e);
+        return;
+    }
     if (mp_is(&e->v[0], "stuck")) {
         on_stuck_event(ps, node, e);
         return;
@@ -145,6 +157,8 @@ static void on_event(procspace_t *ps, int node, const struct event *e)
 
     if (p && launch && launch != p->launch->id)
         p = NULL; /* the pid has been used again since */
+    if (!p && launch)
+        p = home_find(ps, launch, uint_at(e, is_exit ? 8 : mp_is(&e->v[0], "stop") ? 5 : 4));
     if (p && gen < p->gen)
         return; /* of where it was before it moved */
     if (is_exit) {
@@ -160,10 +174,13 @@ static void on_event(procspace_t *ps, int node, const struct event *e)
         if (!p->ghost_stopped)
             ghost_ring(p, GHOST_STOP, (int)sig);
         p->ghost_stopped = true;
-    } else if (mp_is(&e->v[0], "cont") && p->ghost_stopped) {
-        /* Continued from somewhere else than its ghost. */
+        home_stopped(p, (int)sig);
+    } else if (mp_is(&e->v[0], "cont")) {
+        /* Continued from somewhere else than its ghost? */
+        if (p->ghost_stopped)
+            ghost_continue(p);
         p->ghost_stopped = false;
-        ghost_continue(p);
+        home_continued(p);
     }
 }
 
@@ -212,6 +229,7 @@ void node_lost(procspace_t *ps, int node, const char *space, const char *why)
 
     if (ns && space && ns->space[0] && strcmp(ns->space, space) != 0)
         return; /* an earlier space, mourned already */
+    home_lost(ps, node);
     CLEANUP(cleanup_free) pid_t *pids = malloc((ps->procs + 1) * sizeof *pids);
     if (!pids)
         abort();

@@ -12,12 +12,19 @@ struct forward { /* one signal on its way; the ghost waits for the answer */
     svc_token *token; /* NULL: nobody waits */
     pid_t pid;
     int sig;
+    uint64_t launch; /* of one that is not in the table by pid; else 0 */
+    uint32_t rank;
 };
+
+static struct proc *whom(const struct forward *f)
+{
+    return f->launch ? home_find(f->ps, f->launch, f->rank) : proc_find(f->ps, f->pid);
+}
 
 static void send_again(void *arg)
 {
     struct forward *f = arg;
-    struct proc *p = proc_find(f->ps, f->pid);
+    struct proc *p = whom(f);
 
     if (p && p->state == PROC_RUNNING)
         body_signal(f->ps, p, f->sig);
@@ -44,7 +51,7 @@ static void on_node(void *arg, int node, const msgpack_object *value, const stru
     struct err away;
 
     mp_init(&nil);
-    struct proc *p = proc_find(f->ps, f->pid);
+    struct proc *p = whom(f);
     bool again = !value && p && p->state == PROC_RUNNING &&
                  (err->code == BE_NODEDOWN || (err->code == ETIMEDOUT && !f->token));
     if (!f->token) {
@@ -72,6 +79,8 @@ static void send_signal(procspace_t *ps, struct proc *p, int sig, bool has_value
     CLEANUP(mp_free) mp_buf m;
     struct forward *f = calloc(1, sizeof *f);
 
+    if (p->kid && kid_body(p->kid)) /* it is elsewhere than its stand-in */
+        p = kid_body(p->kid);
     mp_init(&m);
     if (!f) {
         struct err err;
@@ -80,7 +89,7 @@ static void send_signal(procspace_t *ps, struct proc *p, int sig, bool has_value
             svc_fail(ps->svc, token, &err);
         return;
     }
-    *f = (struct forward){ ps, token, p->pid, sig };
+    *f = (struct forward){ ps, token, p->pid, sig, p->homed ? p->launch->id : 0, p->rank };
     mp_map(&m, (has_value ? 5u : 4u) + (sig == SIGCONT));
     if (sig == SIGCONT)
         mp_kuint(&m, "conts", ++p->conts);

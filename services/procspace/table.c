@@ -67,6 +67,7 @@ void proc_forget(procspace_t *ps, struct proc *p)
         ps->procs--;
     }
     kids_parent_ended(ps, p);
+    home_forget(p);
     p->next = NULL;
 }
 
@@ -74,7 +75,7 @@ void proc_tell_end(struct proc *p)
 {
     int status = p->status;
 
-    if (p->pidfd < 0)
+    if (p->pidfd < 0 && !p->homed)
         return;
     if (p->ghost_stopped)
         ghost_signal(p, SIGCONT); /* a stopped ghost could not act */
@@ -103,6 +104,8 @@ void proc_ended(procspace_t *ps, struct proc *p, int status)
     proc_tell_end(p);
     kids_parent_ended(ps, p);
     kin_ended(ps, p);
+    if (p->homed)
+        home_ended(ps, p);
     if (status > l->worst)
         l->worst = status;
     if (--l->running == 0)

@@ -1,0 +1,231 @@
+/* bpinit_stand.c - stand-ins of children that live elsewhere
+ *
+ * Their parent, a process here, has made them: bpghosts, as on the master. For
+ * the master they are children of it like others, told by bpinit_kids.c. What is
+ * more: we ring their bells, pass on what they are sent, in one row with the
+ * stops that are seen of them, and tell when one is killed.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#include "node/bpinit_kids.h"
+#include "node/bpinit_kin.h"
+
+#define BELL SIGRTMAX
+enum { OP_STOP = 3, OP_KILL = 8, OP_CONT = 9 };
+
+struct stand {
+    struct stand *next;
+    struct init *in;
+    pid_t npid;
+    uint32_t gen;
+    int pidfd;
+    bool ending; /* by our word */
+};
+
+struct stands {
+    struct stand *first;
+};
+
+static struct stand *find(const struct init *in, pid_t npid)
+{
+    struct stand *s = in->stands->first;
+
+    while (s && s->npid != npid)
+        s = s->next;
+    return s;
+}
+
+static void forget(struct stand *s)
+{
+    struct stand **at = &s->in->stands->first;
+
+    while (*at != s)
+        at = &(*at)->next;
+    *at = s->next;
+    loop_fd_del(s->in->loop, s->pidfd);
+    close(s->pidfd);
+    free(s);
+}
+
+static void on_pidfd(void *arg, int fd, uint32_t events)
+{
+    struct stand *s = arg;
+
+    (void)fd;
+    (void)events;
+    if (!s->ending)
+        journal_cut(s->in, s->npid, s->gen);
+    forget(s);
+}
+
+/* 0: npid is a child of its parent, and stands for somebody from now on. */
+static int add(struct init *in, pid_t npid, pid_t parent, uint32_t *gen, struct err *err)
+{
+    struct stand *s = find(in, npid);
+
+    if (s) {
+        *gen = s->gen;
+        return 0;
+    }
+    int fd = (int)syscall(SYS_pidfd_open, npid, 0);
+    if (fd < 0 || kids_note(in->kids, npid, parent, gen) < 0) {
+        cleanup_close(&fd);
+        return err_set(err, ESRCH, "process %d is no child of process %d", (int)npid,
+                       (int)parent);
+    }
+    s = calloc(1, sizeof *s);
+    if (!s || loop_fd(in->loop, fd, EPOLLIN, on_pidfd, s, err) < 0) {
+        free(s);
+        close(fd);
+        return err_set(err, ENOMEM, "out of memory");
+    }
+    *s = (struct stand){ in->stands->first, in, npid, *gen, fd, false };
+    in->stands->first = s;
+    return 0;
+}
+
+static int stand_all(struct init *in, pid_t asker, const msgpack_object_array *pids,
+                     mp_buf *out, struct err *err)
+{
+    int64_t npid;
+    uint32_t gen;
+
+    mp_key(out, "pids");
+    mp_array(out, pids->size);
+    for (uint32_t i = 0; i < pids->size; i++) {
+        if (!mp_as_int(&pids->ptr[i], &npid) || npid < 2 || npid > INT32_MAX)
+            return err_set(err, EPROTO, "pids: item %u: want a process number", i);
+        if (add(in, (pid_t)npid, asker, &gen, err) < 0)
+            return -1;
+        mp_array(out, 2);
+        mp_int(out, npid);
+        mp_uint(out, gen);
+    }
+    return 0;
+}
+
+/* ["stand", {id, asker, pids}] -> ["standing", {id, asker: [ghost, gen], pids: [[npid, gen]...]}]
+ * or {id, error: [code, text]} */
+int stand_begin(struct init *in, const msgpack_object *map, struct err *err)
+{
+    const msgpack_object_array *pids;
+    CLEANUP(mp_free) mp_buf list;
+    CLEANUP(mp_free) mp_buf m;
+    struct err why = { 0 };
+    uint64_t id;
+    uint32_t gen = 0;
+    int64_t asker;
+
+    mp_init(&m);
+    mp_init(&list);
+    if (mp_get_uint(map, "id", &id, err) < 0 ||
+        mp_get_int(map, "asker", 2, INT32_MAX, &asker, err) < 0 ||
+        mp_get_array(map, "pids", &pids, err) < 0)
+        return -1;
+    pid_t ghost = kids_ghost_of(in, (pid_t)asker);
+    if (!ghost && kids_note(in->kids, (pid_t)asker, 0, &gen) < 0)
+        err_set(&why, ESRCH, "process %d has ended", (int)asker);
+    else
+        stand_all(in, (pid_t)asker, pids, &list, &why);
+    mp_array(&m, 2);
+    mp_str(&m, "standing");
+    mp_map(&m, why.code ? 2 : 3);
+    mp_kuint(&m, "id", id);
+    if (why.code) {
+        mp_key(&m, "error");
+        mp_array(&m, 2);
+        mp_int(&m, why.code);
+        mp_str(&m, why.text);
+    } else {
+        mp_key(&m, "asker");
+        mp_array(&m, 2);
+        mp_int(&m, ghost);
+        mp_uint(&m, gen);
+        msgpack_sbuffer_write(&m.b, list.b.data, list.b.size);
+    }
+    link_send(in->link, &m);
+    return 0;
+}
+
+static void ring(pid_t npid, int sig, uint64_t value)
+{
+    siginfo_t si;
+
+    memset(&si, 0, sizeof si);
+    si.si_signo = sig;
+    si.si_code = SI_QUEUE;
+    si.si_pid = getpid();
+    si.si_value.sival_ptr = (void *)(uintptr_t)value;
+    syscall(SYS_rt_sigqueueinfo, npid, sig, &si);
+}
+
+/* ["ring", {npid, op, arg}]: ops as in doc/wire.md, 8 be killed */
+int stand_ring(struct init *in, const msgpack_object *map, struct err *err)
+{
+    int64_t npid, op, arg;
+
+    if (mp_get_int(map, "npid", 2, INT32_MAX, &npid, err) < 0 ||
+        mp_get_int(map, "op", 1, 255, &op, err) < 0 ||
+        mp_get_int(map, "arg", 0, UINT32_MAX, &arg, err) < 0)
+        return -1;
+    struct stand *s = find(in, (pid_t)npid);
+    if (!s)
+        return 0; /* it has gone meanwhile */
+    if (op == OP_KILL || op == 1 || op == 2)
+        s->ending = true;
+    if (op == OP_STOP || op == OP_CONT)
+        kids_stopped(in->kids, s->npid, op == OP_STOP);
+    if (op == OP_KILL) {
+        kill(s->npid, SIGKILL);
+        return 0;
+    }
+    ring(s->npid, BELL, (uint64_t)op << 32 | (uint32_t)arg);
+    if (op == OP_CONT)
+        ring(s->npid, SIGCONT, (uint64_t)OP_CONT << 32);
+    return 0;
+}
+
+/* ["cry", {npid, sig, value?, from_pid?, from_uid?}]: a stand-in was sent this */
+int stand_cry(struct init *in, const msgpack_object *map, struct err *err)
+{
+    int64_t npid, sig, value;
+    uint64_t v = 0;
+
+    if (mp_get_int(map, "npid", 2, INT32_MAX, &npid, err) < 0 ||
+        mp_get_int(map, "sig", 1, 64, &sig, err) < 0)
+        return -1;
+    const struct stand *s = find(in, (pid_t)npid);
+    if (!s)
+        return 0;
+    bool has_value = mp_as_int(mp_get(map, "value"), &value);
+    if (has_value)
+        v = (uint64_t)value;
+    if (sig == SIGCONT)
+        kids_stopped(in->kids, s->npid, false);
+    journal_cry(in, s->npid, s->gen, (int)sig, has_value ? &v : NULL,
+                (pid_t)mp_opt_int(map, "from_pid", 0), (uid_t)mp_opt_int(map, "from_uid", 0));
+    return 0;
+}
+
+stands_t *stands_create(struct init *in, struct err *err)
+{
+    stands_t *t = calloc(1, sizeof *t);
+
+    if (!t)
+        err_set(err, ENOMEM, "out of memory");
+    in->stands = t;
+    return t;
+}
+
+void stands_destroy(stands_t **tp)
+{
+    if (!*tp)
+        return;
+    while ((*tp)->first)
+        forget((*tp)->first);
+    free(*tp);
+    *tp = NULL;
+}

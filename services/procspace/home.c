@@ -1,0 +1,420 @@
+/* home.c - processes whose parents wait for them on another node
+ *
+ * A program on node H has started them elsewhere. Its stand-ins for them, on H,
+ * are kids of H like others, with ghosts here; what is different is that their
+ * body is a process of its own, with a launch and a rank, on another machine:
+ * kid->body, whose `home` is H. What happens to the body is told to both, to the
+ * stand-in on H by way of its bell and to the ghost here; what the stand-in or
+ * the ghost is sent goes to the body.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "services/procspace/kids.h"
+#include "services/procspace/kin.h"
+
+#define RING_MS 10000
+#define AGAIN_MS 200 /* a node whose agent was not there is asked again */
+#define HOME_KILL 8  /* of node.N.ring */
+
+/* ---- bells of stand-ins, in order, until they are heard ---- */
+
+struct ring {
+    struct ring *next;
+    int op;
+    uint32_t arg;
+};
+
+struct line { /* to one stand-in */
+    procspace_t *ps;
+    int node;
+    pid_t npid;
+    struct ring *first, **end;
+    bool asked;
+    bool left; /* its process is no more: it goes when all is said */
+};
+
+static void line_free(struct line *l)
+{
+    while (l->first) {
+        struct ring *r = l->first;
+        l->first = r->next;
+        free(r);
+    }
+    free(l);
+}
+
+static void say_next(void *arg);
+
+static void on_rung(void *arg, int node, const msgpack_object *value, const struct err *err)
+{
+    struct line *l = arg;
+    struct node_space *ns = node_space(l->ps, node);
+
+    if (!value && (err->code == BE_NODEDOWN || err->code == ETIMEDOUT ||
+                   err->code == ENOTCONN) && ns && ns->space[0]) {
+        loop_timer(l->ps->loop, AGAIN_MS, false, say_next, l);
+        return;
+    }
+    struct ring *r = l->first;
+    l->first = r->next;
+    if (!l->first)
+        l->end = &l->first;
+    free(r);
+    l->asked = false;
+    if (l->first)
+        say_next(l);
+    else if (l->left)
+        line_free(l);
+}
+
+static void say_next(void *arg)
+{
+    struct line *l = arg;
+    CLEANUP(mp_free) mp_buf m;
+
+    mp_init(&m);
+    l->asked = true;
+    mp_map(&m, 3);
+    mp_kint(&m, "npid", l->npid);
+    mp_kint(&m, "op", l->first->op);
+    mp_kuint(&m, "arg", l->first->arg);
+    svc_call_nodes(l->ps->svc, &l->node, 1, "ring", &m, RING_MS, on_rung, NULL, l);
+}
+
+static struct line *line_new(procspace_t *ps, int node, pid_t npid)
+{
+    struct line *l = calloc(1, sizeof *l);
+
+    if (!l)
+        abort();
+    *l = (struct line){ .ps = ps, .node = node, .npid = npid };
+    l->end = &l->first;
+    return l;
+}
+
+static void say(struct line *l, int op, uint32_t arg)
+{
+    struct ring *r = calloc(1, sizeof *r);
+
+    if (!r)
+        abort();
+    *r = (struct ring){ NULL, op, arg };
+    *l->end = r;
+    l->end = &r->next;
+    if (!l->asked)
+        say_next(l);
+}
+
+void home_ring(struct proc *p, enum ghost_op op, int arg)
+{
+    if (op == GHOST_DIE)
+        arg &= ~0x80; /* nothing dumps there */
+    say(p->line, op, (uint32_t)arg);
+}
+
+void home_signal(struct proc *p, int sig)
+{
+    if (sig == SIGKILL)
+        say(p->line, HOME_KILL, 0);
+    else if (sig == SIGCONT)
+        say(p->line, GHOST_CONT, 0);
+}
+
+/* An end that was told after a restart of ours: nobody is known but the stand-in. */
+void home_tell_end(procspace_t *ps, int node, pid_t npid, int status)
+{
+    struct proc p = { .status = status, .homed = true, .line = line_new(ps, node, npid) };
+
+    proc_tell_end(&p);
+    p.line->left = true;
+}
+
+/* ---- bodies and their stand-ins ---- */
+
+static void link_kid(procspace_t *ps, struct proc *p)
+{
+    struct kid *k = kid_find(ps, p->home, p->home_npid);
+
+    if (!k || k->body)
+        return;
+    k->body = p;
+    p->stand = k;
+    /* What the ghost was told of the stand-in's stops is the body's from now on. */
+}
+
+void home_kid_born(procspace_t *ps, struct kid *k)
+{
+    for (struct proc *p = ps->homed; p; p = p->next_homed)
+        if (p->home == k->p.node && p->home_npid == k->npid && !p->stand)
+            link_kid(ps, p);
+}
+
+void home_kid_gone(struct kid *k)
+{
+    if (k->body)
+        k->body->stand = NULL;
+    k->body = NULL;
+}
+
+struct proc *home_add(procspace_t *ps, struct launch *l, uint32_t rank, int node, int home,
+                      pid_t npid, struct err *err)
+{
+    struct proc *p = calloc(1, sizeof *p);
+
+    if (!p) {
+        err_set(err, ENOMEM, "out of memory");
+        return NULL;
+    }
+    *p = (struct proc){ .pid = npid, .pidfd = -1, .node = node, .gen = 1, .rank = rank,
+                        .uid = l->uid, .gid = l->gid, .launch = l, .started = wall_ms(),
+                        .homed = true, .home = home, .home_npid = npid,
+                        .next_homed = ps->homed, .line = line_new(ps, home, npid) };
+    ps->homed = p;
+    l->rank[rank] = p;
+    l->running++;
+    link_kid(ps, p);
+    return p;
+}
+
+struct proc *home_find(procspace_t *ps, uint64_t launch, uint64_t rank)
+{
+    struct launch *l = launch_find(ps, launch);
+    struct proc *p = l && rank < l->ranks ? l->rank[rank] : NULL;
+
+    return p && p->homed ? p : NULL;
+}
+
+/* It has ended, and its stand-in was told: the ghost too. */
+void home_ended(procspace_t *ps, struct proc *p)
+{
+    struct proc **at = &ps->homed;
+    struct kid *k = p->stand;
+
+    while (*at && *at != p)
+        at = &(*at)->next_homed;
+    if (*at)
+        *at = p->next_homed;
+    if (!k)
+        return;
+    home_kid_gone(k);
+    kid_over(ps, k, p->status);
+}
+
+void home_forget(struct proc *p)
+{
+    if (!p->line)
+        return;
+    p->line->left = true;
+    if (!p->line->asked)
+        line_free(p->line);
+    p->line = NULL;
+}
+
+/* ---- what nodes tell of stand-ins ---- */
+
+static struct kid *stand_of(procspace_t *ps, int node, const struct event *e)
+{
+    int64_t npid, gen;
+
+    if (e->n < 3 || !mp_as_int(&e->v[1], &npid) || npid < 2 || npid > INT32_MAX ||
+        !mp_as_int(&e->v[2], &gen))
+        return NULL;
+    struct kid *k = kid_find(ps, node, (pid_t)npid);
+    return k && k->p.gen == gen ? k : NULL;
+}
+
+/* ["cry", npid, gen, sig, value or nil, from, uid]: it was sent this. */
+void home_cry(procspace_t *ps, int node, const struct event *e)
+{
+    struct kid *k = stand_of(ps, node, e);
+    int64_t sig, value = 0, from = 0, uid = 0;
+
+    if (!k || !k->body || e->n < 7 || !mp_as_int(&e->v[3], &sig) || sig < 1 ||
+        sig > SIGRTMAX)
+        return;
+    mp_as_int(&e->v[5], &from);
+    mp_as_int(&e->v[6], &uid);
+    bool has_value = mp_as_int(&e->v[4], &value);
+    if (sig == SIGCONT)
+        k->body->ghost_stopped = false;
+    body_signal_value(ps, k->body, (int)sig, has_value, value, uid, from);
+}
+
+/* ["cut", npid, gen]: it was killed. */
+void home_cut(procspace_t *ps, int node, const struct event *e)
+{
+    struct kid *k = stand_of(ps, node, e);
+
+    if (k && k->body)
+        body_signal(ps, k->body, SIGKILL);
+}
+
+/* The stand-in was stopped there by SIGSTOP. */
+void home_halted(procspace_t *ps, struct kid *k)
+{
+    if (k->body->ghost_stopped)
+        return;
+    k->body->ghost_stopped = true;
+    body_signal(ps, k->body, SIGSTOP);
+}
+
+/* The body has stopped, or goes on: its ghost here is told as its stand-in is. */
+void home_stopped(struct proc *p, int sig)
+{
+    struct kid *k = p->stand;
+
+    if (!k || k->p.pidfd < 0 || k->p.ghost_stopped)
+        return;
+    k->p.ghost_stopped = true;
+    ghost_ring(&k->p, GHOST_STOP, sig);
+}
+
+void home_continued(struct proc *p)
+{
+    struct kid *k = p->stand;
+
+    if (!k || k->p.pidfd < 0 || !k->p.ghost_stopped)
+        return;
+    k->p.ghost_stopped = false;
+    ghost_continue(&k->p);
+}
+
+/* ---- nodes that end, restarts of ours ---- */
+
+/* Its parent is dead with its node, and it lives: it is nobody's child now, and
+ * what stands for it is the ghost here alone. Without one it ends. */
+static void come_home(procspace_t *ps, struct proc *p)
+{
+    struct proc **at = &ps->homed;
+    struct kid *k = p->stand;
+    struct err err = { 0 };
+
+    if (!k || k->p.pidfd < 0) {
+        body_signal(ps, p, SIGKILL);
+        return;
+    }
+    while (*at && *at != p)
+        at = &(*at)->next_homed;
+    if (*at)
+        *at = p->next_homed;
+    home_kid_gone(k);
+    home_forget(p);
+    p->homed = false;
+    p->pid = k->p.pid;
+    p->pidfd = k->p.pidfd;
+    p->ghost_stopped = k->p.ghost_stopped;
+    ghost_unwatch(ps, &k->p);
+    k->p.pidfd = -1;
+    kid_gone(ps, k, 0);
+    proc_enter(ps, p);
+    if (ghost_watch(ps, p, &err) < 0)
+        svc_log("warning", "ghost %d is not watched: %s", (int)p->pid, err.text);
+}
+
+void home_lost(procspace_t *ps, int node)
+{
+    for (struct proc *p = ps->homed, *next; p; p = next) {
+        next = p->next_homed;
+        if (p->node == node)
+            proc_ended(ps, p, SIGKILL);
+        else if (p->home == node)
+            come_home(ps, p);
+    }
+}
+
+/* A row of node.N.procs that names its home. */
+void home_recover(procspace_t *ps, int node, const msgpack_object *o)
+{
+    const msgpack_object *home = mp_get(o, "home");
+    const msgpack_object_array *a = &home->via.array;
+    CLEANUP(cleanup_free) char *argv0 = mp_opt_dup(o, "argv0");
+    int64_t rank = mp_opt_int(o, "rank", -1), h, npid;
+    uint64_t id = 0;
+    struct err err = { 0 };
+
+    if (home->type != MSGPACK_OBJECT_ARRAY || a->size < 2 || !mp_as_int(&a->ptr[0], &h) ||
+        h < 0 || h > INT32_MAX || !mp_as_int(&a->ptr[1], &npid) || npid < 2 ||
+        npid > INT32_MAX || rank < 0 || rank > 1000000 ||
+        mp_get_uint(o, "launch", &id, NULL) < 0)
+        return;
+    struct launch *l = launch_find(ps, id);
+    if (!l)
+        l = launch_add(ps, id, (uint32_t)rank + 1, mp_opt_int(o, "uid", -1),
+                       mp_opt_int(o, "gid", -1), 0, argv0 ? argv0 : "", &err);
+    if (!l || launch_grow(l, (uint32_t)rank + 1, &err) < 0)
+        return;
+    struct proc *p = l->rank[rank];
+    if (!p)
+        p = home_add(ps, l, (uint32_t)rank, node, (int)h, (pid_t)npid, &err);
+    if (!p || !p->homed || p->node != node || p->state == PROC_ENDED)
+        return;
+    p->state = PROC_RUNNING;
+    p->gen = (uint32_t)mp_opt_int(o, "gen", 1);
+    p->npid = (pid_t)mp_opt_int(o, "npid", 0);
+    p->conts = (uint32_t)mp_opt_int(o, "conts", 0);
+    p->started = mp_opt_int(o, "start", p->started);
+    p->ghost_stopped = mp_opt_bool(o, "stopped", false);
+    kin_recover(ps, p, o);
+}
+
+/* All nodes have spoken: for whom does nobody stand? */
+void home_settle(procspace_t *ps)
+{
+    for (struct proc *p = ps->homed; p; p = p->next_homed)
+        if (!p->stand)
+            body_signal(ps, p, SIGKILL);
+}
+
+/* ---- a launch that a program on a node asks for ---- */
+
+/* The asker as we know it, by the node's word and our own books. EAGAIN: not yet. */
+struct proc *home_asker(procspace_t *ps, int node, const msgpack_object *body,
+                        pid_t *npid, struct err *err)
+{
+    const msgpack_object_array *a;
+    int64_t v[3] = { 0, 0, 0 };
+    struct proc *p = NULL;
+
+    if (mp_get_array(body, "asker", &a, err) < 0)
+        return NULL;
+    for (uint32_t i = 0; i < 3; i++)
+        if (i >= a->size || !mp_as_int(&a->ptr[i], &v[i]) || v[i] < 0 || v[i] > INT32_MAX) {
+            err_set(err, EPROTO, "asker: want [npid, ghost, gen]");
+            return NULL;
+        }
+    *npid = (pid_t)v[0];
+    if (v[1]) {
+        p = proc_find(ps, (pid_t)v[1]);
+        if (p && (p->kid || p->node != node))
+            p = NULL;
+        /* Or it is one itself whose parent is on yet another node. */
+        for (struct proc *h = ps->homed; !p && h; h = h->next_homed)
+            if (h->node == node && h->pid == (pid_t)v[1])
+                p = h;
+    } else {
+        struct kid *k = kid_find(ps, node, (pid_t)v[0]);
+        if (k && k->p.gen == v[2] && (k->stage == KID_HERE || k->stage == KID_NONE))
+            p = &k->p;
+    }
+    if (!p || p->state == PROC_ENDED)
+        err_set(err, EAGAIN, "process %d of node %d is not known yet", (int)*npid, node);
+    return p && p->state != PROC_ENDED ? p : NULL;
+}
+
+int home_identity(const struct proc *p, struct identity *id, struct err *err)
+{
+    pid_t ghost = p->pidfd >= 0 ? p->pid : p->stand && p->stand->p.pidfd >= 0
+                                               ? p->stand->p.pid : 0;
+
+    if (ghost)
+        return identity_of_pid(ghost, p->uid, p->gid, id, err);
+    if (p->homed)
+        return err_set(err, EAGAIN, "its ghost is not there yet");
+    memset(id, 0, sizeof *id); /* none stands for it: as itself, without groups */
+    id->uid = (uid_t)p->uid;
+    id->gid = (gid_t)p->gid;
+    return 0;
+}
