@@ -2,7 +2,7 @@
 # deps.sh GROUP...: install from Debian what is missing, and only that
 #
 # Groups: build (compile), run (start a cluster), check (the tests),
-# bench (the programs that the benchmarks compare with).
+# boot (a firmware image for one of them), bench (the programs that the benchmarks compare with).
 set -eu
 
 packages() {
@@ -14,6 +14,7 @@ packages() {
     check) echo clang shellcheck perl python3-zmq python3-msgpack systemd attr curl udhcpc mpich libmpich-dev \
         strace gdb gdbserver g++ pkg-config qemu-system-x86 seabios ipxe-qemu zstd \
         ovmf xorriso isolinux syslinux-common mtools systemd-boot-efi coreboot-utils ;;
+    boot) echo dpkg-dev bison flex acpica-tools gcc-multilib nasm zlib1g-dev patch ;;
     bench) echo mpich slurm-wlm munge pdsh openssh-server openssh-client rsync bc ;;
     *) echo "deps.sh: no group $1: build, run, check, bench" >&2; return 2 ;;
     esac

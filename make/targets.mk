@@ -25,6 +25,8 @@ deps:
 	@make/deps.sh build run
 check-deps:
 	@make/deps.sh build run check
+check-boot-deps:
+	@make/deps.sh build run check boot
 bench-deps:
 	@make/deps.sh build run bench
 
@@ -35,7 +37,7 @@ check: check-deps
 	@$(SUBMAKE) -s run-tests
 units: $(unit) $(bench_bins)
 # Every way to boot, and every way in which it can fail; takes half an hour.
-check-boot-all: check-deps
+check-boot-all: check-boot-deps
 	$(SUBMAKE) all
 	@$(MAKE) -s --no-print-directory run-tests CM_TEST_LIMIT=1800 \
 	    T="$(sort $(wildcard tests/boot/*.t)) $(sort $(wildcard tests/boot/slow/*.t))"
@@ -84,4 +86,4 @@ install: all
 
 clean:
 	rm -rf build build-san build-analyze build-clang
-.PHONY: man deps check-deps bench-deps check check-boot-all units run-tests analyze bench demo install clean
+.PHONY: man deps check-deps check-boot-deps bench-deps check check-boot-all units run-tests analyze bench demo install clean
