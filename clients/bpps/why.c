@@ -172,6 +172,10 @@ static void print_past(const struct past *p)
     if (!p->ended) {
         fputs("runs since ", stdout);
         put_time(p->started);
+        if (p->text && *p->text) {
+            fputs("; ", stdout);
+            put(p->text);
+        }
         putchar('\n');
         return;
     }

@@ -76,6 +76,21 @@ void cause_set(struct proc *p, enum cause_kind kind, int sig, int64_t uid, pid_t
     name_sender(c);
 }
 
+void past_stuck(procspace_t *ps, int node, uint64_t launch, pid_t npid, const char *text)
+{
+    for (size_t b = 0; b < PROC_BUCKETS; b++)
+        for (struct proc *p = ps->proc[b]; p; p = p->next) {
+            if (p->node != node || p->launch->id != launch || proc_npid(p) != npid)
+                continue;
+            if (!p->cause)
+                cause_set(p, CAUSE_SIGNAL, 0, -1, 0, NULL);
+            if (p->cause) {
+                free(p->cause->text);
+                p->cause->text = strdup(text);
+            }
+        }
+}
+
 /* Arguments as one line; nothing of it is trusted to be printable. */
 static void set_name(char *to, const struct proc *p)
 {
@@ -140,13 +155,13 @@ static void pack_past(mp_buf *m, const struct past_proc *e)
     pack_cause(m, e->cause);
 }
 
-/* One that runs: no end, no status. */
+/* One that runs: no end, no status. text: that it will not die. */
 static void pack_running(mp_buf *m, const struct proc *p)
 {
     char name[NAME_BYTES];
 
     set_name(name, p);
-    mp_map(m, 8);
+    mp_map(m, 9);
     mp_kint(m, "pid", p->pid);
     mp_kint(m, "npid", proc_npid(p));
     mp_kint(m, "node", p->node);
@@ -155,6 +170,7 @@ static void pack_running(mp_buf *m, const struct proc *p)
     mp_kint(m, "uid", p->uid);
     mp_kstr(m, "name", name);
     mp_kint(m, "started", p->started);
+    mp_kstr(m, "text", p->cause && p->cause->text ? p->cause->text : "");
 }
 
 /* procspace.why: {pid} -> {since, kept, procs: [...]}: those of this number that

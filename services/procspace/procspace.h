@@ -304,6 +304,8 @@ void cause_set(struct proc *p, enum cause_kind kind, int sig, int64_t uid, pid_t
                const char *text);
 void cause_free(struct cause **c);
 void past_add(procspace_t *ps, struct proc *p); /* p has ended */
+/* A process of this node does not die. */
+void past_stuck(procspace_t *ps, int node, uint64_t launch, pid_t npid, const char *text);
 int on_why(void *self, struct svc_req *req, struct err *err);
 static inline pid_t proc_npid(const struct proc *p)
 {

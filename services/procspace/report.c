@@ -103,6 +103,7 @@ static void on_stuck_event(procspace_t *ps, int node, const struct event *e)
     int64_t npid = 0;
 
     int_at(e, 2, &npid);
+    past_stuck(ps, node, uint_at(e, 1), (pid_t)npid, text ? text : "stuck");
     svc_log("warning", "node %d: %s\n%s", node, text ? text : "a process is stuck",
             stack ? stack : "");
     mp_init(&event);

@@ -94,6 +94,9 @@ stuck() {
     end_launch
     ok 'a process that does not die: told' eventually 12 said launch.stuck
     ok 'with its kernel stack' grep -q '"stack":".*refrigerator' "$tmp/events"
+    # shellcheck disable=SC2046
+    why_stuck() { bpps --why $(bpstat -p | awk 'NR > 1 { print $1 }'); }
+    ok 'bpps --why tells it' has 'runs since .*; process .* does not die of SIGKILL' why_stuck
     ok 'its node is held' eventually 5 node_is error
     ok 'and says why' has 'does not die' bpstat --json 0
     ok 'the launch is not empty' not said launch.empty
