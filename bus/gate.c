@@ -44,7 +44,8 @@ static int no_cluster(const gate_t *g, struct err *err)
                    g->path);
 }
 
-static gate_t *open_at(const char *program, const char *dir, struct err *err)
+/* Not connected yet. */
+static gate_t *make(const char *program, const char *dir, struct err *err)
 {
     char path[PATH_MAX];
     gate_t *g = calloc(1, sizeof *g);
@@ -55,8 +56,16 @@ static gate_t *open_at(const char *program, const char *dir, struct err *err)
     if (!g || (program && !(g->program = strdup(program))) || !(g->path = strdup(path))) {
         err_set(err, ENOMEM, "out of memory");
         gate_close(&g);
-        return NULL;
     }
+    return g;
+}
+
+static gate_t *open_at(const char *program, const char *dir, struct err *err)
+{
+    gate_t *g = make(program, dir, err);
+
+    if (!g)
+        return NULL;
     g->sock = pkt_connect(g->path, NULL);
     if (g->sock < 0) {
         /* The folder is there: busd may just be restarting. */
@@ -76,6 +85,15 @@ gate_t *gate_open(const char *program, struct err *err)
 gate_t *gate_open_at(const char *dir, struct err *err)
 {
     return open_at(NULL, dir ? dir : cm_rundir(), err);
+}
+
+gate_t *gate_open_within(const char *dir, int timeout_ms, struct err *err)
+{
+    gate_t *g = make(NULL, dir ? dir : cm_rundir(), err);
+
+    if (g && (g->sock = pkt_connect_within(g->path, timeout_ms, err)) < 0)
+        gate_close(&g);
+    return g;
 }
 
 void gate_close(gate_t **gp)

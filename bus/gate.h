@@ -25,6 +25,9 @@ gate_t *gate_open(const char *program, struct err *err); /* program: for message
 /* The same for a library: the gate in folder dir (NULL: RUN), never a word to
  * the terminal. */
 gate_t *gate_open_at(const char *dir, struct err *err);
+/* For a library whose callers must not wait: one try, which takes no longer
+ * than this. Then gate_send() and gate_recv(), not gate_call(). */
+gate_t *gate_open_within(const char *dir, int timeout_ms, struct err *err);
 void gate_close(gate_t **g);
 int gate_fd(gate_t *g); /* changes after a reconnect: ask each time; -1 none */
 

@@ -225,7 +225,12 @@ int pkt_listen(const char *path, int mode, struct err *err)
 
 int pkt_connect(const char *path, struct err *err)
 {
-    const struct timeval room = { .tv_sec = ROOM_S };
+    return pkt_connect_within(path, ROOM_S * 1000, err);
+}
+
+int pkt_connect_within(const char *path, int timeout_ms, struct err *err)
+{
+    const struct timeval room = { timeout_ms / 1000, timeout_ms % 1000 * 1000 };
     struct sockaddr_un sa;
 
     if (address(path, &sa, err) < 0)

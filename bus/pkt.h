@@ -32,5 +32,7 @@ int pkt_listen(const char *path, int mode, struct err *err); /* unlinks first */
 /* A peer that does not listen or read is waited for two seconds, here and in
  * pkt_send() on this socket: EAGAIN. */
 int pkt_connect(const char *path, struct err *err);
+/* The same with another limit. */
+int pkt_connect_within(const char *path, int timeout_ms, struct err *err);
 
 #endif

@@ -137,7 +137,9 @@ static int make_names(const struct root_plan *plan, struct err *err)
     snprintf(hosts, sizeof hosts, "127.0.0.1 localhost\n::1 localhost\n%s%s%s%s",
              plan->address ? plan->address : "", plan->address ? " " : "",
              plan->address ? plan->hostname : "", plan->address ? "\n" : "");
-    if (write_file("/etc/hosts", hosts, err) < 0)
+    if (write_file("/etc/hosts", hosts, err) < 0 ||
+        write_file("/etc/nsswitch.conf", "passwd: files bproc\ngroup: files bproc\n"
+                   "hosts: files bproc dns\n", err) < 0)
         return -1;
     snprintf(hosts, sizeof hosts, "%s\n", plan->hostname);
     return write_file("/etc/hostname", hosts, err);

@@ -72,6 +72,16 @@ static int programs(cpio_t *c, const struct plan *p, struct summary *s, struct e
     return 0;
 }
 
+/* Names of nodes: glibc asks for it by name, nothing else does. */
+static void name_service(cpio_t *c)
+{
+    char path[4096];
+
+    snprintf(path, sizeof path, "%s/../../lib/libnss_bproc.so.2", cm_libexec());
+    if (access(path, R_OK) == 0)
+        cpio_file(c, "/usr/lib/libnss_bproc.so.2", 0644, path);
+}
+
 static int index_text(const struct drivers *d, char **text, size_t *len, struct err *err)
 {
     FILE *f = open_memstream(text, len);
@@ -144,6 +154,8 @@ int initrd_make(const struct plan *p, int fd, struct summary *s, struct err *err
         return -1;
     folders(c);
     facts(c, p);
+    if (p->o->phase == 2)
+        name_service(c);
     if (programs(c, p, s, err) < 0 || add_drivers(c, p, s, err) < 0 ||
         plugin_files(c, p, err) < 0)
         return -1;

@@ -142,6 +142,9 @@ void ahead_end(agent_t *a); /* before files_destroy(): what is not finished is d
 int on_ps(void *self, struct svc_req *req, struct err *err);
 int on_control(void *self, struct svc_req *req, struct err *err);
 
+/* ---- names.c: libnss_bproc; to be without it is no failure of the node ---- */
+int names_place(agent_t *a, struct err *err);
+
 /* ---- gate.c: the node's processes ask the master ---- */
 gate_t *gate_create(agent_t *a, struct err *err);
 void gate_destroy(gate_t **g);

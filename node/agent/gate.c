@@ -5,6 +5,7 @@
  * about who asked here: so only what anybody may know is passed on, and what the
  * kernel says who asks (kin.c). The file
  * "node" beside it holds our number; it is how a process knows where it is.
+ * "master" holds the master's address.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -253,19 +254,27 @@ static int listen_in(int folder, struct err *err)
     return out;
 }
 
-/* Our number may be a new one after a join. */
+static bool write_word(gate_t *g, const char *name, const char *text)
+{
+    unlinkat(g->folder, name, 0);
+    CLEANUP(cleanup_close) int fd =
+        openat(g->folder, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
+    ssize_t n = (ssize_t)strlen(text);
+
+    return fd >= 0 && write(fd, text, (size_t)n) == n && fchmod(fd, 0644) == 0;
+}
+
+/* Our number may be a new one after a join, and the master at another address. */
 static void write_number(void *arg)
 {
     gate_t *g = arg;
-    char text[16];
+    char text[16], master[80];
 
     if (g->a->node == g->written || g->a->node < 0)
         return;
-    unlinkat(g->folder, "node", 0);
-    CLEANUP(cleanup_close) int fd =
-        openat(g->folder, "node", O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
-    int n = snprintf(text, sizeof text, "%d\n", g->a->node);
-    if (fd >= 0 && write(fd, text, (size_t)n) == n && fchmod(fd, 0644) == 0)
+    snprintf(text, sizeof text, "%d\n", g->a->node);
+    snprintf(master, sizeof master, "%.64s\n", g->a->master_addr);
+    if (write_word(g, "node", text) && write_word(g, "master", master))
         g->written = g->a->node;
 }
 

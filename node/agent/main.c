@@ -211,6 +211,7 @@ int agent_go_online(agent_t *a, struct err *err)
     char endpoint[sizeof a->master_addr + 32];
     struct svc_curve curve = { endpoint, a->master_key, a->keys.public_key,
                                a->keys.secret_key };
+    struct err no_names = { 0 };
 
     snprintf(endpoint, sizeof endpoint, "tcp://%s:%u", a->master_addr, a->master_port);
     a->files = files_create(a->loop, a->root_fd, err);
@@ -230,6 +231,8 @@ int agent_go_online(agent_t *a, struct err *err)
     a->gate = gate_create(a, err);
     if (!a->gate)
         return -1;
+    if (names_place(a, &no_names) < 0)
+        svc_log("warning", "%s", no_names.text);
     a->copies = copies_create(a, err);
     if (!a->copies)
         return -1;
