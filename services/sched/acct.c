@@ -16,7 +16,7 @@
 #include "services/sched/db.h"
 
 #define RETRY_MS 5000
-#define FORGET_MS 60000
+#define FORGET_MS 5000
 
 struct telling {
     sched_t *s;

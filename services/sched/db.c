@@ -36,6 +36,7 @@ static const char *const schema[] = {
 db_t *db_open(const char *path, struct err *err)
 {
     CLEANUP(db_close) db_t *d = calloc(1, sizeof *d);
+    sqlite3_stmt *st;
 
     if (!d) {
         err_set(err, ENOMEM, "%s: out of memory", path);
@@ -43,6 +44,10 @@ db_t *db_open(const char *path, struct err *err)
     }
     d->store = store_open(path, schema, err);
     if (!d->store)
+        return NULL;
+    /* one job of a long queue is found in memory, too */
+    if (!(st = store_prepare(d->store, "PRAGMA cache_size = -16384", err)) ||
+        store_step(d->store, st, err) < 0)
         return NULL;
     const struct { sqlite3_stmt **st; const char *sql; } all[] = {
         { &d->put_job, "INSERT INTO job VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11,"

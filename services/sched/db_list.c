@@ -35,6 +35,8 @@ static void pack_job(sqlite3_stmt *st, sched_t *s, mp_buf *m)
     const struct job *j = job_find(s, id);
     unsigned flags = j ? j->flags : (unsigned)sqlite3_column_int64(st, 3);
     enum job_state state = j ? j->state : (enum job_state)sqlite3_column_int(st, 2);
+    if (j && state == JOB_DONE) /* not on the disk yet */
+        state = JOB_ENDING;
     int status = sqlite3_column_int(st, 18);
     bool done = state == JOB_DONE, ran = sqlite3_column_int64(st, 16) != 0;
     CLEANUP(mp_free) mp_buf afters;

@@ -208,6 +208,7 @@ static void why_queued(const struct job *j, struct why *w)
 static void why_open(sched_t *s, const struct job *j, struct why *w)
 {
     enum after kind = AFTER_ANY;
+    uint64_t target;
     CLEANUP(cleanup_free) char *nodes = job_nodes(j);
     char when[32];
 
@@ -217,8 +218,8 @@ static void why_open(sched_t *s, const struct job *j, struct why *w)
             j->reason ? j->reason : "", (unsigned long long)j->pub.id);
         break;
     case JOB_AFTER:
-        say(w, "It waits for job %llu to %s.",
-            (unsigned long long)after_first(s, j, &kind),
+        target = after_first(s, j, &kind);
+        say(w, "It waits for job %llu to %s.", (unsigned long long)target,
             kind == AFTER_OK ? "end well" : kind == AFTER_FAIL ? "fail" : "end");
         break;
     case JOB_QUEUED:

@@ -67,9 +67,11 @@ static int merge(sched_t *s, struct pool *p, struct pool *fresh, struct err *err
     p->kill_ms = fresh->kill_ms;
     for (uint32_t i = 0; i < p->nodes; i++) {
         struct pnode *n = p->node[i];
+        bool was = n->leaving;
         n->leaving = !pool_node(fresh, n->number);
         n->fresh = !n->leaving;
-        node_leave(s, n);
+        if (n->leaving && !was)
+            node_leave(s, n);
     }
     p->wake = true;
     return 0;
