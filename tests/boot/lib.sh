@@ -90,7 +90,8 @@ boot_dnsmasq() {
         for i in 0 1 2 3; do echo "dhcp-host=$(mac "$i"),$(address "$i"),n$i"; done
         cat
     } >"$tmp/dnsmasq.conf"
-    in_net dnsmasq -k -C "$tmp/dnsmasq.conf" </dev/null >"$tmp/dnsmasq.out" 2>&1 &
+    # Not by in_net, here and for the machines: $! would be a shell's.
+    nsenter --net="/run/netns/$boot_ns" dnsmasq -k -C "$tmp/dnsmasq.conf" </dev/null >"$tmp/dnsmasq.out" 2>&1 &
     dnsmasq_pid=$!
 }
 
@@ -125,7 +126,7 @@ boot_cluster() { # after boot_config
 vm() {
     local n=$1
     shift
-    in_net qemu-system-x86_64 -accel tcg -m "${vm_memory:-384}" -display none -nodefaults \
+    nsenter --net="/run/netns/$boot_ns" qemu-system-x86_64 -accel tcg -m "${vm_memory:-384}" -display none -nodefaults \
         -serial "file:$tmp/vm$n.log" -monitor "unix:$tmp/vm$n.monitor,server,nowait" \
         -netdev "tap,id=n0,ifname=tap$n,script=no,downscript=no" \
         -device "virtio-net-pci,netdev=n0,mac=$(mac "$n")${vm_card:-}" \
@@ -153,10 +154,15 @@ console_has() { eventually "$patience" grep -aqE "$2" "$tmp/vm$1.log" || { tail 
 boot_cleanup() {
     local n
     for n in "${!vms[@]}"; do vm_end "$n"; done
-    [ -z "${dnsmasq_pid:-}" ] || kill "$dnsmasq_pid" 2>/dev/null
+    [ -z "${dnsmasq_pid:-}" ] || { kill "$dnsmasq_pid"; wait "$dnsmasq_pid"; } 2>/dev/null
     # The services live in the namespace: they go first.
     for n in ${names[@]+"${names[@]}"}; do
         [ ! -e "/run/clustermatic-$n" ] || clustermatic down --name "$n"
+    done
+    # Whatever still lives in there was started by us.
+    for n in $(ip netns pids "$boot_ns" 2>/dev/null); do
+        echo "# left in the test's network: $(tr '\0' ' ' <"/proc/$n/cmdline" 2>/dev/null)"
+        kill -KILL "$n" 2>/dev/null
     done
     ip netns del "$boot_ns" 2>/dev/null
 }
