@@ -54,17 +54,18 @@ static int find_body(int64_t pid, struct body *out, struct err *err)
     mp_map(&m, 0);
     if (!g || gate_call(g, "procspace.list", &m, TIMEOUT_MS, &reply, err) < 0)
         return -1;
-    for (uint32_t i = 0; reply.data.type == MSGPACK_OBJECT_ARRAY &&
-                         i < reply.data.via.array.size; i++) {
-        const msgpack_object *row = &reply.data.via.array.ptr[i];
+    uint32_t n = reply.data.type == MSGPACK_OBJECT_ARRAY ? reply.data.via.array.size : 0;
+    for (int there = 0; there < 2; there++) /* else the pid on its node, as bpps has it */
+        for (uint32_t i = 0; i < n; i++) {
+            const msgpack_object *row = &reply.data.via.array.ptr[i];
 
-        if (mp_opt_int(row, "pid", 0) != pid)
-            continue;
-        out->node = mp_opt_int(row, "node", -1);
-        out->npid = mp_opt_int(row, "npid", pid);
-        if (out->node >= 0)
-            return 0;
-    }
+            if (mp_opt_int(row, there ? "npid" : "pid", 0) != pid)
+                continue;
+            out->node = mp_opt_int(row, "node", -1);
+            out->npid = mp_opt_int(row, "npid", pid);
+            if (out->node >= 0)
+                return 0;
+        }
     return err_set(err, ESRCH, "process %" PRId64 " is not on any node: bpstat -p lists those "
                    "that are", pid);
 }

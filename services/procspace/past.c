@@ -173,8 +173,8 @@ static void pack_running(mp_buf *m, const struct proc *p)
     mp_kstr(m, "text", p->cause && p->cause->text ? p->cause->text : "");
 }
 
-/* procspace.why: {pid} -> {since, kept, procs: [...]}: those of this number that
- * the asker may know of, the newest first */
+/* procspace.why: {pid} -> {since, kept, procs: [...]}: those of this number, here or
+ * on their nodes, that the asker may know of; the newest first */
 int on_why(void *self, struct svc_req *req, struct err *err)
 {
     procspace_t *ps = self;
@@ -186,14 +186,16 @@ int on_why(void *self, struct svc_req *req, struct err *err)
     mp_init(&rows);
     if (mp_get_int(req->body, "pid", 1, INT32_MAX, &pid, err) < 0)
         return -1;
-    const struct proc *p = proc_find(ps, (pid_t)pid);
-    if (p && p->state != PROC_ENDED) {
-        bool his = req->w->uid == 0 || req->w->uid == p->uid;
-        if (his)
-            pack_running(&rows, p);
-        n += his;
-        others += !his;
-    }
+    for (size_t b = 0; b < PROC_BUCKETS; b++)
+        for (const struct proc *p = ps->proc[b]; p; p = p->next) {
+            if (p->state == PROC_ENDED || (p->pid != pid && proc_npid(p) != pid))
+                continue;
+            bool his = req->w->uid == 0 || req->w->uid == p->uid;
+            if (his)
+                pack_running(&rows, p);
+            n += his;
+            others += !his;
+        }
     uint64_t known = past->count < KEEP ? past->count : KEEP;
     for (uint64_t i = 0; i < known; i++) {
         const struct past_proc *e = &past->proc[(past->count - 1 - i) % KEEP];

@@ -203,6 +203,30 @@ ok 'nobody else ends it' not as 12346 kill "$a"
 ok 'he does' as 12345 kill "$a"
 ended
 
+# --- where the pids cannot be the same: a bpghost that may not choose them
+
+cp -r "$libexec" "$tmp/libexec" # without file capabilities
+chmod 755 "$tmp" "$tmp/libexec"
+CM_LIBEXEC=$tmp/libexec setpriv --reuid 12345 --regid 12345 --clear-groups \
+    bpsh -N 1 sh -c 'sleep 155 & sleep 156; exit 7' & job=$!
+eventually 5 started
+both() { [ "$(pgrep -c -P "$top")" = 2 ]; }
+ok 'other pids here than there: both children stand here' eventually 5 both
+a=$(child_of "$top" 'sleep 155')
+there=$(bpps 1 | awk '/ sleep 155$/ { print $2 }')
+ok 'under other pids' test "$a" -lt 1000000 -a "$there" -ge 1000000
+maps() { bpstat -p --json | python3 -c 'import json, sys
+print(*[p["npid"] for p in json.load(sys.stdin) if p["pid"] == int(sys.argv[1])])' "$1"; }
+ok 'which is which is known' is "$there" maps "$a"
+ok 'the one there has a history here' has "^$a \\(sleep 155\\) on node 1: runs since" bpps --why "$there"
+as 12345 kill "$a"
+gone_there() { ! bpps 1 | grep -q ' sleep 155$'; }
+ok 'a signal finds it' eventually 5 gone_there
+ok 'its end comes back' eventually 5 gone "$a"
+as 12345 kill "$(child_of "$top" 'sleep 156')"
+wait "$job"
+ok 'and what the shell makes of it' test $? = 7
+
 # --- services that die, nodes that end
 
 run sh 'sleep 161 & sleep 162; true'

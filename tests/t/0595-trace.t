@@ -26,6 +26,9 @@ hold() { # NODE COMMAND...: it waits for its input, fd 7; sets job and pid
 }
 attached() { grep -q "Process $1 attached" "$tmp/trace"; }
 kid_of() { kid=$(pgrep -P "$1" | head -n 1); [ -n "$kid" ]; }
+# Its pid there: another where a cluster beside this one has a ghost of that number.
+there() { bpstat -p --json | python3 -c 'import json, sys
+print(*[p["npid"] for p in json.load(sys.stdin) if p["pid"] == int(sys.argv[1])])' "$1"; }
 lives() { [ "$(ps -o stat= -p "$1" | cut -c1)" = S ]; }
 
 # --- strace
@@ -44,14 +47,16 @@ ok 'and a child, of which it was told to tell' grep -q 'execve("[^"]*/sleep"' "$
 
 hold 1 sh -c 'sleep 1000; exit 4'
 eventually 10 kid_of "$pid"
-bpsh -n 1 strace -p "$kid" >"$tmp/trace" 2>&1 7>&- & trace=$!
-ok 'strace on the node, of a child' eventually 20 attached "$kid"
+listed() { npid=$(there "$kid") && [ -n "$npid" ]; }
+eventually 10 listed
+bpsh -n 1 strace -p "$npid" >"$tmp/trace" 2>&1 7>&- & trace=$!
+ok 'strace on the node, of a child' eventually 20 attached "$npid"
 kill -INT "$(ghost $trace)"
 wait $trace
 ok 'an interrupt ends it' grep -q detached "$tmp/trace"
 ok 'and not the child' lives "$kid"
 bptrace "$kid" >"$tmp/trace" 2>&1 7>&- & trace=$!
-ok 'from here, of the child' eventually 20 attached "$kid"
+ok 'from here, of the child' eventually 20 attached "$npid"
 kill -TERM "$kid"
 wait $trace
 ok 'saw what has killed it' grep -q -- '--- SIGTERM .*' "$tmp/trace"
