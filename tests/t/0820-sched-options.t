@@ -162,15 +162,16 @@ bjsstat -U >live &
 watcher=$!
 on_exit+=("kill $watcher 2>/dev/null")
 eventually 10 grep -q 'Pool: few' live
-job=$(submit sleep 2)
+job=$(submit 'while [ ! -e seen ]; do sleep 0.1; done; sleep 1')
 ok '-U shows what changes' eventually 10 grep -q "$job R #12345" live
+touch seen
 kill $watcher
 ended "$job"
 kept() {
     bjsstat --json "$1" | python3 -c '
 import json, sys
 j = json.load(sys.stdin)
-assert j["submitted"] <= j["started"] <= j["ended"] and j["ended"] - j["started"] >= 1900, j
+assert j["submitted"] <= j["started"] <= j["ended"] and j["ended"] - j["started"] >= 1000, j
 assert j["node_list"] in ("0", "1") and j["maxrss_kb"] > 0 and j["exit"] == 0 and j["reason"] is None, j'
 }
 ok 'times, nodes, use and status are kept' kept "$job"
