@@ -24,6 +24,7 @@ run() { # NODE COMMAND...: sets job and pid
 # The same, but it begins when fd 7 is closed: its input.
 mkfifo "$tmp/in"
 hold() { # NODE COMMAND...
+    : >"$tmp/out"
     bpsh "$@" <"$tmp/in" >"$tmp/out" 2>"$tmp/err" & job=$!
     on_exit+=("kill -9 $job 2>/dev/null")
     exec 7>"$tmp/in"
