@@ -9,9 +9,9 @@ packages() {
     case $1 in
     build) echo gcc libc6-dev make libzmq3-dev libmsgpack-dev libjansson-dev \
         libsqlite3-dev libssl-dev libfuse3-dev libcap2-bin \
-        libkmod-dev libzstd-dev libmicrohttpd-dev python3-docutils ;;
+        libpmix-dev libkmod-dev libzstd-dev libmicrohttpd-dev python3-docutils ;;
     run) echo s6 iproute2 procps fuse3 kmod cpio dnsmasq-base ipxe ;;
-    check) echo clang shellcheck perl python3-zmq python3-msgpack systemd attr curl udhcpc mpich libmpich-dev \
+    check) echo clang shellcheck perl python3-zmq python3-msgpack systemd attr curl udhcpc mpich libmpich-dev openmpi-bin libopenmpi-dev \
         strace gdb gdbserver g++ pkg-config qemu-system-x86 seabios ipxe-qemu zstd \
         ovmf xorriso isolinux syslinux-common mtools systemd-boot-efi coreboot-utils ;;
     boot) echo dpkg-dev bison flex acpica-tools gcc-multilib nasm zlib1g-dev patch ;;

@@ -3,7 +3,7 @@
  *   seats.c   the ranks of this node: their seats, what each is told
  *   line.c    the line to mpirun: our stdin and stdout, by way of bpsh
  *   pmi1.c    PMI-1 (MPICH), and main() of bppmi
- *   pmix.c    PMIx (Open MPI), and main() of bppmix
+ *   pmix.c    PMIx (Open MPI), and main() of bppmix; notes.c, libpmix
  *
  * One is started on each node of the job beside the ranks, as the same user.
  * It answers all that can be answered on the node; what concerns all nodes is
@@ -77,7 +77,9 @@ void kind_tell(struct helper *h, int from, const char *id, const char *text);
 
 /* seats.c */
 int helper_options(const char *name, int argc, char **argv, int *status); /* 1: no more to do */
-int helper_open(struct helper *h, struct err *err); /* from the environment */
+/* From the environment; then, when all else is ready, the ranks may come. */
+int helper_prepare(struct helper *h, struct err *err);
+int helper_listen(struct helper *h, struct err *err);
 int helper_run(struct helper *h);                   /* exit status */
 void seat_say(struct seat *s, const char *text);    /* text as it is */
 void helper_end(struct helper *h);                  /* end the ranks of this node, then ourselves */

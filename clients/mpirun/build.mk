@@ -6,6 +6,18 @@ $(LIBEXEC)/bppmi: LIBS = $(MP_LIBS)
 $(LIBEXEC)/bppmi: $(call objs,$(addprefix $(mpirun_dir),pmi1.c seats.c line.c) clients/common/opt.c) $(LIBCM)
 	$(LINK)
 
+# Where Debian's libpmix-dev is installed (make deps sees to that).
+pmix_include := $(patsubst %/pmix_server.h,%,$(firstword $(wildcard \
+    /usr/lib/*/pmix2/include/pmix_server.h /usr/include/pmix_server.h)))
+ifneq ($(pmix_include),)
+helpers += $(LIBEXEC)/bppmix
+bppmix_objs := $(call objs,$(addprefix $(mpirun_dir),pmix.c notes.c))
+$(bppmix_objs): CPPFLAGS += -isystem $(pmix_include)
+$(LIBEXEC)/bppmix: LIBS = $(MP_LIBS) -lpmix
+$(LIBEXEC)/bppmix: $(bppmix_objs) $(call objs,$(addprefix $(mpirun_dir),seats.c line.c) clients/common/opt.c) $(LIBCM)
+	$(LINK)
+endif
+
 # Static, and without sanitizers: it becomes the user's program.
 helpers += $(LIBEXEC)/bprank
 $(LIBEXEC)/bprank: $(mpirun_dir)bprank.c bus/rundir.h

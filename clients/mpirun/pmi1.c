@@ -376,7 +376,7 @@ int main(int argc, char **argv)
     if (helper_options("bppmi", argc, argv, &status))
         return status;
     mp_init(&kvs.news);
-    if (helper_open(&h, &err) < 0) {
+    if (helper_prepare(&h, &err) < 0 || helper_listen(&h, &err) < 0) {
         fprintf(stderr, "bppmi: %s\n", err.text);
         return EXIT_FAILURE;
     }

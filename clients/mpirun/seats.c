@@ -278,7 +278,7 @@ static void on_newcomer(void *arg, int fd, uint32_t events)
     seat_say(s, "go\n");
 }
 
-static int open_listener(struct helper *h, struct err *err)
+int helper_listen(struct helper *h, struct err *err)
 {
     struct sockaddr_un sa = { .sun_family = AF_UNIX };
     int len = snprintf(sa.sun_path + 1, sizeof sa.sun_path - 1, "clustermatic-mpi-%s", h->job);
@@ -310,7 +310,7 @@ int helper_options(const char *name, int argc, char **argv, int *status)
     return 1;
 }
 
-int helper_open(struct helper *h, struct err *err)
+int helper_prepare(struct helper *h, struct err *err)
 {
     const char *job = getenv("CM_MPI_JOB"), *map = getenv("CM_MPI_MAP"),
                *apps = getenv("CM_MPI_APPS"), *bind_how = getenv("CM_MPI_BIND");
@@ -327,10 +327,9 @@ int helper_open(struct helper *h, struct err *err)
     nodelist_init(&h->map);
     h->loop = loop_create(err);
     if (!h->loop || nodespec_numbers(map, &h->map, err) < 0 || which_node(h, err) < 0 ||
-        unique_nodes(h, err) < 0 || read_apps(h, apps, err) < 0 || make_seats(h, err) < 0 ||
-        line_open(h, err) < 0)
+        unique_nodes(h, err) < 0 || read_apps(h, apps, err) < 0 || make_seats(h, err) < 0)
         return -1;
-    return open_listener(h, err);
+    return line_open(h, err);
 }
 
 static void signal_all(struct helper *h, int sig)
