@@ -125,9 +125,10 @@ exits() {
     rc=$?
     [ $rc = "$want" ] || { echo "status $rc, want $want"; return 1; }
 }
-# eventually SECONDS CMD...: CMD succeeds within this time.
+# eventually SECONDS CMD...: CMD succeeds within about this time; where much else
+# is going on it may take four times as long.
 eventually() {
-    local end=$((SECONDS + $1))
+    local end=$((SECONDS + 4 * $1))
     shift
     until "$@"; do
         [ $SECONDS -lt $end ] || return 1

@@ -77,7 +77,7 @@ ok 'it lives in network namespaces of its own: one for the master, one for each 
 
 # The supervisor killed: the cluster is not up, and up mends it.
 kill -9 "$(cut -d' ' -f1 "$run/svscan")"
-ok 'supervisor killed: status says that no cluster runs' fails_with 'no cluster runs' \
+ok 'supervisor killed: status says that no cluster runs' eventually 20 fails_with 'no cluster runs' \
     clustermatic status --name "$one"
 ok 'up ends the remains and starts again' clustermatic up --name "$one" --virtual 2
 ok 'with two nodes' is 2 status "$one" 's["nodes"]["states"]["up"]'
@@ -99,7 +99,7 @@ kill -KILL $bpsh 2>/dev/null # so that the next line cannot wait for ever
 ok 'as a death by a signal' exits 255 wait $bpsh
 
 same_mounts() { mounts | diff "$tmp/mounts.before" -; }
-ok 'mounts are as before' eventually 5 same_mounts
+ok 'mounts are as before' eventually 30 same_mounts
 none_of_them() { ! netns_ids | grep -xFf "$tmp/netns"; }
-ok 'and its network namespaces have gone' eventually 5 none_of_them
+ok 'and its network namespaces have gone' eventually 30 none_of_them
 done_testing

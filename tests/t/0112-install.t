@@ -13,7 +13,7 @@ dest=$tmp/dest
 place=$dest/opt/cm
 ok 'make install' make -s --no-print-directory B="$CM_BUILD" ${CM_SAN:+SAN=1} \
     DESTDIR="$dest" PREFIX=/opt/cm install
-names() { find "$1" -maxdepth 1 -type f -executable -printf '%f\n' | sort; }
+names() { find "$1" -maxdepth 1 -type f -printf '%f\n' | sort; }
 ok 'every command is there' diff <(names "$CM_BUILD/bin") <(names "$place/bin")
 ok 'every service and helper' diff <(names "$libexec") <(names "$place/libexec/clustermatic")
 ok 'and policy' diff <(ls "$libexec/policies") <(ls "$place/libexec/clustermatic/policies")
