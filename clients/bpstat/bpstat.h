@@ -18,6 +18,7 @@ enum layout {
     LAYOUT_MAP,    /* processes, not nodes */
     LAYOUT_FILTER, /* the same, beside ps output from stdin */
     LAYOUT_HOST,   /* the node that has an address */
+    LAYOUT_BOOT,   /* images, wanted and running */
 };
 
 enum order {
@@ -56,6 +57,9 @@ void work_free(struct work **work, size_t n);
 /* procs.c: -p, -P; return an exit status. */
 int procs_map(gate_t *g, const struct options *o);
 int procs_filter(gate_t *g);
+
+/* boot.c: --boot; returns an exit status. */
+int boot_show(gate_t *g, const struct options *o);
 
 /* host.c: -A; returns an exit status. */
 int host_find(gate_t *g, const struct options *o);

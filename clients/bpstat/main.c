@@ -23,6 +23,7 @@ static const char usage[] =
     "  -c, --compact        nodes that are alike share a row (default)\n"
     "  -l, --long           one row a node\n"
     "  -x, --explain        one row a node: reachable? may take work? since when, why\n"
+    "      --boot           images: which each node runs, and which it is to run\n"
     "  -a, --address        address of each node\n"
     "  -s, --status         state of each node\n"
     "  -n, --number         number of each node\n"
@@ -42,7 +43,7 @@ static const char usage[] =
     "\n"
     "NODES: 5  5-8  5-  all  up  notdown  master ..., comma separated.\n";
 
-enum { OPT_JSON = 256 };
+enum { OPT_JSON = 256, OPT_BOOT };
 
 static const struct option longopts[] = {
     { "compact", no_argument, NULL, 'c' },
@@ -59,6 +60,7 @@ static const struct option longopts[] = {
     { "sort-reverse", no_argument, NULL, 'R' },
     { "update", no_argument, NULL, 'U' },
     { "lock", no_argument, NULL, 'L' },
+    { "boot", no_argument, NULL, OPT_BOOT },
     { "help", no_argument, NULL, 'h' },
     { "version", no_argument, NULL, 'v' },
     { NULL, 0, NULL, 0 },
@@ -164,6 +166,8 @@ static int run(const struct options *o)
         return procs_filter(g);
     if (o->layout == LAYOUT_HOST)
         return host_find(g, o);
+    if (o->layout == LAYOUT_BOOT)
+        return boot_show(g, o);
     rc = o->update ? update(g, o, &err) : show(g, o, &err);
     if (rc < 0) {
         fflush(stdout);
@@ -191,6 +195,7 @@ int main(int argc, char **argv)
         case 'P': o.layout = LAYOUT_FILTER; break;
         case 'A': o.layout = LAYOUT_HOST; o.host = optarg; break;
         case OPT_JSON: o.json = true; break;
+        case OPT_BOOT: o.layout = LAYOUT_BOOT; break;
         case 'N': o.order = ORDER_NUMBER; break;
         case 'S': o.order = ORDER_STATUS; break;
         case 'O': o.order = ORDER_KEEP; break;

@@ -7,6 +7,7 @@
 struct options {
     const char *name, *config, *node_size;
     int nodes; /* --virtual N; 0: not given */
+    int at_once, timeout; /* upgrade; 0: not given; timeout in seconds */
     bool json, purge, follow;
 };
 
@@ -17,6 +18,10 @@ int cmd_restart(struct cluster *c, const char *unit);
 int cmd_reload(struct cluster *c);
 int cmd_logs(struct cluster *c, const struct options *o, const char *unit);
 int cmd_env(const struct cluster *c);
+int cmd_why(struct cluster *c, const struct options *o, int node);
+/* spec NULL: list; file "default": as the configuration says. */
+int cmd_image(struct cluster *c, const struct options *o, const char *spec, const char *file);
+int cmd_upgrade(struct cluster *c, const struct options *o, const char *spec);
 int cmd_doctor(const struct options *o);
 
 /* The work of `down`, for `up` on the remains of a cluster too. */

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "bus/nodespec.h"
 #include "bus/rundir.h"
 #include "clients/clustermatic/commands.h"
 
@@ -20,6 +21,11 @@ static const char usage[] =
     "  restart SERVICE|node N   end it and start it again\n"
     "  reload              read the configuration again\n"
     "  logs [-f] [SERVICE|node N]\n"
+    "  why node N [--json]      where its boot stopped, or how long each stage took\n"
+    "  image [--json]      boot images, and who boots them\n"
+    "  image set NODES FILE|default   what these nodes boot from now on\n"
+    "  upgrade NODES [--at-once N] [--timeout S]\n"
+    "                      reboot them one after the other, while all goes well\n"
     "  env                 shell exports: eval \"$(clustermatic env)\"\n"
     "  doctor [--json]     what this machine lacks, and what mends it\n"
     "\n"
@@ -27,7 +33,8 @@ static const char usage[] =
     "  -h, --help     this text\n"
     "  -V, --version\n";
 
-enum { OPT_VIRTUAL = 256, OPT_NAME, OPT_CONFIG, OPT_SIZE, OPT_JSON, OPT_PURGE };
+enum { OPT_VIRTUAL = 256, OPT_NAME, OPT_CONFIG, OPT_SIZE, OPT_JSON, OPT_PURGE, OPT_AT_ONCE,
+       OPT_TIMEOUT };
 
 static const struct option longopts[] = {
     { "virtual", required_argument, NULL, OPT_VIRTUAL },
@@ -36,6 +43,8 @@ static const struct option longopts[] = {
     { "node-size", required_argument, NULL, OPT_SIZE },
     { "json", no_argument, NULL, OPT_JSON },
     { "purge", no_argument, NULL, OPT_PURGE },
+    { "at-once", required_argument, NULL, OPT_AT_ONCE },
+    { "timeout", required_argument, NULL, OPT_TIMEOUT },
     { "follow", no_argument, NULL, 'f' },
     { "help", no_argument, NULL, 'h' },
     { "version", no_argument, NULL, 'V' },
@@ -85,6 +94,17 @@ static int read_options(int argc, char **argv, struct options *o)
             }
             o->node_size = optarg;
             break;
+        case OPT_AT_ONCE:
+        case OPT_TIMEOUT:
+            errno = 0;
+            long v = strtol(optarg, &end, 10);
+            if (errno || end == optarg || *end || v < 1 || v > 1000000) {
+                fprintf(stderr, "clustermatic: --%s %s: want a number from 1\n",
+                        opt == OPT_TIMEOUT ? "timeout" : "at-once", optarg);
+                return 3;
+            }
+            *(opt == OPT_TIMEOUT ? &o->timeout : &o->at_once) = (int)v;
+            break;
         case OPT_JSON: o->json = true; break;
         case OPT_PURGE: o->purge = true; break;
         case 'f': o->follow = true; break;
@@ -116,8 +136,36 @@ static int run_on_unit(struct cluster *c, const struct options *o, const char *c
     return strcmp(cmd, "logs") == 0 ? cmd_logs(c, o, unit) : cmd_restart(c, unit);
 }
 
+/* The commands about booting. -1: it is none of them. */
+static int run_boot(struct cluster *c, const struct options *o, const char *cmd, int argc,
+                    char **argv)
+{
+    char *end;
+
+    if (strcmp(cmd, "why") == 0) {
+        long n = argc == 2 && strcmp(argv[0], "node") == 0 ? strtol(argv[1], &end, 10) : -1;
+        if (n < 0 || n > NODE_MAX || end == argv[1] || *end)
+            return bad_usage("want why node N", NULL);
+        return cmd_why(c, o, (int)n);
+    }
+    if (strcmp(cmd, "image") == 0) {
+        if (argc == 0 || (argc == 1 && strcmp(argv[0], "list") == 0))
+            return cmd_image(c, o, NULL, NULL);
+        if (argc != 3 || strcmp(argv[0], "set") != 0)
+            return bad_usage("want image, or image set NODES FILE|default", NULL);
+        return cmd_image(c, o, argv[1], argv[2]);
+    }
+    if (strcmp(cmd, "upgrade") == 0)
+        return argc == 1 ? cmd_upgrade(c, o, argv[0]) : bad_usage("want upgrade NODES", NULL);
+    return -1;
+}
+
 static int run(struct cluster *c, const struct options *o, const char *cmd, int argc, char **argv)
 {
+    int rc = run_boot(c, o, cmd, argc, argv);
+
+    if (rc >= 0)
+        return rc;
     if (strcmp(cmd, "restart") == 0 || strcmp(cmd, "logs") == 0)
         return run_on_unit(c, o, cmd, argc, argv);
     if (argc > 0)

@@ -8,6 +8,7 @@
  *   images.c    boot images, by their hash
  *   machines.c  who boots, and how far each has come
  *   spread.c    who fetches an image from whom
+ *   wanted.c    images that people have set
  *   dhcp.c      DHCP and TFTP, by dnsmasq
  *
  * One thread. What takes time is done by children: bpsetup(8) for a node's
@@ -29,6 +30,8 @@ struct http;
 struct images;
 struct spread;
 struct dhcp;
+struct wanted;
+struct picture;
 struct ask;
 struct answer;
 
@@ -53,6 +56,7 @@ typedef struct bootsrv {
     machines_t *machines;
     struct spread *spread;
     struct dhcp *dhcp;
+    struct wanted *wanted;
 } bootsrv_t;
 
 extern const struct svc_method bootsrv_methods[];
@@ -68,6 +72,8 @@ char *conf_beside(const bootsrv_t *b, const char *name, char *buf);
 
 /* ---- serve.c: for http_create() ---- */
 void serve(void *b, const struct ask *a, struct answer *out);
+/* The file that a node is to run, NULL: none; first: that it is given first. */
+const char *serve_file(const bootsrv_t *b, int node, bool first);
 void serve_sent(void *b, const struct ask *a, uint64_t bytes);
 
 /* ---- setup.c ---- */

@@ -84,7 +84,7 @@ struct machine *machines_node(machines_t *s, int node, bool make)
     for (struct machine *m = s->first; m; m = m->next)
         if (m->node == node)
             return m;
-    return make && config_node(s->b->config, node) ? add(s, node, "") : NULL;
+    return make && (!s->b->config || config_node(s->b->config, node)) ? add(s, node, "") : NULL;
 }
 
 struct machine *machines_addr(machines_t *s, const char *addr)
@@ -254,15 +254,46 @@ void machine_pack(const struct machine *m, mp_buf *out)
     }
 }
 
+const char *machine_stage_word(const struct machine *m)
+{
+    return m->nstages ? order[m->stage[m->nstages - 1].rank] : "";
+}
+
+/* What nodemgr says of a node ends its boot's list. */
+static void on_event(void *arg, const struct wire *w, const msgpack_object *body)
+{
+    machines_t *s = arg;
+    const msgpack_object *state = mp_get(body, "state"), *was = mp_get(body, "was");
+    CLEANUP(cleanup_free) char *why = mp_opt_dup(body, "why");
+    int64_t node = mp_opt_int(body, "node", -1);
+    struct machine *m = strcmp(w->from, "nodemgr") == 0 && node >= 0 && node <= INT_MAX
+                            ? machines_node(s, (int)node, true) : NULL;
+
+    if (!m)
+        return;
+    if (strcmp(w->topic, "node.joined") == 0)
+        machine_stage(s, m, "joined", -1, false, NULL);
+    else if (state && was && mp_is(was, "boot") && mp_is(state, "up"))
+        machine_stage(s, m, "up", -1, false, NULL);
+    else if (state && was && mp_is(was, "boot") && mp_is(state, "error"))
+        machine_stage(s, m, "error", -1, true, why);
+}
+
 machines_t *machines_create(bootsrv_t *b, struct err *err)
 {
-    machines_t *s = calloc(1, sizeof *s);
+    CLEANUP(machines_destroy) machines_t *s = calloc(1, sizeof *s);
 
-    if (!s)
+    if (!s) {
         err_set(err, ENOMEM, "out of memory");
-    else
-        s->b = b;
-    return s;
+        return NULL;
+    }
+    s->b = b;
+    if (svc_follow(b->svc, "node.joined", on_event, s, err) < 0 ||
+        svc_follow(b->svc, "node.state", on_event, s, err) < 0)
+        return NULL;
+    machines_t *out = s;
+    s = NULL;
+    return out;
 }
 
 void machines_destroy(machines_t **sp)

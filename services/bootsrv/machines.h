@@ -38,6 +38,7 @@ void machines_renumber(machines_t *s); /* the configuration is another */
 /* Note a stage, and publish it. -1: no such stage. */
 int machine_stage(machines_t *s, struct machine *m, const char *word, int64_t ms, bool error,
                   const char *text);
+const char *machine_stage_word(const struct machine *m); /* the last; "" */
 void machines_pack_unknown(const machines_t *s, mp_buf *out); /* [{mac, addr, interface, since, seen}] */
 /* {node, mac, addr, image, stages: [[word, at, ms, error, text]...]} */
 void machine_pack(const struct machine *m, mp_buf *out);

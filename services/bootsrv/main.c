@@ -14,6 +14,7 @@
 #include "services/bootsrv/images.h"
 #include "services/bootsrv/machines.h"
 #include "services/bootsrv/spread.h"
+#include "services/bootsrv/wanted.h"
 
 static const char usage[] =
     "usage: bootsrv [--ready-fd N]\n"
@@ -49,7 +50,8 @@ static int open_all(bootsrv_t *b, struct err *err)
         loop_signal(b->loop, SIGINT, on_stop, b->loop, err) < 0 ||
         loop_signal(b->loop, SIGHUP, conf_hangup, b, err) < 0 ||
         !(b->svc = svc_create(b->loop, "bootsrv", bootsrv_methods, b, err)) ||
-        !(b->setup = setup_create(b, err)) || !(b->machines = machines_create(b, err)) ||
+        !(b->wanted = wanted_open(err)) || !(b->setup = setup_create(b, err)) ||
+        !(b->machines = machines_create(b, err)) ||
         !(b->images = images_create(b->loop, on_image, b, err)) ||
         !(b->spread = spread_create(err)) || !(b->dhcp = dhcp_create(b, err)) ||
         !(b->http = http_create(b->loop, serve, serve_sent, b, err)) || conf_open(b, err) < 0)
@@ -95,6 +97,7 @@ int main(int argc, char **argv)
     spread_destroy(&b.spread);
     machines_destroy(&b.machines);
     setup_destroy(&b.setup);
+    wanted_close(&b.wanted);
     svc_destroy(&b.svc);
     config_free(&b.config);
     loop_destroy(&b.loop);

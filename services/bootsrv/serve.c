@@ -20,6 +20,7 @@
 #include "services/bootsrv/images.h"
 #include "services/bootsrv/machines.h"
 #include "services/bootsrv/spread.h"
+#include "services/bootsrv/wanted.h"
 
 #define HOLD_S 10
 #define HOLD_MAX_S 30
@@ -63,14 +64,21 @@ static const char *interface_of(const bootsrv_t *b, const char *here)
 
 /* ---- images ---- */
 
+const char *serve_file(const bootsrv_t *b, int node, bool first)
+{
+    const struct cm_node *n = config_node(b->config, node);
+    const char *set = wanted_file(b->wanted, node);
+
+    if (!n)
+        return NULL;
+    return first && n->phase1 ? n->phase1 : set ? set : n->bootfile;
+}
+
 /* The image that a node is to run, or (first) that it is given first. */
 static const struct picture *image_of(bootsrv_t *b, int node, bool first, struct err *err)
 {
-    const struct cm_node *n = config_node(b->config, node);
-    const char *file = n ? n->bootfile : NULL;
+    const char *file = serve_file(b, node, first);
 
-    if (first && n && n->phase1)
-        file = n->phase1;
     if (!file) {
         err_set(err, ENOENT, "no bootfile line is for node %d", node);
         return NULL;

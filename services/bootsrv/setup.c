@@ -18,6 +18,7 @@
 #include <unistd.h>
 #include "bus/rundir.h"
 #include "services/bootsrv/bootsrv.h"
+#include "services/bootsrv/machines.h"
 
 extern char **environ;
 
@@ -212,6 +213,9 @@ static void begin(setup_t *s, struct run *r)
         return;
     }
     if (start(s, r, &err) == 0) {
+        struct machine *m = r->down ? NULL : machines_node(s->b->machines, r->node, true);
+        if (m)
+            machine_stage(s->b->machines, m, "node_up", -1, false, NULL);
         svc_log("info", "%s of node %d begins", r->down ? "node_down" : "node_up", r->node);
         return;
     }
