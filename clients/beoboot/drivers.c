@@ -318,7 +318,9 @@ int drivers_gather(struct drivers *d, const struct plan *p, struct err *err)
     kmod_unref(g.kmod);
     if (rc < 0)
         return -1;
-    qsort(d->index.v, d->index.n, sizeof *d->index.v, by_text);
-    qsort(d->firmware.v, d->firmware.n, sizeof *d->firmware.v, by_text);
+    if (d->index.n) /* without any, v is NULL */
+        qsort(d->index.v, d->index.n, sizeof *d->index.v, by_text);
+    if (d->firmware.n)
+        qsort(d->firmware.v, d->firmware.n, sizeof *d->firmware.v, by_text);
     return 0;
 }

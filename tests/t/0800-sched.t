@@ -42,8 +42,9 @@ ok 'bjsstat knows the nodes' is 0,1 field "$job" node_list
 ok 'and the status' is 0 field "$job" exit
 ok 'ended jobs are listed' has '^ +1 #12345 .* 0 echo' bjsstat -d
 ok 'nodes are open as before' has '^0-3 +up +---x--x--x root' bpstat
-as $a bjssub -O '|cat >piped' 'echo through a pipe; bpsh $NODES echo and a node' >/dev/null
+job=$(as $a bjssub -O '|cat >piped' 'echo through a pipe; bpsh $NODES echo and a node' | id_of)
 ok 'output goes to a command' eventually 10 is $'through a pipe\nand a node' cat piped
+ended "$job" # it has given its node back
 job=$(printf '#!/bin/sh\n# a comment\necho "script $1" on "$NODES"\nexit 3\n' | as $a bjssub -O script | id_of)
 ok 'a script from standard input ends' ended "$job"
 ok 'it was run by its first line' is 'script  on 0' cat script
