@@ -110,6 +110,7 @@ bool net_renew(struct net *net);
 /* ---- tell.c ---- */
 void tell_where(const char *server, const char *mac); /* before: nothing is told */
 void tell(const char *stage);
+void tell_end(void); /* nothing more comes */
 /* That the last stage has failed, why, and the console's last lines; waits a
  * second at most. */
 void tell_failure(const char *text);

@@ -178,6 +178,7 @@ static int boot(struct params *p, struct err *err)
     if (p->phase == 1)
         return phase1_run(server, &net, err);
     tell("agent");
+    tell_end();
     return life_run(p, &net, err);
 }
 

@@ -10,7 +10,7 @@ boot_network 1
 boot_dnsmasq </dev/null
 boot_config 1 </dev/null
 boot_cluster
-image() { beoboot -2 -e -o "$tmp/cd.iso" -k "$kernel" -m "$modules" -c 'console=ttyS0 reboot=t quiet'; }
+image() { beoboot -2 -e -o "$tmp/cd.iso" -k "$kernel" -m "$modules" -c 'console=ttyS0 reboot=t panic=5 no_timer_check quiet'; }
 
 ok 'an image is made' image
 cp "$tmp/ok.out" "$tmp/first"

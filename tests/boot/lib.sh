@@ -16,6 +16,7 @@
 patience=240
 boot_ns=cmb$$
 boot_master=198.18.0.1
+boot_bridge=br0
 vms=()
 
 # --- the kernel --------------------------------------------------------------
@@ -68,12 +69,12 @@ in_net() { nsenter --net="/run/netns/$boot_ns" "$@"; }
 boot_network() { # boot_network TAPS
     local i
     ip -n "$boot_ns" link set lo up
-    ip -n "$boot_ns" link add br0 type bridge forward_delay 0 mcast_snooping 0
-    ip -n "$boot_ns" address add "$boot_master/15" dev br0
-    ip -n "$boot_ns" link set br0 up
+    ip -n "$boot_ns" link add "$boot_bridge" type bridge forward_delay 0 mcast_snooping 0
+    ip -n "$boot_ns" address add "$boot_master/15" dev "$boot_bridge"
+    ip -n "$boot_ns" link set "$boot_bridge" up
     for ((i = 0; i < $1; i++)); do
         in_net ip tuntap add dev "tap$i" mode tap
-        ip -n "$boot_ns" link set "tap$i" master br0 up
+        ip -n "$boot_ns" link set "tap$i" master "$boot_bridge" up
     done
 }
 mac() { printf '52:54:00:77:00:%02x' $((16 + $1)); }
@@ -84,7 +85,7 @@ address() { echo "198.18.0.$((10 + $1))"; }
 boot_dnsmasq() {
     local i
     {
-        printf '%s\n' port=0 interface=br0 bind-interfaces dhcp-authoritative no-ping \
+        printf '%s\n' port=0 "interface=$boot_bridge" bind-interfaces dhcp-authoritative no-ping \
             leasefile-ro user=root "log-facility=$tmp/dnsmasq.log" \
             "dhcp-range=198.18.0.10,198.18.0.200,255.254.0.0,1h"
         for i in 0 1 2 3; do echo "dhcp-host=$(mac "$i"),$(address "$i"),n$i"; done
@@ -101,7 +102,7 @@ boot_dnsmasq() {
 boot_config() { # boot_config N
     local i
     {
-        echo "interface br0"
+        echo "interface $boot_bridge"
         echo "iprange 0 $(address 0) $(address $(($1 - 1)))"
         for ((i = 0; i < $1; i++)); do echo "node $i $(mac "$i")"; done
         echo "pingtimeout 10"
