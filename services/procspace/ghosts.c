@@ -332,19 +332,25 @@ static bool is_stopped(pid_t pid)
            strlen(paren) > 2 && paren[2] == 'T';
 }
 
+static void look_at_bucket(procspace_t *ps, size_t b)
+{
+    for (struct proc *p = ps->proc[b % PROC_BUCKETS]; p; p = p->next)
+        if (p->pidfd >= 0 && p->state == PROC_RUNNING && !p->ghost_stopped && is_stopped(p->pid))
+            ghost_seen_stopped(ps, p);
+}
+
 static void sweep(void *arg)
 {
     procspace_t *ps = arg;
 
-    if (!ps->procs)
-        return;
-    for (int i = 0; i < SWEEP_SLICE; i++) {
-        struct proc *p = ps->proc[ps->ghosts->next_bucket++ % PROC_BUCKETS];
-        for (; p; p = p->next)
-            if (p->pidfd >= 0 && p->state == PROC_RUNNING && !p->ghost_stopped &&
-                is_stopped(p->pid))
-                ghost_seen_stopped(ps, p);
-    }
+    for (int i = 0; ps->procs && i < SWEEP_SLICE; i++)
+        look_at_bucket(ps, ps->ghosts->next_bucket++);
+}
+
+void ghosts_look(procspace_t *ps)
+{
+    for (size_t b = 0; ps->procs && b < PROC_BUCKETS; b++)
+        look_at_bucket(ps, b);
 }
 
 int ghosts_open(procspace_t *ps, struct err *err)

@@ -196,6 +196,7 @@ void ghost_continue(struct proc *p); /* it was stopped, and its body is no more 
 void ghost_signal(struct proc *p, int sig); /* straight at the ghost */
 bool ghost_lives(const struct proc *p);
 void ghost_killed(procspace_t *ps, struct proc *p); /* not by us: its body must go too */
+void ghosts_look(procspace_t *ps); /* which of them are stopped? */
 bool ghost_stands(const struct proc *p); /* it is a ghost, not its caller yet */
 struct ghost_kid { /* what a kid's ghost says of itself */
     int node, npid;

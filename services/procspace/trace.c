@@ -21,7 +21,8 @@
 #include "services/procspace/procspace.h"
 
 #define EVENT "signal/signal_generate"
-#define RING_PAGES 8
+#define RING_PAGES 16
+#define RECORD_MAX 512
 
 struct cpu_ring {
     procspace_t *ps;
@@ -64,15 +65,18 @@ static void on_ring(void *arg, int fd, uint32_t events)
     struct perf_event_mmap_page *page = (void *)r->map;
     uint64_t head = __atomic_load_n(&page->data_head, __ATOMIC_ACQUIRE);
     uint64_t tail = page->data_tail;
+    /* What finds no room is dropped: then all ghosts are looked at. */
+    bool full = head - tail + RECORD_MAX > r->data_bytes;
 
     (void)fd;
     (void)events;
     while (tail < head) {
         struct perf_event_header h;
-        char body[512];
+        char body[RECORD_MAX];
         copy_out(r, tail, &h, sizeof h);
         if (h.size < sizeof h || h.size > head - tail)
             break;
+        full |= h.type == PERF_RECORD_LOST;
         if (h.type == PERF_RECORD_SAMPLE && h.size - sizeof h <= sizeof body &&
             h.size >= sizeof h + 3 * sizeof(uint32_t)) {
             uint32_t who[2], len; /* process, thread; then so many bytes */
@@ -85,6 +89,8 @@ static void on_ring(void *arg, int fd, uint32_t events)
         tail += h.size;
     }
     __atomic_store_n(&page->data_tail, head, __ATOMIC_RELEASE);
+    if (full)
+        ghosts_look(r->ps);
 }
 
 static int open_cpu(procspace_t *ps, int cpu, uint64_t id, const size_t at[2],

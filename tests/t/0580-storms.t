@@ -8,7 +8,7 @@ need bin/bpsh bin/bpps tests/body libexec/clustermatic/procspace
 body=$CM_BUILD/tests/body
 cluster_up 5
 bpsh 0-4 "$body" exit 0
-bpsh 1 sleep 0
+bpsh 0,1 sleep 0
 
 # --- 20,000 forks
 
@@ -64,6 +64,35 @@ ok 'and stay' is 100 bash -c 'bpstat -p | tail -n +2 | wc -l'
 kill -KILL $(orphans)
 none() { [ "$(listed)" = 0 ] && ! bpps 1 | grep -q 'sleep 1000'; }
 ok 'until they are ended, here and there' eventually 20 none
+
+# --- signals in such a number that the kernel cannot tell of all of them
+
+# Of a child of a shell nobody else tells: its ghost's parent is a ghost.
+bpsh -N 0 sh -c 'sleep 1000; exit 4' & job=$!
+on_exit+=("kill -9 $job 2>/dev/null")
+eventually 10 started
+kid_here() { kid=$(pgrep -P "$top") && [ -n "$kid" ]; }
+eventually 10 kid_here
+shown() { bpps 0 | grep -Eq " $1 .* sleep 1000\$"; } # STATE
+eventually 10 shown S
+old=$(pid_of procspace)
+kill -STOP "$old"
+# A child that nobody waits for takes any number of them. One processor: it is
+# its ring that is to be full.
+python3 -c 'import os, sys
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+child = os.fork() or os._exit(0)
+os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+for i in range(20000):
+    os.kill(child, 9)
+os.kill(int(sys.argv[1]), 19)' "$kid"
+kill -CONT "$old"
+ok 'a SIGSTOP that came among 20,000 other signals is not lost' eventually 10 shown T
+kill -CONT "$kid"
+ok 'nor is the SIGCONT' eventually 10 shown S
+kill "$kid"
+wait $job
+ok 'and its shell ends' test $? = 4
 
 # --- a launch of 500, and no procspace in its middle
 
