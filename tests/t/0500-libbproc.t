@@ -62,6 +62,16 @@ ok 'without a cluster each call says so' absent run "$tmp/nodes" absent
 ok 'to others than root too' absent run_user "$tmp/nodes" absent
 
 cluster_up 3
+
+# Beside all that, on another cluster, services that do not answer.
+clustermatic up --name "${cluster}b" --virtual 1
+also_end "${cluster}b"
+other=/run/clustermatic-${cluster}b
+s6-svc -p "$other/s6/nodemgr"
+s6-svc -d "$other/s6/procspace"
+CM_RUNDIR=$other timeout -k 1 60 "$tmp/every" late >"$tmp/late" 2>&1 & late=$!
+on_exit+=("kill -9 $late 2>/dev/null" "s6-svc -c '$other/s6/nodemgr' 2>/dev/null")
+
 ok 'nodes are rebooted, halted, and their states told' run "$tmp/nodes" power
 ok 'root asks about nodes' run "$tmp/nodes" look
 ok 'so does a program in C++' run "$tmp/nodes++" look
@@ -111,6 +121,10 @@ ok 'no forwarder is left' eventually 10 not forwarders
 example() { gcc "${flags[@]}" -o "$tmp/everywhere" doc/examples/everywhere.c "${shared[@]}"; }
 ok 'the example compiles' example
 ok 'and runs a program on all nodes' has '^1: exit 3$' run "$tmp/everywhere" up sh -c 'exit 3'
+wait $late
+ok 'services that do not answer, or are not there' test $? = 0
+grep -v '^ok' "$tmp/late" | sed 's/^/# /'
+
 # A node that is lost while something is being started there.
 kill -STOP "$(pgrep -P "$(pid_of node.1)" bpnode)"
 timeout -k 1 60 "$tmp/every" lost >"$tmp/lost" 2>&1 & job=$!
