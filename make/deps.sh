@@ -11,7 +11,7 @@ packages() {
         libsqlite3-dev libssl-dev libfuse3-dev libcap2-bin \
         libpmix-dev libkmod-dev libzstd-dev libmicrohttpd-dev python3-docutils ;;
     run) echo s6 iproute2 procps fuse3 kmod cpio dnsmasq-base ipxe ;;
-    check) echo clang shellcheck perl python3-zmq python3-msgpack systemd attr curl udhcpc mpich libmpich-dev openmpi-bin libopenmpi-dev \
+    check) echo clang shellcheck perl python3-zmq python3-msgpack systemd attr curl udhcpc mpich libmpich-dev openmpi-bin libopenmpi-dev pdsh clustershell \
         strace gdb gdbserver g++ pkg-config qemu-system-x86 seabios ipxe-qemu zstd \
         ovmf xorriso isolinux syslinux-common mtools systemd-boot-efi coreboot-utils ;;
     boot) echo dpkg-dev bison flex acpica-tools gcc-multilib nasm zlib1g-dev patch ;;
