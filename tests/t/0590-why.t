@@ -115,7 +115,7 @@ wait $job
 setpriv --reuid 12345 --regid 12345 --clear-groups bpsh -N 1 sleep 1000 & job=$!
 eventually 10 started
 kill -KILL "$pid"
-wait $job
+ended
 ok 'a user is told of his own' has 'killed by SIGKILL' as 12345 "$CM_BUILD/bin/bpps" --why "$pid"
 ok 'another is not' fails_with "process $pid was another user's" as 12346 "$CM_BUILD/bin/bpps" --why "$pid"
 ok 'root is' why_is 'killed by SIGKILL'
