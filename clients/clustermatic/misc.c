@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "bus/nodespec.h"
 #include "bus/rundir.h"
 #include "clients/clustermatic/commands.h"
 #include "clients/clustermatic/nodes.h"
@@ -23,7 +24,7 @@ int unit_name(const struct cluster *c, const char *word, const char *number, cha
         char *end;
         long n = strtol(unit + 5, &end, 10);
         /* Of a cluster that has ended the logs may still be wanted. */
-        bool high = cluster_exists(c) ? n >= c->nodes : n >= VIRTUAL_MAX;
+        bool high = cluster_exists(c) && c->nodes ? n >= c->nodes : n > NODE_MAX;
         if (!isdigit((unsigned char)unit[5]) || *end || n < 0 || high)
             return err_set(err, EINVAL, "%s: this cluster has %d virtual nodes", unit, c->nodes);
         snprintf(unit, size, "node.%ld", n);
@@ -51,6 +52,9 @@ int cmd_restart(struct cluster *c, const char *unit)
 
     if (geteuid() != 0)
         err_set(&err, EPERM, "restart: only root may: try sudo");
+    else if (!c->nodes && strncmp(unit, "node.", 5) == 0)
+        err_set(&err, EINVAL, "node %s is not a virtual one: bpctl -S %s -R reboots it", unit + 5,
+                unit + 5);
     else if (need_running(c, &err) == 0 && supervise_restart(c, unit, &err) == 0)
         return 0;
     return refuse(&err);

@@ -1,5 +1,6 @@
 #!/bin/bash
 # 0600-direct: a machine that gets kernel and initramfs of beoboot is a node
+# limit: 900
 . tests/lib.sh
 . tests/boot/lib.sh
 
@@ -50,6 +51,8 @@ ok 'it comes back' is_up 0
 ok 'from its beginning' is 2 grep -ac 'Run /init\|phase 2, kernel' "$tmp/vm0.log"
 ok 'and works' is "$release" timeout 60 bpsh 0 uname -r
 
+ok 'the supervisor cannot restart it, and says who can' fails_with 'bpctl -S 0 -R' \
+    clustermatic restart node 0 --name "$cluster"
 ok 'bpctl -P: it is told to switch off' timeout 60 bpctl -S 0 -P
 is_off() { ! vm_alive 0; }
 ok 'and the machine is off' eventually "$patience" is_off

@@ -1,6 +1,7 @@
 #!/bin/bash
 # 0610-usb-stick: a CD image of beoboot on a USB stick starts a BIOS machine, which
 # gets up. (UEFI, and from a CD: slow/0611-media.t)
+# limit: 900
 . tests/lib.sh
 . tests/boot/lib.sh
 

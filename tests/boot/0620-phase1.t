@@ -1,6 +1,7 @@
 #!/bin/bash
 # 0620-phase1: a small kernel finds the network on one of two cards, fetches what
 # the master has for the node, checks it, and starts it
+# limit: 900
 . tests/lib.sh
 . tests/boot/lib.sh
 

@@ -1,5 +1,6 @@
 #!/bin/bash
 # 0630-pxe: two BIOS machines boot from the network, with nothing but the boot server
+# limit: 900
 . tests/lib.sh
 . tests/boot/lib.sh
 

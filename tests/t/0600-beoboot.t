@@ -115,8 +115,11 @@ done
 if [ -e /usr/lib/systemd/boot/efi/linuxx64.efi.stub ]; then
     ok 'no tool' fails_with 'xorriso is not there: apt-get install xorriso' \
         env PATH=/nonexistent "$CM_BUILD/bin/beoboot" -2 -e --noautomod -k "$tmp/vmlinuz" -o "$tmp/bad.img"
+    ok 'nor that one' fails_with 'cbfstool is not there: apt-get install coreboot-utils' \
+        env PATH=/nonexistent "$CM_BUILD/bin/beoboot" -1 --firmware --noautomod -k "$tmp/vmlinuz" -o "$tmp/bad.img"
 else
     skip 'no tool' 'systemd-boot-efi is not installed'
+    skip 'nor that one' 'systemd-boot-efi is not installed'
 fi
 ok 'no output' fails_with '-o FILE is needed' boot -1 -n
 ok 'a configuration that is not there' fails_with "$tmp/none" boot -2 -n -C "$tmp/none" -o "$tmp/bad.img"
