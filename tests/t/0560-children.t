@@ -52,10 +52,10 @@ started() { top=$(ghost "$job") && [ -n "$top" ]; }
 run() { # SHELL SCRIPT...: on node 0; sets job and top
     bpsh -N 0 "$1" -c "$2" & job=$!
     on_exit+=("kill -9 $job 2>/dev/null")
-    eventually 5 started
+    eventually 15 started
 }
 # Never for ever: what does not end by itself is ended.
-ended() { eventually 5 gone "$job" || { kill -KILL "$job"; return 1; }; }
+ended() { eventually 15 gone "$job" || { kill -KILL "$job"; return 1; }; }
 
 kill() { # never everybody, by a pid that is not known
     local word
@@ -69,7 +69,7 @@ kill() { # never everybody, by a pid that is not known
 
 run sh 'sleep 101 & sh -c "sleep 102 | sleep 103; true"; wait'
 ok 'pipelines and background jobs stand here as there' \
-    eventually 5 tree_is 'sh(sleep sh(sleep sleep))' "$top"
+    eventually 15 tree_is 'sh(sleep sh(sleep sleep))' "$top"
 a=$(child_of "$top" 'sleep 101')
 ok 'as the node says itself' is "$(tree "$top")" node_tree "$top"
 ok 'with their command lines' test -n "$a"
@@ -84,70 +84,70 @@ ok 'bpstat -p knows them' listed
 # --- signals
 
 kill "$a"
-ok 'kill here ends it there' eventually 5 not node_has 'sleep 101'
-ok 'and here' eventually 5 gone "$a"
+ok 'kill here ends it there' eventually 15 not node_has 'sleep 101'
+ok 'and here' eventually 15 gone "$a"
 kill -KILL "$middle"
-ok 'SIGKILL of one in the middle' eventually 5 not node_has 'sh -c sleep 102.*true'
+ok 'SIGKILL of one in the middle' eventually 15 not node_has 'sh -c sleep 102.*true'
 ok 'its children live on there' node_has 'sleep 10[23]'
 b=$(node_pid 'sleep 102')
-ok 'and here, as those of init' eventually 5 is 1 field ppid "$b"
+ok 'and here, as those of init' eventually 15 is 1 field ppid "$b"
 kill "$b" "$(node_pid 'sleep 103')"
-ok 'they can be ended' eventually 5 not node_has 'sleep 10[23]'
+ok 'they can be ended' eventually 15 not node_has 'sleep 10[23]'
 ok 'the shell ends' ended
 
 run sh 'sleep 111; true'
-eventually 5 child_of "$top" 'sleep 111' >"$tmp/out"
+eventually 15 child_of "$top" 'sleep 111' >"$tmp/out"
 a=$(child_of "$top" 'sleep 111')
 kill -STOP "$a"
-ok 'SIGSTOP here stops it there' eventually 5 node_state_is 'sleep 111' T
+ok 'SIGSTOP here stops it there' eventually 15 node_state_is 'sleep 111' T
 kill -CONT "$a"
-ok 'SIGCONT' eventually 5 node_state_is 'sleep 111' S
+ok 'SIGCONT' eventually 15 node_state_is 'sleep 111' S
 kill -TSTP "$a"
-ok 'SIGTSTP' eventually 5 node_state_is 'sleep 111' T
-ok 'its stand-in stops with it' eventually 5 state_is "$a" T
+ok 'SIGTSTP' eventually 15 node_state_is 'sleep 111' T
+ok 'its stand-in stops with it' eventually 15 state_is "$a" T
 kill -CONT "$a"
-ok 'and goes on' eventually 5 node_state_is 'sleep 111' S
+ok 'and goes on' eventually 15 node_state_is 'sleep 111' S
 bpsh 0 sh -c "kill -STOP $(node_pid 'sleep 111')"
-ok 'stopped on the node: here too' eventually 5 state_is "$a" T
+ok 'stopped on the node: here too' eventually 15 state_is "$a" T
 bpsh 0 sh -c "kill -CONT $(node_pid 'sleep 111')"
-ok 'continued there' eventually 5 state_is "$a" S
+ok 'continued there' eventually 15 state_is "$a" S
 bpsh 0 sh -c "kill -KILL $(node_pid 'sleep 111')"
-ok 'killed there: gone here' eventually 5 gone "$a"
+ok 'killed there: gone here' eventually 15 gone "$a"
 ok 'and the shell saw it' ended
 
 # --- groups, sessions, daemons, names
 
 run bash 'set -m; sleep 121 | sleep 122 & sleep 123 & wait'
-ok 'groups of a shell with job control' eventually 5 tree_is 'bash(sleep sleep sleep)' "$top"
+ok 'groups of a shell with job control' eventually 15 tree_is 'bash(sleep sleep sleep)' "$top"
 a=$(child_of "$top" 'sleep 121')
 pgid_is() { [ "$(field pgid "$2")" = "$1" ]; }
-ok 'one leads a group' eventually 5 pgid_is "$a" "$a"
-ok 'the other end of the pipe is in it' eventually 5 pgid_is "$a" "$(child_of "$top" 'sleep 122')"
+ok 'one leads a group' eventually 15 pgid_is "$a" "$a"
+ok 'the other end of the pipe is in it' eventually 15 pgid_is "$a" "$(child_of "$top" 'sleep 122')"
 ok 'the other job is not' not pgid_is "$a" "$(child_of "$top" 'sleep 123')"
 # Never signal group 1 or "everybody": that would be this whole machine.
 [ "${a:-0}" -gt 1 ] && pgid_is "$a" "$a" && kill -- -"$a"
-ok 'kill -- -PGID ends the group' eventually 5 not node_has 'sleep 12[12]'
+ok 'kill -- -PGID ends the group' eventually 15 not node_has 'sleep 12[12]'
 ok 'and no other' node_has 'sleep 123'
 kill "$(child_of "$top" 'sleep 123')"
 ended
 
 run sh '(setsid sleep 131 &); sleep 132'
-ok 'a daemon: there' eventually 5 node_has 'sleep 131'
+ok 'a daemon: there' eventually 15 node_has 'sleep 131'
 a=$(node_pid 'sleep 131')
-ok 'here it is a child of init' eventually 5 is 1 field ppid "$a"
+ok 'here it is a child of init' eventually 15 is 1 field ppid "$a"
 ok 'in a session of its own' is "$a" field sid "$a"
 kill "$(child_of "$top" 'sleep 132')"
 ended
 ok 'bpsh does not wait for it' node_has 'sleep 131'
 ok 'it stands here still' state_is "$a" S
 kill "$a"
-ok 'and is ended from here' eventually 5 not node_has 'sleep 131'
+ok 'and is ended from here' eventually 15 not node_has 'sleep 131'
 
 run sh 'exec sleep 141'
 args_are() { [ "$(ps -o args= -p "$2")" = "$1" ]; }
 comm_is() { [ "$(ps -o comm= -p "$2")" = "$1" ]; }
-ok 'another program: its name follows' eventually 5 args_are 'sleep 141' "$top"
-ok 'the short one too' eventually 5 comm_is sleep "$top"
+ok 'another program: its name follows' eventually 15 args_are 'sleep 141' "$top"
+ok 'the short one too' eventually 15 comm_is sleep "$top"
 kill "$top"
 wait "$job"
 ok 'under the same pid, for its parent too' test $? = 255
@@ -160,7 +160,7 @@ halted() { # it may not have become a sleep before
     done
     return 1
 }
-ok 'one that stops at once: here too' eventually 5 halted
+ok 'one that stops at once: here too' eventually 15 halted
 ok 'and by then in its own group' pgid_is "$a" "$a"
 kill -KILL "$a"
 kill "$(child_of "$top" 'sleep 129')"
@@ -168,20 +168,20 @@ ended
 
 # A session with several groups, and a process of its own in each.
 run bash 'set -m; (setsid bash -c "set -m; sleep 135 & sleep 136 | sleep 137 & wait" &); sleep 138; true'
-ok 'a session of several groups: there' eventually 5 node_has 'sleep 137'
+ok 'a session of several groups: there' eventually 15 node_has 'sleep 137'
 leader=$(node_field sid 'sleep 135')
 members() { ps -o pid= -s "$1" | wc -l; }
 all_four() { [ "$(members "$leader")" = 4 ]; }
-ok 'here too, all of it in one session' eventually 5 all_four
+ok 'here too, all of it in one session' eventually 15 all_four
 groups() { ps -o pgid= -s "$1" | sort -u | wc -l; }
 three() { [ "$(groups "$leader")" = 3 ]; }
-ok 'in its groups' eventually 5 three
+ok 'in its groups' eventually 15 three
 ok 'which is not that of bpsh' not test "$leader" = "$(field sid "$top")"
 # shellcheck disable=SC2046
 all_four && kill -KILL $(ps -o pid= -s "$leader")
-ok 'a session is ended' eventually 5 not node_has 'sleep 13[567]'
+ok 'a session is ended' eventually 15 not node_has 'sleep 13[567]'
 none_of_it() { [ "$(members "$leader")" = 0 ]; }
-ok 'on both sides' eventually 5 none_of_it
+ok 'on both sides' eventually 15 none_of_it
 ok 'and nothing beside it' node_has 'sleep 138'
 kill "$(child_of "$top" 'sleep 138')"
 ended
@@ -190,8 +190,8 @@ ended
 
 bpsh 1 sleep 0
 setpriv --reuid 12345 --regid 12345 --clear-groups bpsh -N 1 sh -c 'sleep 151; true' & job=$!
-eventually 5 started
-ok 'an ordinary user: the same' eventually 5 child_of "$top" 'sleep 151'
+eventually 15 started
+ok 'an ordinary user: the same' eventually 15 child_of "$top" 'sleep 151'
 a=$(child_of "$top" 'sleep 151')
 ok 'his own' is 12345 field uid "$a"
 if getcap "$libexec/bpghost" | grep -q checkpoint_restore; then
@@ -209,9 +209,9 @@ cp -r "$libexec" "$tmp/libexec" # without file capabilities
 chmod 755 "$tmp" "$tmp/libexec"
 CM_LIBEXEC=$tmp/libexec setpriv --reuid 12345 --regid 12345 --clear-groups \
     bpsh -N 1 sh -c 'sleep 155 & sleep 156; exit 7' & job=$!
-eventually 5 started
+eventually 15 started
 both() { [ "$(pgrep -c -P "$top")" = 2 ]; }
-ok 'other pids here than there: both children stand here' eventually 5 both
+ok 'other pids here than there: both children stand here' eventually 15 both
 a=$(child_of "$top" 'sleep 155')
 there=$(bpps 1 | awk '/ sleep 155$/ { print $2 }')
 ok 'under other pids' test "$a" -lt 1000000 -a "$there" -ge 1000000
@@ -221,8 +221,8 @@ ok 'which is which is known' is "$there" maps "$a"
 ok 'the one there has a history here' has "^$a \\(sleep 155\\) on node 1: runs since" bpps --why "$there"
 as 12345 kill "$a"
 gone_there() { ! bpps 1 | grep -q ' sleep 155$'; }
-ok 'a signal finds it' eventually 5 gone_there
-ok 'its end comes back' eventually 5 gone "$a"
+ok 'a signal finds it' eventually 15 gone_there
+ok 'its end comes back' eventually 15 gone "$a"
 as 12345 kill "$(child_of "$top" 'sleep 156')"
 wait "$job"
 ok 'and what the shell makes of it' test $? = 7
@@ -230,7 +230,7 @@ ok 'and what the shell makes of it' test $? = 7
 # --- services that die, nodes that end
 
 run sh 'sleep 161 & sleep 162; true'
-eventually 5 child_of "$top" 'sleep 162' >"$tmp/out"
+eventually 15 child_of "$top" 'sleep 162' >"$tmp/out"
 old=$(tree "$top")
 kill -KILL "$(pid_of procspace)"
 a=$(child_of "$top" 'sleep 161')
@@ -248,7 +248,7 @@ ended
 # shellcheck disable=SC2016 # for the shell on the node
 loop='i=0; while [ $i -lt 3000 ]; do (:); i=$((i+1)); done; sleep 171'
 bpsh -N 1 sh -c "$loop" & job=$!
-eventually 5 started
+eventually 15 started
 ok 'after 3000 short ones' eventually 30 tree_is 'sh(sleep)' "$top"
 a=$(child_of "$top" 'sleep 171')
 ok 'pids are of the lease still' test "$a" -ge 1003000 -a "$a" -lt 1006000

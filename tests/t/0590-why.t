@@ -30,7 +30,7 @@ hold() { # NODE COMMAND...
     exec 7>"$tmp/in"
     eventually 10 started && eventually 10 answers 'runs since'
 }
-ended() { wait "$job"; eventually 5 answers 'killed|ended|never'; }
+ended() { wait "$job"; eventually 15 answers 'killed|ended|never'; }
 
 run 0 sleep 1000
 ok 'one that runs: told' why_is "^$pid \(sleep 1000\) on node 0: runs since 2"
@@ -105,7 +105,7 @@ eventually 10 kid
 pid=$kid
 ok 'a child of a shell on the node' why_is "^$kid \(sleep 1001\) on node 0: runs since"
 kill -KILL "$kid"
-eventually 5 answers 'killed by|has ended'
+eventually 15 answers 'killed by|has ended'
 ok 'and its end' why_is 'killed by SIGKILL, sent (by process|to its ghost)'
 kill -KILL "$top"
 wait $job
