@@ -370,7 +370,8 @@ def cmd_node(keyfile, space, pid, launch):
                   "procspace.result", "procspace.launch", "node.1.ps", "busd.keys"):
         print(f"{topic}: " + try_call(me, topic, {
             "nodes": [1], "state": "bad", "action": "halt", "sig": 9, "pid": pid, "keys": [],
-            "launch": launch, "pids": [pid], "path": "/bin/true", "argv": ["true"]}))
+            "launch": launch, "pids": [pid], "path": "/bin/true", "argv": ["true"],
+            "asker": [4711, pid, 1]}))
 
     # Somebody asks node 1 (whose agent is stopped) and node 0: the answers are ours.
     wanted = asker.send("node.1.ps", {})

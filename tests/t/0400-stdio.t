@@ -15,7 +15,7 @@ done
 san=${CM_SAN:+yes}
 megs=${san:+4}
 megs=${megs:-24}
-T() { timeout -k 5 "${limit:-20}" "$@"; } # nothing here may hang
+T() { timeout -k 5 "${limit:-60}" "$@"; } # nothing here may hang
 
 # same FILE CMD...: CMD succeeds and prints exactly this file.
 same() {
@@ -121,16 +121,16 @@ ok 'stderr too' cmp "$tmp/want.err" "$tmp/got.err"
 ok 'all bytes pass' same "$tmp/bytes" from "$tmp/bytes" T bpsh 0 cat
 ok "$megs random megabytes pass, both ways" same "$tmp/random" from "$tmp/random" T bpsh 0 cat
 ok 'from a pipe into a pipe' same "$tmp/random" \
-    bash -c 'cat "$1" | timeout 20 bpsh 3 cat | cat' - "$tmp/random"
-ok 'by stderr' same "$tmp/random" bash -c 'timeout 20 bpsh 1 sh -c "cat >&2" 2>&1 >/dev/null <"$1"' \
+    bash -c 'cat "$1" | timeout 60 bpsh 3 cat | cat' - "$tmp/random"
+ok 'by stderr' same "$tmp/random" bash -c 'timeout 60 bpsh 1 sh -c "cat >&2" 2>&1 >/dev/null <"$1"' \
     - "$tmp/random"
-ok 'to a file' bash -c 'timeout 20 bpsh 2 cat <"$1" >"$2" && cmp "$1" "$2"' \
+ok 'to a file' bash -c 'timeout 60 bpsh 2 cat <"$1" >"$2" && cmp "$1" "$2"' \
     - "$tmp/random" "$tmp/copy"
 ok 'appended to one' bash -c 'echo first >"$1"; bpsh 0 echo second >>"$1"; paste -sd "|" "$1"' \
     - "$tmp/append"
 ok 'and nothing is lost there' is 'first|second' joined cat "$tmp/append"
 ok 'to a file on the node' bash -c \
-    'timeout 20 bpsh 2 -O /tmp/copy cat <"$1" && timeout 20 bpsh 2 cat /tmp/copy | cmp - "$1"' - "$tmp/random"
+    'timeout 60 bpsh 2 -O /tmp/copy cat <"$1" && timeout 60 bpsh 2 cat /tmp/copy | cmp - "$1"' - "$tmp/random"
 ok 'no output is none' same /dev/null T bpsh 0-3 true
 ok 'nor with -p' same /dev/null T bpsh 0-3 -p true
 printf 'no newline' >"$tmp/bare"
@@ -177,7 +177,7 @@ one_line() { T bpsh 2 sh -c 'trap "" PIPE; while echo y; do :; done; echo failed
 ok 'or EPIPE, if it asks for that' is y one_line
 failed_there() { [ "$(bpsh 2 cat /tmp/failed 2>/dev/null)" = failed ]; }
 ok 'and can act on it' eventually 10 failed_there
-ok 'stdin that nobody reads is no hindrance' bash -c 'head -c 10M /dev/zero | timeout 20 bpsh 0-3 true'
+ok 'stdin that nobody reads is no hindrance' bash -c 'head -c 10M /dev/zero | timeout 60 bpsh 0-3 true'
 never() { # a stdin that never ends
     exec 8<>"$tmp/late"
     T bpsh 0-3 true <&8
@@ -186,7 +186,7 @@ never() { # a stdin that never ends
     return $rc
 }
 ok 'nor is one that does not end' never
-ok 'a full disk is said' fails_with 'stdout: No space left' bash -c 'timeout 20 bpsh 0 echo x >/dev/full'
+ok 'a full disk is said' fails_with 'stdout: No space left' bash -c 'timeout 60 bpsh 0 echo x >/dev/full'
 flags_kept() { # O_NONBLOCK belongs to the file, which others use as well
     python3 - <<'END_PY'
 import fcntl, os, subprocess
@@ -248,7 +248,7 @@ ok '-d puts a divider before each' same "$tmp/dividers" T bpsh 3,1 -d echo a
 ok 'also where there is no output' same <(divided 0 2) T bpsh 0,2 -d true
 bpctl -S 2 -m 0
 { divided 1; echo a; divided 2; divided 3; echo a; } >"$tmp/dividers"
-with_failure() { as 12345 timeout 20 bpsh 1-3 -d echo a >"$tmp/d.out" 2>"$tmp/d.err"; }
+with_failure() { as 12345 timeout 60 bpsh 1-3 -d echo a >"$tmp/d.out" 2>"$tmp/d.err"; }
 ok 'a node that refuses makes it fail' not with_failure
 ok 'and is told' grep -q '^2: ' "$tmp/d.err"
 ok 'but has its divider' cmp "$tmp/dividers" "$tmp/d.out"
