@@ -251,7 +251,7 @@ bpsh -N 1 sh -c "$loop" & job=$!
 eventually 15 started
 ok 'after 3000 short ones' eventually 30 tree_is 'sh(sleep)' "$top"
 a=$(child_of "$top" 'sleep 171')
-ok 'pids are of the lease still' test "$a" -ge 1003000 -a "$a" -lt 1006000
+ok 'pids are of the lease still' test "$a" -ge 1003000 -a "$a" -lt 1010000
 kill "$a"
 ended
 done_testing
