@@ -27,6 +27,24 @@ hydra_up() {
     missing hydra mpiexec.hydra && return
     mpiexec.hydra -iface lo -n 1 true >"$dir/log/hydra" 2>&1 || why[hydra]=$(tail -n 1 "$dir/log/hydra")
 }
+# nginx_up FILE: serves it as /image, for figure_images
+nginx_up() {
+    local d=$dir/nginx
+    missing nginx /usr/sbin/nginx && return
+    mkdir "$d"
+    nginx_port=$(free_ports 1) || { why[nginx]='no free port'; return; }
+    cat >"$d/conf" <<END
+daemon off; worker_processes 1; pid $d/pid; error_log $d/log;
+events { worker_connections 1024; }
+http { access_log off; sendfile on; client_body_temp_path $d; proxy_temp_path $d;
+    fastcgi_temp_path $d; uwsgi_temp_path $d; scgi_temp_path $d;
+    server { listen 127.0.0.1:$nginx_port; location = /image { alias $1; } } }
+END
+    chmod 755 "$(dirname "$1")"
+    daemon nginx /usr/sbin/nginx -c "$d/conf"
+    until_true 10 curl -s -f -o /dev/null "http://127.0.0.1:$nginx_port/image" ||
+        why[nginx]=$(tail -n 1 "$d/log" "$dir/log/nginx")
+}
 rsync_up() {
     missing rsync rsync && return
 }
