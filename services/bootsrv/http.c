@@ -377,6 +377,7 @@ static int listener_add(http_t *h, const char *addr, uint16_t port, int idle_ms,
                             MHD_OPTION_CONNECTION_TIMEOUT,
                             (unsigned)(idle_ms + 999) / 1000,
                             MHD_OPTION_LISTENING_ADDRESS_REUSE, 1u,
+                            MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, /* else no sendfile */
                             MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL, MHD_OPTION_END);
     const union MHD_DaemonInfo *i = l->d ? MHD_get_daemon_info(l->d, MHD_DAEMON_INFO_EPOLL_FD) : NULL;
     if (!i || loop_source(h->loop, i->epoll_fd, ready, run, l, err) < 0) {
