@@ -10,7 +10,7 @@
 
 /* A level for files that go over a fast network, and one for small ones. */
 #define LEVEL_FAST 6
-#define LEVEL_SMALL 19
+#define LEVEL_SMALL 15
 #define STEP (128 * 1024)
 
 struct cpio {
