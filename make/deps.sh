@@ -14,8 +14,8 @@ packages() {
     check) echo clang shellcheck perl python3-zmq python3-msgpack systemd attr curl udhcpc mpich libmpich-dev openmpi-bin libopenmpi-dev pdsh clustershell \
         strace gdb gdbserver g++ pkg-config qemu-system-x86 seabios ipxe-qemu zstd \
         ovmf xorriso isolinux syslinux-common mtools systemd-boot-efi coreboot-utils ;;
-    boot) echo dpkg-dev bison flex acpica-tools gcc-multilib nasm zlib1g-dev patch ;;
-    bench) echo mpich slurm-wlm munge pdsh openssh-server openssh-client rsync bc ;;
+    boot) echo dpkg-dev bison flex acpica-tools gcc-multilib nasm zlib1g-dev patch nfs-ganesha nfs-ganesha-vfs ;;
+    bench) echo mpich slurm-wlm munge pdsh openssh-server openssh-client rsync nginx-light curl bc ;;
     *) echo "deps.sh: no group $1: build, run, check, bench" >&2; return 2 ;;
     esac
 }

@@ -228,6 +228,21 @@ static int need_fuse(char *detail)
     return access("/dev/fuse", F_OK) < 0 ? errno : 0;
 }
 
+static int need_dnsmasq(char *detail)
+{
+    if (tool_there("dnsmasq"))
+        return 0;
+    snprintf(detail, 240, "no dnsmasq");
+    return ENOENT;
+}
+
+static int need_ipxe(char *detail)
+{
+    (void)detail;
+    return access("/usr/lib/ipxe/undionly.kpxe", R_OK) < 0 ||
+                   access("/usr/lib/ipxe/ipxe.efi", R_OK) < 0 ? errno : 0;
+}
+
 static const struct check checks[] = {
     { "root", true, need_root, "a cluster is started by root", "run it with sudo" },
     { "s6", true, need_s6, "supervision of the services", "apt-get install s6" },
@@ -248,6 +263,9 @@ static const struct check checks[] = {
     { "nofile", false, need_files, "open files: enough for hundreds of nodes",
       "ulimit -Hn 65536, or LimitNOFILE= in the unit" },
     { "fuse", false, need_fuse, "the /bpfs view of the nodes", "modprobe fuse" },
+    { "dnsmasq", false, need_dnsmasq, "DHCP and TFTP for nodes that boot from the network",
+      "apt-get install dnsmasq-base" },
+    { "ipxe", false, need_ipxe, "what their firmware is given", "apt-get install ipxe" },
 };
 
 static json_t *as_json(const struct check *k, int code, const char *detail)

@@ -112,11 +112,11 @@ static int send_chain(struct build *b, FILE *f, struct err *err)
     return 0;
 }
 
-static int one(struct build *b, const char *kernel, const char *name, bool missing_ok,
-               struct err *err)
+static int one(struct build *b, const char *root, const char *kernel, const char *name,
+               bool missing_ok, struct err *err)
 {
-    char *argv[] = { (char *)"modprobe", (char *)"-S", (char *)kernel, (char *)"--show-depends",
-                     (char *)name, NULL };
+    char *argv[] = { (char *)"modprobe", (char *)"-d", (char *)root, (char *)"-S", (char *)kernel,
+                     (char *)"--show-depends", (char *)name, NULL };
     int status;
     int fd = output_of(argv, &status, err);
 
@@ -142,7 +142,7 @@ static int one(struct build *b, const char *kernel, const char *name, bool missi
 
 int plugin_kmod(struct build *b, int argc, char **argv, struct err *err)
 {
-    const char *kernel = b->kernel;
+    const char *kernel = b->kernel, *root = "/";
     bool missing_ok = false;
     int i = 1;
 
@@ -151,15 +151,17 @@ int plugin_kmod(struct build *b, int argc, char **argv, struct err *err)
             missing_ok = true;
         else if (strcmp(argv[i], "-r") == 0 && i + 1 < argc)
             kernel = argv[++i];
+        else if (strcmp(argv[i], "-d") == 0 && i + 1 < argc)
+            root = argv[++i];
         else
-            return err_set(err, EINVAL, "%s: want [-r KERNEL] [-f] MODULE...", argv[i]);
+            return err_set(err, EINVAL, "%s: want [-d ROOT] [-r KERNEL] [-f] MODULE...", argv[i]);
     }
     if (strcmp(kernel, b->kernel) != 0) {
         log_line(b->plugin, "the node's kernel is %s, not %s: nothing is loaded", b->kernel, kernel);
         return 0;
     }
     for (; i < argc; i++)
-        if (one(b, kernel, argv[i], missing_ok, err) < 0)
+        if (one(b, root, kernel, argv[i], missing_ok, err) < 0)
             return -1;
     return 0;
 }

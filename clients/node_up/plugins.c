@@ -222,7 +222,7 @@ static int plugin_setupfs(struct build *b, int argc, char **argv, struct err *er
 /* ---- the table ---- */
 
 const struct plugin plugins[] = {
-    { "kmod", plugin_kmod, "[-r KERNEL] [-f] MODULE...",
+    { "kmod", plugin_kmod, "[-d ROOT] [-r KERNEL] [-f] MODULE...",
       "load kernel modules, and those they need" },
     { "miscfiles", plugin_miscfiles, "[-i] [-f] FILE[>NAME]...",
       "copy files, devices, links, folders; -i leave out what is missing, -f links as links" },
