@@ -1,6 +1,6 @@
 SCHED := services/sched
 sched_core := $(addprefix $(SCHED)/,core.c engine.c policies.c swf.c replay_run.c policies/help.c)
-sched_rest := main methods conf reload guard jobs after turn run runners starter runner nodes \
+sched_rest := main methods conf reload guard jobs after turn run runners places nodes \
               submit control list acct db db_list replay
 
 # sched's own copy of simple, to fall back on
@@ -12,6 +12,13 @@ helpers += $(LIBEXEC)/sched
 $(LIBEXEC)/sched: LIBS = $(ZMQ_LIBS) $(MP_LIBS) $(SQLITE_LIBS) $(JSON_LIBS) -ldl -lm
 $(LIBEXEC)/sched: $(call objs,$(sched_core) $(sched_rest:%=$(SCHED)/%.c)) \
     $(B)/obj/$(SCHED)/builtin.o $(B)/libclients.a $(LIBBUS) $(LIBCM)
+	$(LINK)
+
+# The starter and the runners, which are forks of it: static, so that a fork is cheap.
+helpers += $(LIBEXEC)/bjsrun
+$(LIBEXEC)/bjsrun: LIBS = $(MP_LIBS)
+$(LIBEXEC)/bjsrun: LDFLAGS += $(if $(SAN),,-static)
+$(LIBEXEC)/bjsrun: $(call objs,$(SCHED)/starter.c $(SCHED)/runner.c $(SCHED)/places.c) $(LIBCM)
 	$(LINK)
 
 # Policies: NAME.so, nothing of it seen but `policy'

@@ -49,6 +49,7 @@ struct child {
     char **env;
 };
 
+__attribute__((noreturn))
 static void die(const struct child *c, const char *what)
 {
     char text[400];
@@ -131,16 +132,19 @@ static void become_user(const struct child *c)
         die(c, "prctl");
 }
 
+/* The starter has made all the others plain. */
 static void plain_signals(void)
 {
+    static const int ignored[] = { SIGPIPE, SIGINT, SIGHUP, SIGTERM, SIGCHLD };
     sigset_t none;
 
-    for (int sig = 1; sig < NSIG; sig++)
-        signal(sig, SIG_DFL);
+    for (size_t i = 0; i < sizeof ignored / sizeof *ignored; i++)
+        signal(ignored[i], SIG_DFL);
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
+__attribute__((noreturn))
 static void run_shell(const struct child *c, const char *command)
 {
     CLEANUP(cleanup_free) char *shell = mp_opt_dup(c->r->job, "shell");
@@ -153,6 +157,7 @@ static void run_shell(const struct child *c, const char *command)
 }
 
 /* A script's text: by its own first line, else by the shell. */
+__attribute__((noreturn))
 static void run_script(const struct child *c, const char *text)
 {
     CLEANUP(cleanup_free) char *shell = mp_opt_dup(c->r->job, "shell");
@@ -219,6 +224,7 @@ static int script_file(const char *text, struct err *err)
     return fd;
 }
 
+__attribute__((noreturn))
 static void child_main(struct child *c, int pipe_fd, int script)
 {
     CLEANUP(cleanup_free) char *command = mp_opt_dup(c->r->job, "command");
@@ -291,6 +297,17 @@ static int start_consumer(struct runner *r, struct child *c, const char *command
     return -1;
 }
 
+/* vfork: the child needs nothing of ours but what it reads until it executes, and
+ * a copy of our memory costs as much as all that we do. */
+static void start_main(struct runner *r, struct child *c, int out, int script)
+{
+    pid_t pid = vfork();
+
+    if (pid == 0)
+        child_main(c, out, script);
+    r->main = pid;
+}
+
 static void start(struct runner *r)
 {
     CLEANUP(cleanup_free) char *output = mp_opt_dup(r->job, "output");
@@ -311,9 +328,7 @@ static void start(struct runner *r)
         start_consumer(r, &c, output + 1, &out) < 0)
         err_set(&err, errno, "output %s: %s", output, strerror(errno));
     if (!err.code) {
-        r->main = fork();
-        if (r->main == 0)
-            child_main(&c, out, script);
+        start_main(r, &c, out, script);
         if (r->main < 0) {
             err_set(&err, errno, "start a process: %s", strerror(errno));
             r->main = 0;

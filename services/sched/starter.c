@@ -1,31 +1,20 @@
-/* starter.c - the process that makes runners (starter.h) */
+/* starter.c - bjsrun, the process that makes runners (starter.h)
+ *
+ * A program of its own, small and static: forking sched, with all that it holds
+ * and its two dozen libraries, would cost more than most jobs.
+ */
 #include "services/sched/starter.h"
 #include <errno.h>
-#include <limits.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
 #include <unistd.h>
 #include "bus/mp.h"
 #include "bus/pkt.h"
 #include "bus/rundir.h"
-
-char *sched_path(char *buf, const char *name)
-{
-    snprintf(buf, PATH_MAX, "%.3000s/sched/%.1000s", cm_rundir(), name);
-    return buf;
-}
-
-char *sched_lock_path(char *buf, uint64_t job, uint32_t attempt)
-{
-    char name[64];
-
-    snprintf(name, sizeof name, "%llu.%u", (unsigned long long)job, attempt);
-    return sched_path(buf, name);
-}
 
 /* {job, attempt, error}: no runner could be made. */
 static void tell_failure(int sock, const msgpack_object *job, int code)
@@ -57,6 +46,7 @@ static void start_one(int sock, const struct pkt *p)
     msgpack_unpacked_destroy(&u);
 }
 
+__attribute__((noreturn))
 static void serve(int sock)
 {
     struct err err = { 0 };
@@ -75,30 +65,26 @@ static void serve(int sock)
         if (rc < 0 && errno == EINTR)
             continue;
         if (rc <= 0)
-            _exit(0);
+            exit(0);
         start_one(sock, &p);
         pkt_clear(&p);
     }
 }
 
-int starter_begin(struct err *err)
+int main(int argc, char **argv)
 {
-    char dir[PATH_MAX];
-    int ends[2];
-
-    sched_path(dir, "");
-    if (mkdir(dir, 0700) < 0 && errno != EEXIST)
-        return err_set(err, errno, "make %s: %s", dir, strerror(errno));
-    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0)
-        return err_set(err, errno, "socketpair: %s", strerror(errno));
-    fflush(NULL);
-    pid_t pid = fork();
-    if (pid < 0)
-        return err_set(err, errno, "start the starter: %s", strerror(errno));
-    if (pid == 0) {
-        close(ends[0]);
-        serve(ends[1]);
+    if (argc == 2 && strcmp(argv[1], "--version") == 0) {
+        puts("bjsrun " CM_VERSION);
+        return 0;
     }
-    close(ends[1]);
-    return ends[0];
+    if (argc != 2 || argv[1][0] < '0' || argv[1][0] > '9') {
+        fputs("usage: bjsrun FD\nsched starts it, with its end of a socket: see sched(8)\n", stderr);
+        return argc == 2 && strcmp(argv[1], "--help") == 0 ? 0 : 2;
+    }
+    int sock = atoi(argv[1]);
+    if (sock > 3) /* what sched has from its supervisor is nothing for jobs */
+        close_range(3, (unsigned)sock - 1, 0);
+    close_range((unsigned)sock + 1, ~0U, 0);
+    fcntl(sock, F_SETFD, FD_CLOEXEC);
+    serve(sock);
 }

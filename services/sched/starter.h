@@ -1,8 +1,8 @@
 /* starter.h - processes that outlive sched: the starter and the runners
  *
- * The starter is forked before sched has opened anything, so that a fork of it
- * costs little whatever sched holds. It makes a runner for each batch job and
- * ends with sched. A runner stays until its job has ended and sched has taken
+ * The starter (bjsrun) is a small program of its own, so that a fork of it costs
+ * little whatever sched holds. It makes a runner for each batch job and ends with
+ * sched. A runner stays until its job has ended and sched has taken
  * its report, however often sched is restarted meanwhile; it is the reaper of
  * all that the job starts, so nothing of it gets away.
  *
@@ -21,7 +21,7 @@
 #include <stdint.h>
 #include "bus/err.h"
 
-/* RUN/sched, made. Then the starter; returns sched's end of its socket. */
+/* RUN/sched, made; then the starter. Returns sched's end of its socket. */
 int starter_begin(struct err *err);
 
 /* In a fork of the starter: never returns. */

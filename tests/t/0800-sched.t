@@ -43,11 +43,13 @@ ok 'and the status' is 0 field "$job" exit
 ok 'ended jobs are listed' has '^ +1 #12345 .* 0 echo' bjsstat -d
 ok 'nodes are open as before' has '^0-3 +up +---x--x--x root' bpstat
 job=$(as $a bjssub -O '|cat >piped' 'echo through a pipe; bpsh $NODES echo and a node' | id_of)
+as $a bjssub -O fds 'ls /proc/$$/fd | paste -sd" "' >/dev/null
+ok 'a job has the three descriptors and no other' eventually 10 is '0 1 2' cat fds
 ok 'output goes to a command' eventually 10 is $'through a pipe\nand a node' cat piped
 ended "$job" # it has given its node back
 job=$(printf '#!/bin/sh\n# a comment\necho "script $1" on "$NODES"\nexit 3\n' | as $a bjssub -O script | id_of)
 ok 'a script from standard input ends' ended "$job"
-ok 'it was run by its first line' is 'script  on 0' cat script
+ok 'it was run by its first line' has '^script  on [0-3]$' cat script
 ok 'its status is kept' is 3 field "$job" exit
 ok 'and said' has 'It has ended: it exited with status 3' bjsstat why "$job"
 job=$(as $a bjssub 'kill -SEGV $$' | id_of)
