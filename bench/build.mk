@@ -1,7 +1,7 @@
 # What `make bench` measures with; never installed. Everything lands in build/bench.
 BENCH := $(B)/bench
 bench_bins := $(BENCH)/rep $(BENCH)/spawn $(BENCH)/busrtt $(BENCH)/rawbus $(BENCH)/echo \
-              $(BENCH)/true-static $(BENCH)/pause-static $(BENCH)/forks $(BENCH)/cputime $(BENCH)/httpload
+              $(BENCH)/true-static $(BENCH)/pause-static $(BENCH)/forks $(BENCH)/cputime $(BENCH)/httpload $(BENCH)/pmifence
 
 $(BENCH)/rep: $(call objs,bench/rep.c)
 	$(LINK)
@@ -21,6 +21,8 @@ $(BENCH)/forks: $(call objs,bench/forks.c)
 $(BENCH)/cputime: $(call objs,bench/cputime.c)
 	$(LINK)
 $(BENCH)/httpload: $(call objs,bench/httpload.c)
+	$(LINK)
+$(BENCH)/pmifence: $(call objs,bench/pmifence.c)
 	$(LINK)
 # Without the tree's flags: a sanitizer cannot be linked statically.
 $(BENCH)/%-static: bench/%.c

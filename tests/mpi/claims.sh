@@ -45,9 +45,9 @@ sorted() { "$@" | sort -V; return "${PIPESTATUS[0]}"; }
 joined() { "$@" | paste -sd'|'; return "${PIPESTATUS[0]}"; }
 # Nothing of a job is left, on the nodes or here.
 nothing_left() { # PROGRAM
-    eventually 20 none_on_nodes "$1" && ! pgrep -f "$tmp/none" >/dev/null &&
-        ! ps -eo args= | grep -E "^(\./|$tmp/)$1( |\$)"
+    eventually 20 none_on_nodes "$1" && eventually 20 none_here "$1"
 }
+none_here() { ! ps -eo args= | grep -E "^$tmp/$1( |\$)"; }
 none_on_nodes() { bpps >"$tmp/left" && ! grep -E "$1|bppmi|bprank" "$tmp/left"; }
 ends_with() { # STATUS PATTERN PROGRAM ARGUMENT...: and says why
     local want=$1 pattern=$2 rc
@@ -80,12 +80,12 @@ ok 'an unchanged MPI program needs no mpirun: one rank' is 'rank 0 of 1 on n3' \
 
 # --- streams and files --------------------------------------------------------
 
-ok 'ranks write files where they are' is 'n0 0|n1 1|n2 2' joined sorted run -np 3 ./odd file
+ok 'ranks write files where they are' is 'n0 0|n1 1|n2 2' joined sorted run -np 3 "$tmp/odd" file
 head -c 300000 /dev/urandom >"$tmp/bytes"
-stdin_clean() { run -np 2 ./odd copy <"$tmp/bytes" | cmp - "$tmp/bytes"; }
+stdin_clean() { run -np 2 "$tmp/odd" copy <"$tmp/bytes" | cmp - "$tmp/bytes"; }
 ok 'stdin goes to rank 0 as it is' stdin_clean
 whole_lines() {
-    run -np 3 ./odd lines 300 >"$tmp/lines" || return
+    run -np 3 "$tmp/odd" lines 300 >"$tmp/lines" || return
     [ "$(sort -u "$tmp/lines" | wc -l)" = 900 ] &&
         ! grep -Evx 'rank 00[0-2] line 00[0-2][0-9][0-9] of 00300' "$tmp/lines"
 }
@@ -94,15 +94,15 @@ ok "lines of ranks come out whole" whole_lines
 # --- ranks that fail ------------------------------------------------------------
 
 ok 'a rank that exits with 3' ends_with 3 'rank 1 on node 1 ended with status 3' \
-    -np 3 ./odd exit 1 3
+    -np 3 "$tmp/odd" exit 1 3
 ok 'one that dies by SIGSEGV' ends_with 139 'rank 1 on node 1 was killed by signal 11' \
-    -np 3 ./odd signal 1 11
+    -np 3 "$tmp/odd" signal 1 11
 ok 'one that calls MPI_Abort' ends_with 5 'rank 2 on node 2 called MPI_Abort with code 5' \
-    -np 3 ./odd abort 2 5
+    -np 3 "$tmp/odd" abort 2 5
 ok 'one that leaves without MPI_Finalize' \
-    ends_with 1 'rank 1 on node 1 ended without MPI_Finalize' -np 2 ./odd unfinished 1
+    ends_with 1 'rank 1 on node 1 ended without MPI_Finalize' -np 2 "$tmp/odd" unfinished 1
 killed_ghost() {
-    run -np 2 ./odd hang >"$tmp/hang" 2>"$tmp/err" & local job=$! rc
+    run -np 2 "$tmp/odd" hang >"$tmp/hang" 2>"$tmp/err" & local job=$! rc
     eventually 30 grep -q ready "$tmp/hang" || return
     kill -KILL "$(bpps | awk '$1 == 1 && /odd hang/ { print $2; exit }')"
     wait $job
@@ -111,13 +111,13 @@ killed_ghost() {
     [ $rc = 137 ] && grep -q 'rank 1 on node 1 was killed by signal 9' "$tmp/err"
 }
 ok 'one that is killed here, by its ghost' killed_ghost
-ok 'spawning is refused, and said to be' is 'spawn was refused' run -np 1 ./odd spawn
+ok 'spawning is refused, and said to be' is 'spawn was refused' run -np 1 "$tmp/odd" spawn
 ok 'of all these nothing is left' nothing_left odd
 
 # --- ends from outside ------------------------------------------------------------
 
 lost_node() {
-    run -np 3 ./odd hang >"$tmp/hang" 2>"$tmp/err" & local job=$! rc
+    run -np 3 "$tmp/odd" hang >"$tmp/hang" 2>"$tmp/err" & local job=$! rc
     eventually 30 grep -q ready "$tmp/hang" || return
     kill -KILL "$(pid_of node.1)"
     wait $job
@@ -136,7 +136,7 @@ started() { # PROGRAM ARGUMENT...: as $job
 ends_by() { # STATUS SIGNAL...
     local want=$1 rc sig
     shift
-    started ./odd "$what" || return
+    started "$tmp/odd" "$what" || return
     for sig; do
         kill "-$sig" "$job" || return
         sleep 0.2
@@ -151,10 +151,10 @@ what=deaf
 ok 'ranks that do not listen are killed' ends_by 143 TERM
 ok 'SIGTERM twice: at once' ends_by 143 TERM TERM
 ok 'a time limit, even for those who do not listen' \
-    ends_with 124 'did not end within 1 s' --timeout 1 -np 2 ./odd deaf
+    ends_with 124 'did not end within 1 s' --timeout 1 -np 2 "$tmp/odd" deaf
 # Its own death leaves nobody: the helpers see to that.
 orphans() {
-    started ./odd hang || return
+    started "$tmp/odd" hang || return
     kill -KILL "$job"
     wait "$job" 2>/dev/null
     nothing_left odd
@@ -163,8 +163,8 @@ ok 'mpirun itself is killed, and nothing is left' orphans
 
 cd "$OLDPWD" || exit 1
 terminal() { timeout 60 tests/terminal.py "$@"; }
-ok 'Ctrl-C ends it' terminal "cd $tmp" '=ready> ' 'mpirun -np 2 ./odd hang' '=^ready$' '^C' \
+ok 'Ctrl-C ends it' terminal "cd $tmp" '=ready> ' "mpirun -np 2 $tmp/odd hang" '=^ready$' '^C' \
     '=ready> ' 'echo status=$?' '=^status=130'
 ok 'Ctrl-C twice, though the ranks do not listen' terminal "cd $tmp" '=ready> ' \
-    'mpirun -np 2 ./odd deaf' '=^ready$' '^C' '^C' '=ready> ' 'echo status=$?' '=^status=130'
+    "mpirun -np 2 $tmp/odd deaf" '=^ready$' '^C' '^C' '=ready> ' 'echo status=$?' '=^status=130'
 ok 'nothing is left of those either' nothing_left odd

@@ -7,7 +7,7 @@ mpi=openmpi
 . tests/mpi/claims.sh
 no_folders() { ! bpsh -a ls /tmp | grep clustermatic-mpi; }
 killed_helper() {
-    started ./odd hang || return
+    started "$tmp/odd" hang || return
     kill -KILL "$(bpps | awk '$1 == 0 && /bppmix/ { print $2; exit }')"
     wait "$job"
     local rc=$?
