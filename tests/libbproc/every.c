@@ -270,7 +270,9 @@ static void late(void)
     if (pid == 0)
         _exit(bproc_proclist(BPROC_NODE_ANY, &list) == -1 ? errno : 0);
     fails(bproc_numnodes(), ETIMEDOUT, "ETIMEDOUT: nodemgr stands still");
-    equals(reap(pid), ECONNREFUSED << 8, "ECONNREFUSED: procspace is not there");
+    int code = WEXITSTATUS(reap(pid)); /* the last of many tries may be late itself */
+    ok(code == ECONNREFUSED || code == ETIMEDOUT, "ECONNREFUSED: procspace is not there: %s",
+       bproc_strerror(code));
 }
 
 static void lost(void)

@@ -68,7 +68,9 @@ clustermatic up --name "${cluster}b" --virtual 1
 also_end "${cluster}b"
 other=/run/clustermatic-${cluster}b
 s6-svc -p "$other/s6/nodemgr"
-s6-svc -d "$other/s6/procspace"
+s6-svc -wD -T 20000 -d "$other/s6/procspace"
+stands_still() { [ "$(ps -o stat= -p "$(s6-svstat -o pid "$other/s6/nodemgr")" | cut -c1)" = T ]; }
+eventually 15 stands_still
 CM_RUNDIR=$other timeout -k 1 60 "$tmp/every" late >"$tmp/late" 2>&1 & late=$!
 on_exit+=("kill -9 $late 2>/dev/null" "s6-svc -c '$other/s6/nodemgr' 2>/dev/null")
 
