@@ -188,8 +188,10 @@ def strangers():
 
 def boot_keys():
     first, again, kept = (Agent(port, "127.0.1.4") for _ in range(3))
-    ok(first.join(boot_key=True)["node"] == 4, "a node without a disk joins with a key of this boot")
+    ok(first.join(boot_key=True, image="e" * 64)["node"] == 4,
+       "a node without a disk joins with a key of this boot")
     first.beat()
+    ok(nodes()[4]["image"] == "e" * 64, "and tells which image it runs")
     refused(lambda: again.join(boot_key=True), 13, "node 4 seems to have booted again",
             "while it lives, no other key takes its place")
     ok(again.key in [p["key"] for p in me.call("nodemgr.pending")], "that one waits")
@@ -198,7 +200,8 @@ def boot_keys():
             "a key that says nothing of a boot is refused even then")
     procs["nodemgr"].kill()
     procs["nodemgr"].wait()
-    ok(start("nodemgr"), "nodemgr is killed and started again")
+    ok(start("nodemgr") and nodes()[4]["image"] == "e" * 64,
+       "nodemgr is killed and started again; it remembers the image")
     ok(again.join(boot_key=True)["node"] == 4, "the next boot's key is let in")
     again.beat()
     ok(state(4) == "up" and nodes()[4]["key"] == again.key, "and is the node's from now on")
