@@ -109,15 +109,32 @@ static bool below(const struct peer *p, const struct peer *top)
     return false;
 }
 
-/* The one with the fewest children, the oldest of these. */
+static unsigned steps(const struct peer *p)
+{
+    unsigned n = 0;
+
+    for (; p->from; p = p->from)
+        n++;
+    return n;
+}
+
+/* One with room, as few steps from us as can be: a tree, not a chain. Of those
+ * the one with the fewest children, the oldest of these. */
 static struct peer *choose(spread_t *s, const struct peer *me)
 {
     struct peer *best = NULL;
+    unsigned least = 0;
 
-    for (struct peer *p = s->first; p; p = p->next)
-        if (p->port && !p->bad && strcmp(p->hash, me->hash) == 0 && !below(p, me) &&
-            !avoided(p, me) && p->children < FROM_ONE && (!best || p->children <= best->children))
-            best = p;
+    for (struct peer *p = s->first; p; p = p->next) {
+        if (!p->port || p->bad || strcmp(p->hash, me->hash) != 0 || p->children >= FROM_ONE ||
+            below(p, me) || avoided(p, me))
+            continue;
+        unsigned n = steps(p);
+        if (best && (n > least || (n == least && p->children > best->children)))
+            continue;
+        best = p;
+        least = n;
+    }
     return best;
 }
 

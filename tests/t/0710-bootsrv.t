@@ -123,6 +123,30 @@ ok 'a node of another image is served all the same' has "^image $other" fetch --
 mv "$tmp/good.img" "$tmp/boot.img"
 ok 'with a good one in its place all is well' has "^image $new" fetch --mac 52:54:00:00:00:00
 
+# --- a phase 1 image first
+
+first=$(tests/mkimage.py "$tmp/first.img" 0.3 'one')
+cp "$tmp/config" "$tmp/config.before"
+echo "phase1 2 $tmp/first.img" >>"$tmp/config"
+ok 'a phase 1 image for some' clustermatic reload
+ok 'iPXE gets that' has "/i/$first/kernel\?mac=52:54:00:00:00:02 one cm" get "$url/ipxe/52:54:00:00:00:02"
+ok 'which fetches the other' has "^image $other" fetch --mac 52:54:00:00:00:02
+ok 'another node does without' has "/i/$new/kernel" get "$url/ipxe/52:54:00:00:00:00"
+cp "$tmp/config.before" "$tmp/config"
+clustermatic reload
+
+# --- a file that is overwritten while it is fetched: what came is found out
+
+cp "$tmp/boot.img" "$tmp/good.img"
+fetch --mac 52:54:00:00:00:00 --slow 300 -o "$tmp/slow" >"$tmp/slow.log" 2>&1 &
+slow_pid=$!
+sleep 0.3
+head -c 1000000 /dev/urandom | dd of="$tmp/boot.img" bs=1M seek=2 conv=notrunc status=none
+sleep 2
+mv "$tmp/good.img" "$tmp/boot.img"
+ok 'a file overwritten in mid-transfer, then mended' wait $slow_pid
+ok 'is fetched whole in the end' cmp "$tmp/slow" "$tmp/boot.img"
+
 # --- stages
 
 (bpevents --filter boot.stage --count 1 --timeout 20 --ready-fd 3 >"$tmp/event2" 3>"$tmp/event2.ready") &

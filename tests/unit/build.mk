@@ -102,6 +102,10 @@ $(B)/tests/unit/image: LIBS = $(SSL_LIBS)
 $(B)/tests/unit/image: $(call objs,tests/unit/image.c bus/image.c) $(LIBCM)
 	$(LINK)
 
+unit += $(B)/tests/unit/spread
+$(B)/tests/unit/spread: $(call objs,tests/unit/spread.c services/bootsrv/spread.c) $(LIBCM)
+	$(LINK)
+
 unit += $(B)/tests/unit/boot
 $(B)/tests/unit/boot: $(call objs,tests/unit/boot.c node/boot/params.c node/boot/modules.c \
     node/boot/dhcp.c) $(LIBCM)
