@@ -20,7 +20,9 @@
  * status arg, 2 die by signal arg (0x80: with a core dump), 3 stop by signal arg,
  * 5 ask procspace.ghost what to do, 6 go to process group arg (0: one of its own),
  * 7 begin a session, 9 stops rung before this are over (a SIGCONT from root with the
- * same value comes with it, which wakes us and goes no further).
+ * same value comes with it, which wakes us and goes no further), 10 children may be
+ * real: from now on tell what wait() says of them (procspace.child; CM_REAL=1 in the
+ * environment, to know it still under another name).
  *
  * What procspace.ghost can answer: make a ghost for a process that the body has
  * made, with this pid if it is free (bpghost has the file capability
@@ -29,7 +31,8 @@
  *
  *     CM_GHOST=0:0:GATE CM_LAUNCH=ID CM_COMM=NAME [CM_KID=NODE:PID:GEN]
  *
- * and such a ghost begins with a request procspace.here. Only root's word is
+ * and such a ghost begins with a request procspace.here. Or (4) be a ghost no more and
+ * execute args[0], which becomes the process itself. Only root's word is
  * taken for this: who listens at the gate must be root.
  */
 #include <stdint.h>
@@ -74,9 +77,11 @@ enum { MASK_BLOCK = 0, MASK_UNBLOCK = 1, MASK_SET = 2 };
 #define RETRY_LAST_MS 2000
 
 enum op { OP_EXIT = 1, OP_DIE = 2, OP_STOP = 3, OP_ASK = 5, OP_GROUP = 6, OP_SESSION = 7,
-          OP_CONT = 9 };
-enum { DO_FORK = 1, DO_BECOME = 2 }; /* what procspace.ghost says */
+          OP_CONT = 9, OP_REAL = 10 };
+enum { DO_FORK = 1, DO_BECOME = 2, DO_START = 4 }; /* what procspace.ghost says */
 #define WNOHANG 1
+#define WUNTRACED 2
+#define WCONTINUED 8
 #define ANSWER_BYTES 32768u
 #define ARGS_MAX 1024u
 #define CORE_FLAG 0x80
@@ -102,6 +107,7 @@ struct ghost { /* shared by all, written before the first clone */
     const char *gate;
     const char *launch; /* CM_LAUNCH=..., or 0 */
     const char *kid;    /* CM_KID=..., or 0 */
+    int real;           /* children that are no ghosts: set once, for all */
 };
 
 /* gcc may turn loops into calls of these. */
@@ -333,9 +339,11 @@ static void compose(const struct ghost *g, const struct order *o, struct scratch
     p = add_text(s->text[1], end, "CM_COMM=", ~0ul);
     add_text(p, end, o->comm, o->comm_len);
     s->envp[envc++] = s->text[1];
+    if (g->real)
+        s->envp[envc++] = (char *)(unsigned long)"CM_REAL=1";
     if (g->launch)
         s->envp[envc++] = (char *)(unsigned long)g->launch;
-    if (o->what == DO_BECOME) {
+    if (o->what != DO_FORK) {
         if (g->kid)
             s->envp[envc++] = (char *)(unsigned long)g->kid;
         return;
@@ -401,7 +409,9 @@ static void ask(const struct ghost *g)
     long n = exchange(g, &o, s->answer, sizeof s->answer, 1);
     if (n > 0 && read_order(s->answer, n, &order) == 0) {
         compose(g, &order, s);
-        if (order.what == DO_FORK)
+        if (order.what == DO_START)
+            sys3(NR_execve, s->argv[0], s->argv, s->envp);
+        else if (order.what == DO_FORK)
             fork_ghost(&order, s);
         else if (order.what == DO_BECOME)
             become(s);
@@ -409,11 +419,6 @@ static void ask(const struct ghost *g)
     sys2(NR_munmap, s, sizeof *s);
 }
 
-static void reap(void)
-{
-    while (sys4(NR_wait4, -1, 0, WNOHANG, 0) > 0)
-        ;
-}
 
 static int obey(const struct ghost *g, uint64_t value, int busy);
 
@@ -447,6 +452,7 @@ static int obey(const struct ghost *g, uint64_t value, int busy)
     case OP_STOP: return stop_unless_over(g, arg, busy);
     case OP_GROUP: sys2(NR_setpgid, 0, (int)arg); break;
     case OP_SESSION: sys0(NR_setsid); break;
+    case OP_REAL: ((struct ghost *)(unsigned long)g)->real = 1; break;
     case OP_ASK:
         if (busy) /* with a signal that would be lost by an exec */
             return 1;
@@ -484,6 +490,35 @@ static void pass_up(const struct ghost *g, const struct siginfo *si)
     insist(g, &o);
 }
 
+/* What wait() says of children: of interest if there may be some that are real. */
+static void reap(const struct ghost *g)
+{
+    int status = 0, later = 0;
+    long pid;
+    struct out o;
+    struct siginfo bell;
+
+    /* That a child is real was rung before it could end; SIGCHLD goes before bells. */
+    while (take_signal(SIG_BIT(DOORBELL), 0, &bell) == DOORBELL)
+        if (from_procspace(&bell))
+            later |= obey(g, bell.value, 1);
+
+    while ((pid = sys4(NR_wait4, -1, &status,
+                       WNOHANG | (g->real ? WUNTRACED | WCONTINUED : 0), 0)) > 0) {
+        if (!g->real)
+            continue;
+        put_head(&o, "procspace.child");
+        put(&o, 0x82);
+        put_text(&o, "pid", 3);
+        put_u64(&o, 0xd3, (uint64_t)pid);
+        put_text(&o, "status", 6);
+        put_u64(&o, 0xd3, (uint64_t)status);
+        insist(g, &o);
+    }
+    if (later)
+        ask(g);
+}
+
 /* The kernel's rule, for doorbells too: a SIGCONT cancels stops on their way. */
 static int cancel_stops(const struct ghost *g)
 {
@@ -507,7 +542,7 @@ static void haunt(void *arg)
         if (take_signal(ALL_SIGNALS, -1, &si) < 0)
             continue;
         if (si.signo == SIGCHLD) { /* of a process that the body has reaped */
-            reap();
+            reap(g);
             continue;
         }
         if (from_procspace(&si)) {
@@ -631,6 +666,8 @@ void ghost_start(long *sp)
             g.launch = *envp;
         else if (after(*envp, "CM_KID="))
             g.kid = *envp;
+        else if (after(*envp, "CM_REAL="))
+            g.real = 1;
     }
     if (!g.gate || !base)
         by_hand(argv);

@@ -26,6 +26,11 @@ $(LIBEXEC)/bpinit: $(call objs,node/bpinit.c node/bpinit_root.c node/bpinit_spac
     node/bpinit_watch.c node/bpinit_kids.c node/bpinit_kin.c node/bpinit_stand.c node/rings.c) $(LIBCM)
 	$(LINK)
 
+helpers += $(LIBEXEC)/bpstart
+$(LIBEXEC)/bpstart: LIBS = $(MP_LIBS)
+$(LIBEXEC)/bpstart: $(call objs,node/bpstart.c node/bpinit_io.c node/redirect.c) $(LIBCM)
+	$(LINK)
+
 helpers += $(LIBEXEC)/bpvnode
 $(LIBEXEC)/bpvnode: $(call objs,node/bpvnode.c node/bpvnode_parts.c node/bpvnode_machine.c \
     node/bpvnode_cgroup.c node/vnet.c) $(LIBCM)

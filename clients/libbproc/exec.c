@@ -91,8 +91,6 @@ static int vexec(int nnodes, const int *nodes, int *pids, const struct start *s)
         int node = lib_node(nodes[i]);
         if (node < BPROC_NODE_MASTER) {
             pids[i] = -BE_INVALIDNODE;
-        } else if (node != here && node == BPROC_NODE_MASTER) {
-            pids[i] = -ENOSYS; /* from a node to the master */
         } else if (node != here) {
             v.index[v.n] = i;
             v.node[v.n++] = node;

@@ -250,7 +250,7 @@ void ghost_ring(struct proc *p, enum ghost_op op, int arg)
 
     if (p->homed)
         home_ring(p, op, arg);
-    if (p->pidfd < 0)
+    if (p->pidfd < 0 || p->real)
         return;
     if (op == GHOST_DIE && (arg & 0x80) && !cores_dir(p, dir))
         arg &= ~0x80;
@@ -281,7 +281,7 @@ void ghost_continue(struct proc *p)
     si.si_code = SI_QUEUE;
     si.si_pid = getpid();
     si.si_value.sival_ptr = (void *)((uintptr_t)GHOST_CONT << 32);
-    if (p->pidfd >= 0)
+    if (p->pidfd >= 0 && !p->real)
         pidfd_send(p->pidfd, SIGCONT, &si);
 }
 
@@ -289,6 +289,8 @@ void ghost_signal(struct proc *p, int sig)
 {
     if (p->homed)
         home_signal(p, sig);
+    if (p->real)
+        return;
     if (p->pidfd >= 0)
         pidfd_send(p->pidfd, sig, NULL);
 }
@@ -300,7 +302,7 @@ bool ghost_lives(const struct proc *p)
 
 void ghost_seen_stopped(procspace_t *ps, struct proc *p)
 {
-    if (p->ghost_stopped || p->state == PROC_ENDED)
+    if (p->ghost_stopped || p->state == PROC_ENDED || p->real)
         return;
     p->ghost_stopped = true;
     body_signal(ps, p, SIGSTOP);

@@ -9,8 +9,11 @@
  */
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include "services/procspace/kids.h"
 #include "services/procspace/kin.h"
@@ -142,7 +145,7 @@ static void link_kid(procspace_t *ps, struct proc *p)
         return;
     k->body = p;
     p->stand = k;
-    /* What the ghost was told of the stand-in's stops is the body's from now on. */
+    home_kid_here(ps, k);
 }
 
 void home_kid_born(procspace_t *ps, struct kid *k)
@@ -211,6 +214,126 @@ void home_forget(struct proc *p)
     if (!p->line->asked)
         line_free(p->line);
     p->line = NULL;
+}
+
+/* ---- bodies on the master: the ghost becomes the process ---- */
+
+int home_is_local(const struct proc *p) { return p->homed && p->node < 0; }
+
+/* Its parent's ghost has to tell of it from now on; it is to be no ghost. */
+void home_kid_here(procspace_t *ps, struct kid *k)
+{
+    struct proc *parent = kid_parent(ps, k);
+
+    if (!k->body || !home_is_local(k->body) || !k->body->starting || k->stage != KID_HERE ||
+        k->begun)
+        return;
+    k->begun = true;
+    if (parent)
+        ghost_ring(parent, GHOST_REAL, 0);
+    ghost_ring(&k->p, GHOST_ASK, 0);
+}
+
+void home_start(struct proc *p)
+{
+    if (p->stand)
+        home_kid_here(p->launch->ps, p->stand);
+}
+
+/* procspace.start: from what the ghost has become -> what it is to be */
+int on_start(void *self, struct svc_req *req, struct err *err)
+{
+    procspace_t *ps = self;
+    struct proc *g = proc_find(ps, (pid_t)req->w->pid);
+    struct proc *p = g && g->kid ? g->kid->body : NULL;
+
+    if (!p || !home_is_local(p) || req->w->uid != g->uid || !p->starting)
+        return err_set(err, BE_INVALIDPROC, "process %lld is not to be started",
+                       (long long)req->w->pid);
+    g->real = true;
+    g->ghost_stopped = false;
+    p->state = PROC_RUNNING;
+    launch_pack_local(p, req->reply);
+    launch_local(p, 0, NULL);
+    return 0;
+}
+
+static bool is_stopped(pid_t pid)
+{
+    char path[32], text[512];
+
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    FILE *f = fopen(path, "re");
+    size_t n = f ? fread(text, 1, sizeof text - 1, f) : 0;
+    if (f)
+        fclose(f);
+    text[n] = 0;
+    const char *close = strrchr(text, ')');
+    return close && strlen(close) > 2 && close[2] == 'T';
+}
+
+/* procspace.child: {pid, status}: what wait() has said to a parent's ghost -> nil */
+int on_child(void *self, struct svc_req *req, struct err *err)
+{
+    procspace_t *ps = self;
+    int64_t pid, v;
+
+    if (mp_get_int(req->body, "pid", 1, INT32_MAX, &pid, err) < 0 ||
+        mp_get_int(req->body, "status", 0, 0xffff, &v, err) < 0)
+        return -1;
+    mp_nil(req->reply);
+    struct proc *g = proc_find(ps, (pid_t)pid);
+    struct proc *p = g && g->kid && g->real ? g->kid->body : NULL;
+    if (!p || !proc_find(ps, (pid_t)req->w->pid) ||
+        kid_parent(ps, g->kid) != proc_find(ps, (pid_t)req->w->pid))
+        return 0; /* a ghost, or not its child */
+    int status = (int)v;
+    if (WIFSTOPPED(status)) {
+        if (!p->ghost_stopped && is_stopped((pid_t)pid)) {
+            p->ghost_stopped = true;
+            ghost_ring(p, GHOST_STOP, WSTOPSIG(status));
+        }
+    } else if (WIFCONTINUED(status)) {
+        if (p->ghost_stopped)
+            ghost_continue(p);
+        p->ghost_stopped = false;
+    } else {
+        proc_ended(ps, p, status);
+    }
+    return 0;
+}
+
+static void nobody_told(void *arg)
+{
+    struct kid *k = arg;
+
+    k->timer = 0;
+    if (k->body)
+        proc_ended(k->p.launch->ps, k->body, 0);
+}
+
+/* It has ended; its parent's ghost will say how, if that still is. */
+void home_local_gone(procspace_t *ps, struct kid *k)
+{
+    if (!k->timer)
+        k->timer = loop_timer(ps->loop, 5000, false, nobody_told, k);
+}
+
+/* What its stand-in was sent; the kernel there has asked whether it may. */
+void home_local_signal(struct proc *p, int sig, bool has_value, int64_t value, int64_t uid,
+                       int64_t from)
+{
+    siginfo_t si;
+
+    if (!p->stand || !p->stand->p.real || p->stand->p.pidfd < 0)
+        return;
+    memset(&si, 0, sizeof si);
+    si.si_signo = sig;
+    si.si_code = SI_QUEUE;
+    si.si_pid = (pid_t)from;
+    si.si_uid = (uid_t)uid;
+    si.si_value.sival_ptr = (void *)(intptr_t)value;
+    syscall(SYS_pidfd_send_signal, p->stand->p.pidfd, sig, has_value ? &si : NULL, 0);
 }
 
 /* ---- what nodes tell of stand-ins ---- */
@@ -292,6 +415,14 @@ static void come_home(procspace_t *ps, struct proc *p)
     struct kid *k = p->stand;
     struct err err = { 0 };
 
+    if (home_is_local(p)) { /* a process of the master: no more of our concern */
+        if (k && k->p.real) {
+            ghost_unwatch(ps, &k->p);
+            cleanup_close(&k->p.pidfd);
+        }
+        proc_ended(ps, p, 0);
+        return;
+    }
     if (!k || k->p.pidfd < 0) {
         body_signal(ps, p, SIGKILL);
         return;

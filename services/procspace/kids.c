@@ -8,16 +8,19 @@
  * they are on the node: we make such a ghost ourselves.
  */
 #include <errno.h>
+#include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include "bus/rundir.h"
 #include "services/procspace/kids.h"
 
 #define ASK_MS 5000   /* for a ghost to be there after its parent's bell */
 #define AGAIN_MS 100  /* that parent is no ghost yet */
 #define KID_BUCKETS 1024
 
-enum { DO_NOTHING = 0, DO_FORK = 1, DO_BECOME = 2 };
+enum { DO_NOTHING = 0, DO_FORK = 1, DO_BECOME = 2, DO_START = 4 };
 
 struct kids {
     procspace_t *ps;
@@ -125,6 +128,8 @@ static struct proc *parent_of(procspace_t *ps, const struct kid *k)
     struct kid *up = k->ppid > 1 ? kid_find(ps, k->p.node, k->ppid) : NULL;
     return up ? &up->p : NULL;
 }
+
+struct proc *kid_parent(procspace_t *ps, const struct kid *k) { return parent_of(ps, k); }
 
 /* Find somebody to fork its ghost. */
 static void place_kid(procspace_t *ps, struct kid *k)
@@ -234,6 +239,23 @@ static void pack_order(procspace_t *ps, mp_buf *m, int what, struct kid *k,
     mp_bin(m, n ? n->args : "", n ? n->args_len : 0);
 }
 
+/* Be no ghost any more, but the process itself (home.c). */
+static void pack_start(mp_buf *m, const struct proc *p)
+{
+    char prog[PATH_MAX];
+
+    snprintf(prog, sizeof prog, "%.4000s/bpstart", cm_libexec());
+    mp_array(m, 10);
+    mp_int(m, DO_START);
+    mp_int(m, p->pid);
+    mp_int(m, p->uid);
+    mp_int(m, p->gid);
+    for (int i = 0; i < 4; i++)
+        mp_int(m, 0);
+    mp_bin(m, p->kid->name.comm, strlen(p->kid->name.comm));
+    mp_bin(m, prog, strlen(prog) + 1);
+}
+
 /* procspace.ghost: from a ghost whose bell was rung -> [what, ...] */
 int on_ghost(void *self, struct svc_req *req, struct err *err)
 {
@@ -243,7 +265,9 @@ int on_ghost(void *self, struct svc_req *req, struct err *err)
     if (!p || p->pidfd < 0)
         return err_set(err, BE_INVALIDPROC, "process %lld is no ghost", (long long)req->w->pid);
     struct kid *k = p->to_fork;
-    if (p->renamed && p->name) {
+    if (p->kid && p->kid->body && home_is_local(p->kid->body)) {
+        pack_start(req->reply, p);
+    } else if (p->renamed && p->name) {
         p->renamed = false;
         pack_order(ps, req->reply, DO_BECOME, NULL, p);
     } else if (k && k->stage == KID_ASKED && !k->given) {
@@ -316,6 +340,7 @@ static void now_here(procspace_t *ps, struct kid *k, pid_t pid, int pidfd)
         regroup_members(ps, k);
     if (k->p.renamed)
         ghost_ring(&k->p, GHOST_ASK, 0);
+    home_kid_here(ps, k);
     place_children_of(ps, k);
 }
 
@@ -516,6 +541,8 @@ void kid_ghost_gone(procspace_t *ps, struct kid *k)
 {
     if (k->p.state == PROC_ENDED)
         kid_free(ps, k);
+    else if (k->p.real)
+        home_local_gone(ps, k);
     else
         ghost_killed(ps, &k->p);
 }

@@ -30,6 +30,7 @@ struct kid {
     struct name name;
     enum kid_stage stage;
     bool orphan, given, stopped;
+    bool begun; /* its ghost was told to be a process (home.c) */
     int timer;
 };
 
@@ -40,6 +41,8 @@ void kid_gone(procspace_t *ps, struct kid *k, int status);
 /* --- home.c --- */
 void home_kid_born(procspace_t *ps, struct kid *k);
 void home_kid_gone(struct kid *k);
+void home_kid_here(procspace_t *ps, struct kid *k);
+struct proc *kid_parent(procspace_t *ps, const struct kid *k);
 void home_halted(procspace_t *ps, struct kid *k);
 
 void name_free(struct name **n);

@@ -22,6 +22,7 @@
 #define CHECK_MS 10000
 #define AGAIN_MS 100
 #define PATIENCE_MS 3000
+#define LOCAL_MS 8000
 #define MARGIN_MS 500 /* our answer leaves this long before the asker gives up */
 
 struct failed {
@@ -48,6 +49,9 @@ struct starting { /* a launch on its way */
     bool *out;   /* this rank is not started: refused, or its ghost has gone */
     int home;    /* the node that the asker is on; -1 the master */
     pid_t asker; /* its pid there */
+    uint32_t locals; /* ranks on the master that are not there yet */
+    bool nodes_done;
+    int late; /* timer */
     bool self;   /* the asker itself goes on as rank 0, and turns into a ghost then */
     struct parent *parent; /* whose children they are, if their nodes are to know */
     bool found;  /* the program is the node's own: nothing is sent */
@@ -90,6 +94,7 @@ static void starting_free(struct starting *s)
     free(s->at);
     mp_free(&s->lacks);
     mp_free(&s->io);
+    loop_timer_del(s->ps->loop, s->late);
     free(s->node);
     free(s->pid);
     free(s->out);
@@ -183,6 +188,66 @@ static void finish(struct starting *s)
     else
         svc_answer(s->ps->svc, s->token, &m);
     starting_free(s);
+}
+
+/* --- ranks on the master, of an asker on a node --- */
+
+void launch_local(struct proc *p, int code, const char *why)
+{
+    struct starting *s = p->starting;
+
+    p->starting = NULL;
+    if (!s)
+        return;
+    if (code)
+        rank_failed(s, p->rank, code, why);
+    if (--s->locals == 0 && s->nodes_done)
+        finish(s);
+}
+
+/* The request as it was, and which rank it is about. */
+void launch_pack_local(const struct proc *p, mp_buf *out)
+{
+    const struct starting *s = p->starting;
+    const msgpack_object_map *b = &s->body.via.map;
+
+    mp_map(out, b->size + 1);
+    for (uint32_t i = 0; i < b->size; i++) {
+        mp_obj(out, &b->ptr[i].key);
+        mp_obj(out, &b->ptr[i].val);
+    }
+    mp_kuint(out, "rank", p->rank);
+}
+
+static void locals_late(void *arg)
+{
+    struct starting *s = arg;
+    struct launch *l = launch_find(s->ps, s->id);
+
+    s->late = 0;
+    for (uint32_t r = 0; l && r < s->ranks; r++)
+        if (l->rank[r] && l->rank[r]->starting == s) {
+            bool last = s->locals == 1;
+            launch_local(l->rank[r], EAGAIN, "its parent's ghost has not made it");
+            if (last)
+                return;
+        }
+}
+
+static void start_locals(struct starting *s)
+{
+    struct launch *l = launch_find(s->ps, s->id);
+
+    for (uint32_t r = 0; l && r < s->ranks; r++)
+        if (s->node[r] < 0 && !s->out[r] && l->rank[r]) {
+            l->rank[r]->starting = s;
+            s->locals++;
+        }
+    if (s->locals)
+        s->late = loop_timer(s->ps->loop, LOCAL_MS, false, locals_late, s);
+    for (uint32_t r = 0; l && r < s->ranks; r++)
+        if (l->rank[r] && l->rank[r]->starting == s)
+            home_start(l->rank[r]);
 }
 
 /* --- third: the nodes --- */
@@ -326,9 +391,12 @@ static void on_nodes_done(void *arg)
 {
     struct starting *s = arg;
 
-    if (s->again.n)
+    if (s->again.n) {
         loop_timer(s->ps->loop, AGAIN_MS, false, ask_again, s);
-    else
+        return;
+    }
+    s->nodes_done = true;
+    if (!s->locals)
         finish(s);
 }
 
@@ -430,7 +498,7 @@ static void to_nodes(struct starting *s)
     if (!nodes)
         abort();
     for (uint32_t r = 0; r < s->ranks; r++)
-        if (!s->out[r])
+        if (!s->out[r] && s->node[r] >= 0)
             nodes[n++] = s->node[r];
     qsort(nodes, (size_t)n, sizeof *nodes, compare_int);
     for (int i = 0; i < n; i++)
@@ -439,9 +507,11 @@ static void to_nodes(struct starting *s)
     s->patience = now_ms() + PATIENCE_MS;
     for (int i = 0; i < k; i++)
         jobs_sent(s->ps, nodes[i], s->id);
+    s->nodes_done = k == 0;
+    start_locals(s);
     if (k)
         ask_nodes(s, nodes, k);
-    else
+    else if (!s->locals)
         finish(s); /* nobody to ask; and there may be no manifest */
 }
 
@@ -579,9 +649,13 @@ static void ask_nodemgr(struct starting *s)
     mp_init(&m);
     mp_map(&m, 4);
     mp_key(&m, "nodes");
-    mp_array(&m, s->ranks);
+    uint32_t n = 0; /* everybody may be on the master */
     for (uint32_t r = 0; r < s->ranks; r++)
-        mp_int(&m, s->node[r]);
+        n += s->node[r] >= 0;
+    mp_array(&m, n);
+    for (uint32_t r = 0; r < s->ranks; r++)
+        if (s->node[r] >= 0)
+            mp_int(&m, s->node[r]);
     mp_kint(&m, "uid", s->who.uid);
     mp_kint(&m, "gid", s->who.gid);
     mp_key(&m, "groups");
@@ -755,7 +829,8 @@ static int parse(struct starting *s, struct svc_req *req, struct err *err)
     s->out = calloc(s->ranks, sizeof *s->out);
     if (!s->node || !s->pid || !s->out)
         return err_set(err, ENOMEM, "out of memory");
-    if (int_list(req->body, "nodes", 0, NODE_MAX, s->ranks, s->node, err) < 0 ||
+    int least = s->home < 0 ? 0 : -1; /* from a node, the master is another place */
+    if (int_list(req->body, "nodes", least, NODE_MAX, s->ranks, s->node, err) < 0 ||
         int_list(req->body, "pids", 1, INT32_MAX, s->ranks, s->pid, err) < 0 ||
         keep_body(s, req->body, err) < 0)
         return -1;

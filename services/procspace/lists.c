@@ -15,11 +15,11 @@ int on_list(void *self, struct svc_req *req, struct err *err)
     (void)err;
     for (size_t b = 0; b < PROC_BUCKETS; b++)
         for (struct proc *p = ps->proc[b]; p; p = p->next)
-            n += p->state != PROC_ENDED;
+            n += p->state != PROC_ENDED && !p->real;
     mp_array(req->reply, n);
     for (size_t b = 0; b < PROC_BUCKETS; b++)
         for (struct proc *p = ps->proc[b]; p; p = p->next) {
-            if (p->state == PROC_ENDED)
+            if (p->state == PROC_ENDED || p->real)
                 continue;
             mp_map(req->reply, 8);
             mp_kint(req->reply, "pid", p->pid);

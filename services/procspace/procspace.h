@@ -75,6 +75,8 @@ struct proc {
     struct proc *next_homed; /* not in the table by pid, but in a list */
     struct kid *stand;     /* that stand-in; NULL: not known yet */
     struct line *line;     /* its bell */
+    bool real;             /* not a ghost, but a process of the master: no bells */
+    void *starting;        /* its launch waits for it to be one (launch.c) */
     struct proc *next;    /* in its bucket */
 };
 
@@ -180,7 +182,7 @@ int relay_io(procspace_t *ps, pid_t asker, uint32_t ranks, const msgpack_object 
 
 /* --- ghosts.c: the kernel's side of ghosts --- */
 enum ghost_op { GHOST_EXIT = 1, GHOST_DIE = 2, GHOST_STOP = 3, GHOST_ASK = 5, GHOST_GROUP = 6,
-                GHOST_SESSION = 7, GHOST_CONT = 9 };
+                GHOST_SESSION = 7, GHOST_CONT = 9, GHOST_REAL = 10 };
 int ghosts_open(procspace_t *ps, struct err *err);
 /* A pidfd for pid if it is a ghost of uid's that may be taken over, else -1.
  * ESRCH: it is not there (any more). launch: its CM_LAUNCH, or 0. */
@@ -263,6 +265,16 @@ void home_signal(struct proc *p, int sig);
 void home_tell_end(procspace_t *ps, int node, pid_t npid, int status);
 struct proc *home_add(procspace_t *ps, struct launch *l, uint32_t rank, int node, int home,
                       pid_t npid, struct err *err);
+int home_is_local(const struct proc *p); /* its body is on the master */
+void home_local_signal(struct proc *p, int sig, bool has_value, int64_t value, int64_t uid,
+                       int64_t from);
+void home_local_gone(procspace_t *ps, struct kid *k); /* the process has ended */
+int on_start(void *self, struct svc_req *req, struct err *err);
+int on_child(void *self, struct svc_req *req, struct err *err);
+void home_start(struct proc *p); /* one on the master: as soon as its ghost is there */
+/* launch.c: the process that is p is there, or (code) will not be; its plan. */
+void launch_local(struct proc *p, int code, const char *why);
+void launch_pack_local(const struct proc *p, mp_buf *out);
 struct proc *home_find(procspace_t *ps, uint64_t launch, uint64_t rank);
 void home_ended(procspace_t *ps, struct proc *p);
 struct proc *kid_body(const struct kid *k); /* elsewhere; NULL: it is no stand-in */

@@ -77,11 +77,18 @@ static void send_signal(procspace_t *ps, struct proc *p, int sig, bool has_value
                         int64_t value, int64_t from_uid, int64_t from_pid, svc_token *token)
 {
     CLEANUP(mp_free) mp_buf m;
-    struct forward *f = calloc(1, sizeof *f);
 
+    mp_init(&m);
     if (p->kid && kid_body(p->kid)) /* it is elsewhere than its stand-in */
         p = kid_body(p->kid);
-    mp_init(&m);
+    if (home_is_local(p)) {
+        home_local_signal(p, sig, has_value, value, from_uid, from_pid);
+        mp_nil(&m);
+        if (token)
+            svc_answer(ps->svc, token, &m);
+        return;
+    }
+    struct forward *f = calloc(1, sizeof *f);
     if (!f) {
         struct err err;
         err_set(&err, ENOMEM, "out of memory");
@@ -110,7 +117,7 @@ static void send_signal(procspace_t *ps, struct proc *p, int sig, bool has_value
 
 void body_signal(procspace_t *ps, struct proc *p, int sig)
 {
-    if (p->node >= 0)
+    if (p->node >= 0 || home_is_local(p))
         send_signal(ps, p, sig, false, 0, 0, 0, NULL);
 }
 
