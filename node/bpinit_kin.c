@@ -11,6 +11,7 @@
 #include <linux/futex.h>
 #include <poll.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,6 +30,7 @@
 #define POLL_MS 50 /* of a call: is it still there, and not stopped? */
 #define FULL_MS 5  /* the pipe is full */
 #define BELL SIGRTMAX
+#define CONTS 1024 /* two children that share one may miss each other's stop */
 
 enum { IDLE, ASKED, DONE };
 
@@ -39,6 +41,7 @@ struct note { /* what a stand-in tells us: less than a pipe takes at once */
     int code;
     uid_t uid;
     uint64_t value;
+    unsigned conts; /* SIGCONTs that the child had been sent */
     struct rusage usage;
 };
 
@@ -54,6 +57,7 @@ struct kin_parent {
     uint32_t children;
     bool leaving;
     void *stack;
+    _Atomic unsigned conts[CONTS]; /* by pid of child: SIGCONTs sent to it */
     /* the call that it is to carry out */
     _Atomic int call;
     _Atomic int leave;
@@ -105,15 +109,15 @@ APART static int wait_status(const siginfo_t *si)
     }
 }
 
-/* Told first and taken then: if we are killed in between it is told twice, not
- * never, since bpinit inherits what is not taken. */
+/* An end is told first and taken then: if we are killed in between it is told
+ * twice, not never, since bpinit inherits what is not taken. A stop or its end is
+ * taken first: another one might have come meanwhile. */
 APART static void reap(struct kin_parent *p)
 {
     struct note n;
     siginfo_t si;
 
     for (;;) {
-        unsigned kind = WEXITED;
         for (unsigned long i = 0; i < sizeof n / sizeof(long); i++)
             ((volatile long *)&n)[i] = 0;
         si.si_pid = 0;
@@ -121,14 +125,21 @@ APART static void reap(struct kin_parent *p)
                  WEXITED | WSTOPPED | WCONTINUED | WNOHANG | WNOWAIT, (long)&n.usage) < 0 ||
             si.si_pid == 0)
             return;
-        n.pid = si.si_pid;
+        pid_t pid = n.pid = si.si_pid;
+        bool ended = si.si_code == CLD_EXITED || si.si_code == CLD_KILLED ||
+                     si.si_code == CLD_DUMPED;
+        if (!ended) {
+            n.conts = atomic_load(&p->conts[(unsigned)pid % CONTS]);
+            si.si_pid = 0;
+            raw5(SYS_waitid, P_PID, pid, (long)&si, WSTOPPED | WCONTINUED | WNOHANG,
+                 (long)&n.usage);
+            if (si.si_pid == 0)
+                continue;
+        }
         n.status = wait_status(&si);
-        if (si.si_code == CLD_STOPPED || si.si_code == CLD_TRAPPED)
-            kind = WSTOPPED;
-        else if (si.si_code == CLD_CONTINUED)
-            kind = WCONTINUED;
         tell(p, &n);
-        raw5(SYS_waitid, P_PID, si.si_pid, (long)&si, (long)(kind | WNOHANG), 0);
+        if (ended)
+            raw5(SYS_waitid, P_PID, pid, (long)&si, WEXITED | WNOHANG, 0);
     }
 }
 
@@ -199,23 +210,12 @@ static void parent_free(struct kin_parent *p)
     free(p);
 }
 
-/* It may have gone on since its stop was seen: then that is over. */
-static bool is_stopped(pid_t npid)
-{
-    char path[32], text[512];
-
-    snprintf(path, sizeof path, "/proc/%d/stat", (int)npid);
-    CLEANUP(cleanup_close) int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
-    text[n > 0 ? n : 0] = 0;
-    const char *close = strrchr(text, ')');
-    return close && strlen(close) > 2 && (close[2] == 'T' || close[2] == 't');
-}
-
 static void on_note(struct kin_parent *p, const struct note *n)
 {
     if (!n->is_signal) {
-        if (!WIFSTOPPED(n->status) || is_stopped(n->pid))
+        /* It may have been told to go on since its stop was seen: then that is over. */
+        if (!WIFSTOPPED(n->status) ||
+            n->conts == atomic_load(&p->conts[(unsigned)n->pid % CONTS]))
             reap_status(p->in, n->pid, n->status, &n->usage);
         return;
     }
@@ -428,6 +428,12 @@ void kin_child_added(kin_parent_t *p)
 {
     if (p)
         p->children++;
+}
+
+void kin_child_continues(kin_parent_t *p, pid_t npid)
+{
+    if (p)
+        atomic_fetch_add(&p->conts[(unsigned)npid % CONTS], 1);
 }
 
 void kin_parent_settle(kin_parent_t *p)

@@ -39,6 +39,7 @@ pid_t kin_start(struct init *in, kin_parent_t *p, struct child *c, pid_t pid);
 void kin_child_added(kin_parent_t *p); /* a body is its child; NULL fine */
 /* It ends if no child of it was made. NULL fine. */
 void kin_parent_settle(kin_parent_t *p);
+void kin_child_continues(kin_parent_t *p, pid_t npid); /* it will be sent SIGCONT */
 void kin_child_ended(struct init *in, kin_parent_t *p);
 
 /* The real parent is dead: its children are ours. */

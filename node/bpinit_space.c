@@ -159,8 +159,10 @@ static int on_signal(struct init *in, const msgpack_object *map, struct err *err
     si.si_uid = (uid_t)mp_opt_int(map, "from_uid", 0);
     si.si_value.sival_ptr = (void *)(intptr_t)mp_opt_int(map, "value", 0);
     const siginfo_t *with = mp_get(map, "value") ? &si : NULL;
-    if (b && sig == SIGCONT)
+    if (b && sig == SIGCONT) {
         b->conts = (uint32_t)mp_opt_int(map, "conts", b->conts);
+        kin_child_continues(b->parent, b->npid);
+    }
     if (b)
         kids_send(b->npid, (int)sig, with);
     else

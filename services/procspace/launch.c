@@ -14,70 +14,14 @@
 #include <unistd.h>
 #include "bus/nodespec.h"
 #include "image/image.h"
-#include "services/procspace/kin.h"
-#include "services/procspace/move.h"
+#include "services/procspace/starting.h"
 
 #define MAX_RANKS 1000000
 #define ALSO_MAX 256
 #define CHECK_MS 10000
 #define AGAIN_MS 100
 #define PATIENCE_MS 3000
-#define LOCAL_MS 8000
 #define MARGIN_MS 500 /* our answer leaves this long before the asker gives up */
-
-struct failed {
-    uint32_t rank;
-    int code;
-    char *text;
-};
-
-struct warning {
-    int node;
-    char *text;
-};
-
-struct starting { /* a launch on its way */
-    procspace_t *ps;
-    svc_token *token;
-    uint64_t id;
-    struct identity who;
-    msgpack_zone *zone; /* the request, kept until the nodes have answered */
-    msgpack_object body;
-    uint32_t ranks;
-    int *node;   /* by rank */
-    pid_t *pid;
-    bool *out;   /* this rank is not started: refused, or its ghost has gone */
-    int home;    /* the node that the asker is on; -1 the master */
-    pid_t asker; /* its pid there */
-    uint32_t locals; /* ranks on the master that are not there yet */
-    bool nodes_done;
-    int late; /* timer */
-    bool self;   /* the asker itself goes on as rank 0, and turns into a ghost then */
-    struct parent *parent; /* whose children they are, if their nodes are to know */
-    bool found;  /* the program is the node's own: nothing is sent */
-    bool image;  /* not a program is started: the asker sends an image of itself */
-    struct move *move;
-    uint32_t gen; /* of a process that moves */
-    struct at { /* with image: where nodes are */
-        int node;
-        char addr[64];
-    } *at;
-    size_t nat;
-    mp_buf lacks; /* with image: paths that some node has not got */
-    uint32_t nlacks;
-    mp_buf io;   /* if not empty: to be sent in place of the request's */
-    manifest_t *manifest;
-    struct err no_manifest;
-    int waiting; /* questions not yet answered */
-    struct err refused_all;
-    struct failed *failed;
-    size_t nfailed;
-    struct warning *warning;
-    size_t nwarnings;
-    int64_t end;
-    nodelist_t again; /* whose agents are being restarted */
-    int64_t patience; /* until when they are waited for */
-};
 
 static void starting_free(struct starting *s)
 {
@@ -103,7 +47,7 @@ static void starting_free(struct starting *s)
     free(s);
 }
 
-static void rank_failed(struct starting *s, uint32_t rank, int code, const char *text)
+void rank_failed(struct starting *s, uint32_t rank, int code, const char *text)
 {
     struct failed *f = realloc(s->failed, (s->nfailed + 1) * sizeof *f);
 
@@ -138,7 +82,7 @@ static void pack_image(const struct starting *s, mp_buf *m)
     msgpack_sbuffer_write(&m->b, s->lacks.b.data, s->lacks.b.size);
 }
 
-static void finish(struct starting *s)
+void starting_finish(struct starting *s)
 {
     struct launch *l = launch_find(s->ps, s->id);
     CLEANUP(mp_free) mp_buf m;
@@ -188,66 +132,6 @@ static void finish(struct starting *s)
     else
         svc_answer(s->ps->svc, s->token, &m);
     starting_free(s);
-}
-
-/* --- ranks on the master, of an asker on a node --- */
-
-void launch_local(struct proc *p, int code, const char *why)
-{
-    struct starting *s = p->starting;
-
-    p->starting = NULL;
-    if (!s)
-        return;
-    if (code)
-        rank_failed(s, p->rank, code, why);
-    if (--s->locals == 0 && s->nodes_done)
-        finish(s);
-}
-
-/* The request as it was, and which rank it is about. */
-void launch_pack_local(const struct proc *p, mp_buf *out)
-{
-    const struct starting *s = p->starting;
-    const msgpack_object_map *b = &s->body.via.map;
-
-    mp_map(out, b->size + 1);
-    for (uint32_t i = 0; i < b->size; i++) {
-        mp_obj(out, &b->ptr[i].key);
-        mp_obj(out, &b->ptr[i].val);
-    }
-    mp_kuint(out, "rank", p->rank);
-}
-
-static void locals_late(void *arg)
-{
-    struct starting *s = arg;
-    struct launch *l = launch_find(s->ps, s->id);
-
-    s->late = 0;
-    for (uint32_t r = 0; l && r < s->ranks; r++)
-        if (l->rank[r] && l->rank[r]->starting == s) {
-            bool last = s->locals == 1;
-            launch_local(l->rank[r], EAGAIN, "its parent's ghost has not made it");
-            if (last)
-                return;
-        }
-}
-
-static void start_locals(struct starting *s)
-{
-    struct launch *l = launch_find(s->ps, s->id);
-
-    for (uint32_t r = 0; l && r < s->ranks; r++)
-        if (s->node[r] < 0 && !s->out[r] && l->rank[r]) {
-            l->rank[r]->starting = s;
-            s->locals++;
-        }
-    if (s->locals)
-        s->late = loop_timer(s->ps->loop, LOCAL_MS, false, locals_late, s);
-    for (uint32_t r = 0; l && r < s->ranks; r++)
-        if (l->rank[r] && l->rank[r]->starting == s)
-            home_start(l->rank[r]);
 }
 
 /* --- third: the nodes --- */
@@ -397,7 +281,7 @@ static void on_nodes_done(void *arg)
     }
     s->nodes_done = true;
     if (!s->locals)
-        finish(s);
+        starting_finish(s);
 }
 
 /* Who reads what it writes: the asker, unless another sees to that. */
@@ -512,7 +396,7 @@ static void to_nodes(struct starting *s)
     if (k)
         ask_nodes(s, nodes, k);
     else if (!s->locals)
-        finish(s); /* nobody to ask; and there may be no manifest */
+        starting_finish(s); /* nobody to ask; and there may be no manifest */
 }
 
 /* --- second: both answers are here --- */
@@ -763,7 +647,7 @@ static char *command_line(const msgpack_object_array *argv)
     return strdup(text);
 }
 
-static int take_ghosts(struct starting *s, struct err *err)
+int take_ghosts(struct starting *s, struct err *err)
 {
     CLEANUP(cleanup_free) char *argv0 = NULL;
     const msgpack_object_array *argv;
@@ -793,19 +677,6 @@ static int take_ghosts(struct starting *s, struct err *err)
             return -1;
         }
     return 0;
-}
-
-/* The asker is a process of a node: whose it is we know ourselves. */
-static int parse_homed(struct starting *s, struct svc_req *req, struct err *err)
-{
-    struct proc *p = home_asker(s->ps, s->home, req->body, &s->asker, err);
-
-    if (!p || home_identity(p, &s->who, err) < 0)
-        return -1;
-    if (s->self)
-        return err_set(err, ENOSYS, "not from a node");
-    s->parent = kin_parent_there(p, s->asker, err);
-    return s->parent ? take_ghosts(s, err) : -1;
 }
 
 static int parse(struct starting *s, struct svc_req *req, struct err *err)

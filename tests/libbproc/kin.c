@@ -18,7 +18,7 @@
 #include <stdio.h>
 #include "tests/libbproc/check.h"
 
-#define LIMIT_MS 10000
+#define LIMIT_MS 60000
 
 static const char *me;
 static int place[2];

@@ -17,7 +17,7 @@ cluster_up 3
 
 quiet() { # only what went wrong is worth reading
     local rc
-    timeout -k 1 30 "$@" >"$tmp/run.out" 2>&1
+    timeout -k 1 200 "$@" >"$tmp/run.out" 2>&1
     rc=$?
     grep -av '^ok' "$tmp/run.out"
     return $rc
@@ -40,10 +40,10 @@ done
 wrote() { has '^right (1|another)$' at "$1" cat "$2"; }
 for p in -1 0 1; do
     for a in -1 0 1; do
-        at $p timeout 20 "$kin" leave $a "$tmp/left.$p.$a"
-        ok "parent $p leaves a child on $a" eventually 10 wrote $a "$tmp/left.$p.$a"
+        at $p timeout 70 "$kin" leave $a "$tmp/left.$p.$a"
+        ok "parent $p leaves a child on $a" eventually 60 wrote $a "$tmp/left.$p.$a"
     done
 done
 nothing_left() { ! bpps 0-2 | grep -q ' kin '; }
-ok 'nothing is left on any node' eventually 10 nothing_left
+ok 'nothing is left on any node' eventually 60 nothing_left
 done_testing

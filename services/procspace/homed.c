@@ -1,0 +1,82 @@
+/* homed.c - launches that programs on nodes ask for
+ *
+ * Who asks is known from our own books (home.c). Ranks on other nodes are started
+ * as any; those on the master are ghosts first, that become the process.
+ */
+#include <errno.h>
+#include "services/procspace/starting.h"
+
+#define LOCAL_MS 8000 /* for a ghost to be there, and to become the process */
+
+/* The asker is a process of a node: whose it is we know ourselves. */
+int parse_homed(struct starting *s, struct svc_req *req, struct err *err)
+{
+    struct proc *p = home_asker(s->ps, s->home, req->body, &s->asker, err);
+
+    if (!p || home_identity(p, &s->who, err) < 0)
+        return -1;
+    if (s->self)
+        return err_set(err, ENOSYS, "not from a node");
+    s->parent = kin_parent_there(p, s->asker, err);
+    return s->parent ? take_ghosts(s, err) : -1;
+}
+
+/* --- ranks on the master --- */
+
+void launch_local(struct proc *p, int code, const char *why)
+{
+    struct starting *s = p->starting;
+
+    p->starting = NULL;
+    if (!s)
+        return;
+    if (code)
+        rank_failed(s, p->rank, code, why);
+    if (--s->locals == 0 && s->nodes_done)
+        starting_finish(s);
+}
+
+/* The request as it was, and which rank it is about. */
+void launch_pack_local(const struct proc *p, mp_buf *out)
+{
+    const struct starting *s = p->starting;
+    const msgpack_object_map *b = &s->body.via.map;
+
+    mp_map(out, b->size + 1);
+    for (uint32_t i = 0; i < b->size; i++) {
+        mp_obj(out, &b->ptr[i].key);
+        mp_obj(out, &b->ptr[i].val);
+    }
+    mp_kuint(out, "rank", p->rank);
+}
+
+static void locals_late(void *arg)
+{
+    struct starting *s = arg;
+    struct launch *l = launch_find(s->ps, s->id);
+
+    s->late = 0;
+    for (uint32_t r = 0; l && r < s->ranks; r++)
+        if (l->rank[r] && l->rank[r]->starting == s) {
+            bool last = s->locals == 1;
+            launch_local(l->rank[r], EAGAIN, "its parent's ghost has not made it");
+            if (last)
+                return;
+        }
+}
+
+void start_locals(struct starting *s)
+{
+    struct launch *l = launch_find(s->ps, s->id);
+
+    for (uint32_t r = 0; l && r < s->ranks; r++)
+        if (s->node[r] < 0 && !s->out[r] && l->rank[r]) {
+            l->rank[r]->starting = s;
+            s->locals++;
+        }
+    if (s->locals)
+        s->late = loop_timer(s->ps->loop, LOCAL_MS, false, locals_late, s);
+    for (uint32_t r = 0; l && r < s->ranks; r++)
+        if (l->rank[r] && l->rank[r]->starting == s)
+            home_start(l->rank[r]);
+}
