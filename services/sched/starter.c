@@ -78,8 +78,10 @@ int main(int argc, char **argv)
         return 0;
     }
     if (argc != 2 || argv[1][0] < '0' || argv[1][0] > '9') {
-        fputs("usage: bjsrun FD\nsched starts it, with its end of a socket: see sched(8)\n", stderr);
-        return argc == 2 && strcmp(argv[1], "--help") == 0 ? 0 : 2;
+        bool help = argc == 2 && strcmp(argv[1], "--help") == 0;
+        fputs("usage: bjsrun FD\nsched starts it, with its end of a socket: see sched(8)\n",
+              help ? stdout : stderr);
+        return help ? 0 : 2;
     }
     int sock = atoi(argv[1]);
     if (sock > 3) /* what sched has from its supervisor is nothing for jobs */
