@@ -105,12 +105,12 @@ static int compare_places(const void *a, const void *b)
 static bool named_twice(const uint32_t *place, uint32_t n)
 {
     uint32_t few[32], *sorted = n <= 32 ? few : malloc(n * sizeof *sorted);
-    bool twice = !sorted;
+    bool twice = false;
 
-    for (uint32_t i = 0; sorted && i < n; i++)
-        sorted[i] = place[i];
-    if (sorted)
-        qsort(sorted, n, sizeof *sorted, compare_places);
+    if (!sorted)
+        return true; /* out of memory: not now */
+    memcpy(sorted, place, n * sizeof *sorted);
+    qsort(sorted, n, sizeof *sorted, compare_places);
     for (uint32_t i = 1; !twice && i < n; i++)
         twice = sorted[i] == sorted[i - 1];
     if (sorted != few)

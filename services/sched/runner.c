@@ -66,7 +66,9 @@ static char **list_dup(const msgpack_object *map, const char *key, uint32_t more
     uint32_t n = mp_get_array(map, key, &a, NULL) == 0 ? a->size : 0, k = 0;
     char **v = calloc(n + more + 1, sizeof(char *));
 
-    for (uint32_t i = 0; v && i < n; i++)
+    if (!v)
+        return NULL;
+    for (uint32_t i = 0; i < n; i++)
         if ((v[k] = mp_dup(&a->ptr[i])))
             k++;
     return v;
@@ -115,7 +117,9 @@ static void become_user(const struct child *c)
     uint32_t n = mp_get_array(job, "groups", &a, NULL) == 0 ? a->size : 0;
     gid_t *groups = calloc(n + 1, sizeof *groups);
 
-    for (uint32_t i = 0; groups && i < n; i++) {
+    if (!groups)
+        die(c, "the groups of the job's user");
+    for (uint32_t i = 0; i < n; i++) {
         int64_t g = 0;
         mp_as_int(&a->ptr[i], &g);
         groups[i] = (gid_t)g;
@@ -125,7 +129,7 @@ static void become_user(const struct child *c)
         errno = 0; /* the service's protection stays: no harm done */
     if (fd >= 0)
         close(fd);
-    if (!groups || setgroups(n, groups) < 0 || setgid(gid) < 0 || setuid(uid) < 0)
+    if (setgroups(n, groups) < 0 || setgid(gid) < 0 || setuid(uid) < 0)
         die(c, "become the job's user");
     /* Its runner is root's: if that is killed, nobody would end the job. */
     if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
