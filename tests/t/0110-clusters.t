@@ -18,11 +18,8 @@ netns_ids() {
 links() { ls /sys/class/net; }
 # Every process whose environment or command line speaks of this run folder.
 processes_of() { # RUN
-    local p
-    for p in /proc/[0-9]*; do
-        [ "$p" != /proc/$$ ] || continue
-        tr '\0' '\n' <"$p/environ" | grep -qx "CM_SUPERVISED=$1" && echo "${p#/proc/}"
-    done 2>/dev/null
+    grep -lsxz "CM_SUPERVISED=$1" /proc/[0-9]*/environ | sed 's|^/proc/\([0-9]*\)/.*|\1|' |
+        grep -vx "$$"
     return 0
 }
 field() { python3 -c 'import json, sys
