@@ -99,7 +99,7 @@ int append_line(const char *file, const char *line, const char *mac, struct err 
     if (rc == 0) {
         /* It is read before it counts: the old one again, and the new one. */
         struct err ignored = { 0 };
-        flock(fd, LOCK_SH);
+        flock(fd, LOCK_SH); /* so that we can read it ourselves */
         CLEANUP(config_free) struct cm_config *old = config_load(path, NULL, &ignored);
         CLEANUP(config_free) struct cm_config *new = config_load(fresh, NULL, err);
         if (old && names_mac(old, mac))

@@ -17,6 +17,7 @@
 
 #define ASK_MS 10000
 #define AGAIN_MS 5000
+#define BUSY_TRIES 10
 
 static const char usage[] =
     "Usage: nodeadd [OPTION]... INTERFACE\n"
@@ -222,7 +223,13 @@ static int prepare(struct adder *a, struct err *err)
             return -1;
         a->config = a->own;
     }
-    CLEANUP(config_free) struct cm_config *c = config_load(a->config, NULL, err);
+    CLEANUP(config_free) struct cm_config *c = NULL;
+    for (int i = 0; !c && i < BUSY_TRIES; i++) {
+        *err = (struct err){ 0 };
+        c = config_load(a->config, NULL, err);
+        if (!c && err->code != EBUSY)
+            break; /* else somebody writes it, and a second was not enough */
+    }
     if (!c)
         return -1;
     for (size_t i = 0; i < c->ninterfaces; i++)

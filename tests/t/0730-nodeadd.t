@@ -91,7 +91,7 @@ ok 'who is in the file gets its number' has 'cm.node=35 ' get http://198.18.40.1
 
 before=$(cat "$tmp/real")
 knock 17
-flock "$tmp/real" sleep 1 &
+flock "$tmp/real" sleep 2 &
 ok 'who writes at the same time is waited for' more 1 -C "$tmp/real" -n 40
 wait
 ok 'and nothing is lost' is "$before" bash -c "head -n -1 '$tmp/real'"
