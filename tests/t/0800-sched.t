@@ -43,8 +43,10 @@ ok 'and the status' is 0 field "$job" exit
 ok 'ended jobs are listed' has '^ +1 #12345 .* 0 echo' bjsstat -d
 ok 'nodes are open as before' has '^0-3 +up +---x--x--x root' bpstat
 job=$(as $a bjssub -O '|cat >piped' 'echo through a pipe; bpsh $NODES echo and a node' | id_of)
-as $a bjssub -O fds 'ls /proc/$$/fd | paste -sd" "' >/dev/null
-ok 'a job has the three descriptors and no other' eventually 10 is '0 1 2' cat fds
+fds=$(as $a bjssub -O fds 'exec ls /proc/self/fd' | id_of)
+ended "$fds"
+ok 'a job has three descriptors and no other, but the folder that ls reads' \
+    is '0 1 2 3' bash -c 'paste -sd" " fds'
 ok 'output goes to a command' eventually 10 is $'through a pipe\nand a node' cat piped
 ended "$job" # it has given its node back
 job=$(printf '#!/bin/sh\n# a comment\necho "script $1" on "$NODES"\nexit 3\n' | as $a bjssub -O script | id_of)
