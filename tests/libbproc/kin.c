@@ -245,6 +245,7 @@ static int leave(int node, const char *file)
 
 static int hold(int node)
 {
+    signal(SIGUSR2, SIG_IGN); /* that it is ready */
     pid_t pid = start_on(node, "wait", number(getpid()), NULL);
     int status;
 
