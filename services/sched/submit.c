@@ -461,7 +461,8 @@ void submissions_written(sched_t *s)
             struct job *j = job_find(s, sub->first + i);
             if (!j)
                 continue;
-            job_say(s, j, "submitted");
+            if (i == 0) /* an array is said once: nobody wants 64,000 events at a blow */
+                job_say(s, j, "submitted");
             job_wait(s, j);
         }
         free(sub);
