@@ -23,7 +23,7 @@ done
 cat >"$tmp/config" <<'END'
 interface cm0 198.18.0.1 255.254.0.0
 iprange 0 198.18.1.0 198.18.1.15
-pingtimeout 600
+pingtimeout 60
 END
 chmod 644 "$tmp/config"
 cluster_up 16 --config "$tmp/config"
