@@ -220,7 +220,9 @@ static int put_maps(const struct helper *h, pmix_info_t *nodes, pmix_info_t *pro
                 sep = ",";
             }
     }
-    if ((a && fclose(a) != 0) | (b && fclose(b) != 0))
+    if (a && fclose(a) != 0)
+        rc = -1;
+    if (b && fclose(b) != 0)
         rc = -1;
     if (rc == 0 && PMIx_generate_regex(names, &regex) == PMIX_SUCCESS) {
         PMIX_INFO_LOAD(nodes, PMIX_NODE_MAP, regex, PMIX_REGEX);
