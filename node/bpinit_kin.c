@@ -135,8 +135,18 @@ APART static void reap(struct kin_parent *p)
                  (long)&n.usage);
             if (si.si_pid == 0)
                 continue;
+            n.status = wait_status(&si);
+            /* A SIGCONT just now: was this before it, or after? If before, there
+             * is more to be told. */
+            unsigned now = atomic_load(&p->conts[(unsigned)pid % CONTS]);
+            si.si_pid = 0;
+            if (now != n.conts &&
+                raw5(SYS_waitid, P_PID, pid, (long)&si,
+                     WSTOPPED | WCONTINUED | WNOHANG | WNOWAIT, 0) == 0 && si.si_pid == 0)
+                n.conts = now;
+        } else {
+            n.status = wait_status(&si);
         }
-        n.status = wait_status(&si);
         tell(p, &n);
         if (ended)
             raw5(SYS_waitid, P_PID, pid, (long)&si, WEXITED | WNOHANG, 0);
