@@ -83,7 +83,7 @@ struct body {
     uint64_t as;    /* the launch that its ghost names, if that is another; else 0 */
     char *argv0;
     int64_t start; /* wall clock, ms */
-    uint32_t conts;  /* SIGCONTs that the master has sent it */
+    uint32_t conts, halts; /* SIGCONTs and SIGSTOPs that the master has sent it */
     bool stopped, ended;
     int slot[3]; /* rings of fd 0-2 at the start, -1 none */
     struct kin_parent *parent; /* whose child it is here; NULL: ours */

@@ -118,10 +118,12 @@ void journal_stop(struct init *in, const struct body *b, int sig)
 
 void journal_cont(struct init *in, const struct body *b)
 {
-    struct event *e = event(in, b, "cont", 0);
+    struct event *e = event(in, b, "cont", 1);
 
-    if (e)
-        record(in, e);
+    if (!e)
+        return;
+    mp_kuint(&e->packed, "halts", b->halts);
+    record(in, e);
 }
 
 /* An event that is not one body's: the agent passes the row on as it is. */

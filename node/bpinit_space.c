@@ -163,6 +163,8 @@ static int on_signal(struct init *in, const msgpack_object *map, struct err *err
         b->conts = (uint32_t)mp_opt_int(map, "conts", b->conts);
         kin_child_continues(b->parent, b->npid);
     }
+    if (b && sig == SIGSTOP)
+        b->halts = (uint32_t)mp_opt_int(map, "conts", b->halts);
     if (b)
         kids_send(b->npid, (int)sig, with);
     else
@@ -261,7 +263,7 @@ static void pack_body(void *arg, const struct body *b)
 {
     mp_buf *m = arg;
 
-    mp_map(m, 13u + (b->parent ? 1 : 0) + (b->home >= 0 ? 1 : 0) + (b->as != 0));
+    mp_map(m, 14u + (b->parent ? 1 : 0) + (b->home >= 0 ? 1 : 0) + (b->as != 0));
     if (b->as)
         mp_kuint(m, "as", b->as);
     if (b->parent) {
@@ -285,6 +287,7 @@ static void pack_body(void *arg, const struct body *b)
     mp_kbin(m, "argv0", b->argv0, strlen(b->argv0));
     mp_kint(m, "start", b->start);
     mp_kuint(m, "conts", b->conts);
+    mp_kuint(m, "halts", b->halts);
     mp_kbool(m, "stopped", b->stopped);
     mp_key(m, "streams");
     mp_array(m, 3);

@@ -17,7 +17,7 @@
  *        in, out, err: slot of the stream's ring, or -1
  *   ["event", {seq, kind: "exit", pid, gen, launch, rank, status, utime_us, stime_us, maxrss_kb,
  *        starved: the kernel killed it for want of memory}]
- *        kind "stop" {sig, conts: SIGCONTs had from the master by then}, "cont"; kept and sent again to a new agent until acknowledged
+ *        kind "stop" {sig, conts: SIGCONTs had from the master by then}, "cont" {halts: SIGSTOPs}; kept and sent again to a new agent until acknowledged
  *        kind "row": row is an event of procspace.report as it is
  *   ["procs", {id, procs: [...]}]  answer to "list": see doc/wire.md node.N.procs,
  *        each also with streams: [slot or -1 x 3]; and "rings": [{launch, rank, fd, slot, uid}]

@@ -141,7 +141,7 @@ static int pack_row(mp_buf *m, const msgpack_object *map, const msgpack_object *
         mp_get_int(map, "rank", 0, UINT32_MAX, &rank, err) < 0)
         return -1;
     bool exited = mp_is(kind, "exit"), stopped = mp_is(kind, "stop");
-    mp_array(m, 5 + (exited ? 7 : stopped ? 2 : 0));
+    mp_array(m, 5 + (exited ? 7 : stopped ? 2 : mp_get(map, "halts") ? 1 : 0));
     mp_obj(m, kind);
     mp_int(m, pid);
     mp_int(m, gen);
@@ -159,6 +159,8 @@ static int pack_row(mp_buf *m, const msgpack_object *map, const msgpack_object *
     mp_int(m, rank);
     if (stopped)
         mp_int(m, mp_opt_int(map, "conts", 0));
+    if (!exited && !stopped && mp_get(map, "halts"))
+        mp_int(m, mp_opt_int(map, "halts", 0));
     if (exited) {
         mp_bool(m, mp_opt_bool(map, "starved", false));
         mp_int(m, mp_opt_int(map, "home", -1));

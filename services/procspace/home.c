@@ -486,6 +486,7 @@ void home_recover(procspace_t *ps, int node, const msgpack_object *o)
     p->gen = (uint32_t)mp_opt_int(o, "gen", 1);
     p->npid = (pid_t)mp_opt_int(o, "npid", 0);
     p->conts = (uint32_t)mp_opt_int(o, "conts", 0);
+    p->halts = (uint32_t)mp_opt_int(o, "halts", 0);
     p->started = mp_opt_int(o, "start", p->started);
     p->ghost_stopped = mp_opt_bool(o, "stopped", false);
     kin_recover(ps, p, o);

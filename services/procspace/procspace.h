@@ -59,6 +59,7 @@ struct proc {
     enum proc_state state;
     bool ghost_stopped;   /* as far as we know */
     uint32_t conts;       /* SIGCONTs sent to the body: stops of before them are over */
+    uint32_t halts;       /* SIGSTOPs: so is what it did before them to go on */
     int status;           /* as from wait(), once PROC_ENDED */
     int64_t utime_us, stime_us, maxrss_kb, started, ended;
     pid_t npid;           /* of the body, on its node; 0: not known, or as here */

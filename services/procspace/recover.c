@@ -174,6 +174,7 @@ static void on_body(procspace_t *ps, int node, const msgpack_object *o)
     p->gen = (uint32_t)gen;
     p->npid = (pid_t)mp_opt_int(o, "npid", 0);
     p->conts = (uint32_t)mp_opt_int(o, "conts", 0);
+    p->halts = (uint32_t)mp_opt_int(o, "halts", 0);
     kin_recover(ps, p, o);
     if (p->pidfd < 0 && p->state == PROC_RUNNING)
         body_signal(ps, p, SIGKILL);

@@ -177,6 +177,9 @@ static void on_event(procspace_t *ps, int node, const struct event *e)
         p->ghost_stopped = true;
         home_stopped(p, (int)sig);
     } else if (mp_is(&e->v[0], "cont")) {
+        int64_t halts;
+        if (int_at(e, 5, &halts) && halts < p->halts)
+            return; /* it has been stopped since */
         /* Continued from somewhere else than its ghost? */
         if (p->ghost_stopped)
             ghost_continue(p);

@@ -97,7 +97,9 @@ static void send_signal(procspace_t *ps, struct proc *p, int sig, bool has_value
         return;
     }
     *f = (struct forward){ ps, token, p->pid, sig, p->homed ? p->launch->id : 0, p->rank };
-    mp_map(&m, (has_value ? 5u : 4u) + (sig == SIGCONT));
+    mp_map(&m, (has_value ? 5u : 4u) + (sig == SIGCONT || sig == SIGSTOP));
+    if (sig == SIGSTOP)
+        mp_kuint(&m, "conts", ++p->halts);
     if (sig == SIGCONT)
         mp_kuint(&m, "conts", ++p->conts);
     mp_key(&m, "pids");
