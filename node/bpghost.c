@@ -33,7 +33,10 @@
  *
  * and such a ghost begins with a request procspace.here. Or (4) be a ghost no more and
  * execute args[0], which becomes the process itself. Only root's word is
- * taken for this: who listens at the gate must be root.
+ * taken for this: who listens at the gate must be root. Or (3) the process itself
+ * comes, to be what it was stood in for: then the ghost fetches two descriptors
+ * from "move", beside the gate, and executes bprestore, which becomes the
+ * process, or a ghost again if that fails.
  */
 #include <stdint.h>
 #include "node/nolibc.h"
@@ -78,7 +81,8 @@ enum { MASK_BLOCK = 0, MASK_UNBLOCK = 1, MASK_SET = 2 };
 
 enum op { OP_EXIT = 1, OP_DIE = 2, OP_STOP = 3, OP_ASK = 5, OP_GROUP = 6, OP_SESSION = 7,
           OP_CONT = 9, OP_REAL = 10 };
-enum { DO_FORK = 1, DO_BECOME = 2, DO_START = 4 }; /* what procspace.ghost says */
+enum { DO_FORK = 1, DO_BECOME = 2, DO_RESTORE = 3, DO_START = 4 }; /* what procspace.ghost says */
+#define PR_GET_NAME 16
 #define WNOHANG 1
 #define WUNTRACED 2
 #define WCONTINUED 8
@@ -108,6 +112,7 @@ struct ghost { /* shared by all, written before the first clone */
     const char *launch; /* CM_LAUNCH=..., or 0 */
     const char *kid;    /* CM_KID=..., or 0 */
     int real;           /* children that are no ghosts: set once, for all */
+    char **argv;
 };
 
 /* gcc may turn loops into calls of these. */
@@ -395,6 +400,109 @@ static void fork_ghost(const struct order *o, const struct scratch *s)
     leave(127);
 }
 
+struct iovec {
+    void *base;
+    unsigned long len;
+};
+
+struct message { /* msghdr */
+    void *name;
+    unsigned namelen, pad0;
+    struct iovec *iov;
+    unsigned long iovlen;
+    void *control;
+    unsigned long controllen;
+    int flags, pad1;
+};
+
+/* The image's descriptor, on a connection that shows the token; -1. */
+static long fetch_image(const struct ghost *g, const char *token, long *conn)
+{
+    unsigned char packet[1 + 64], control[64], answer[8];
+    struct timespec limit = { ANSWER_MS / 1000, 0 };
+    struct iovec iov = { answer, sizeof answer };
+    struct message m;
+    struct address a;
+    unsigned len = 0, end = 0, n = 0;
+    int fd = -1;
+
+    memset(&a, 0, sizeof a);
+    a.family = AF_UNIX;
+    for (; g->gate[len] && len < sizeof a.path - 6; len++) {
+        a.path[len] = g->gate[len];
+        if (a.path[len] == '/')
+            end = len + 1;
+    }
+    memset(a.path + end, 0, sizeof a.path - end);
+    for (const char *s = "move"; *s; s++)
+        a.path[end++] = *s;
+    packet[n++] = 0;
+    while (*token && n < sizeof packet)
+        packet[n++] = (unsigned char)*token++;
+    *conn = sys3(NR_socket, AF_UNIX, SOCK_SEQPACKET, 0);
+    if (*conn < 0)
+        return -1;
+    sys5(NR_setsockopt, *conn, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+    memset(&m, 0, sizeof m);
+    memset(control, 0, sizeof control);
+    m.iov = &iov;
+    m.iovlen = 1;
+    m.control = control;
+    m.controllen = sizeof control;
+    if (sys3(NR_connect, *conn, &a, sizeof a) == 0 &&
+        sys6(NR_sendto, *conn, (long)packet, n, MSG_NOSIGNAL, 0, 0) == (long)n &&
+        sys3(NR_recvmsg, *conn, &m, 0) > 0 && m.controllen > 16)
+        memcpy(&fd, control + 16, sizeof fd);
+    limit.sec = 0; /* none, for who comes after us */
+    sys5(NR_setsockopt, *conn, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+    if (fd < 0)
+        sys1(NR_close, *conn);
+    return fd;
+}
+
+/* Our process comes home. Returns if it does not. */
+static void restore(const struct ghost *g, const struct order *o, struct scratch *s)
+{
+    const char *token = o->args, *prog = token;
+    char comm[16];
+    unsigned envc = 0;
+    long conn;
+
+    while (*prog)
+        prog++;
+    prog++; /* read_order() has seen that the last one ends */
+    long fd = fetch_image(g, token, &conn);
+    if (fd < 0)
+        return;
+    const char *end = s->text[1];
+    char *p = add_text(s->text[0], end, "CM_RESTORE=", ~0ul);
+    p = add_number(p, end, (uint64_t)fd);
+    p = add_text(p, end, ":", 1);
+    add_number(p, end, (uint64_t)conn);
+    s->envp[envc++] = s->text[0];
+    end = s->text[2];
+    p = add_text(s->text[1], end, "CM_GHOST=0:0:", ~0ul);
+    add_text(p, end, g->gate, ~0ul);
+    s->envp[envc++] = s->text[1];
+    end = s->text[3];
+    p = add_text(s->text[2], end, "CM_COMM=", ~0ul);
+    sys2(NR_prctl, PR_GET_NAME, comm);
+    add_text(p, end, comm, sizeof comm);
+    s->envp[envc++] = s->text[2];
+    p = add_text(s->text[3], s->text[3] + 512, "CM_BACK=", ~0ul);
+    long n = sys3(NR_readlink, "/proc/self/exe", p, 400);
+    if (n > 0)
+        p[n] = 0;
+    s->envp[envc++] = s->text[3];
+    if (g->launch)
+        s->envp[envc++] = (char *)(unsigned long)g->launch;
+    if (g->kid)
+        s->envp[envc++] = (char *)(unsigned long)g->kid;
+    sys3(NR_execve, prog, g->argv, s->envp);
+    sys1(NR_close, fd);
+    sys1(NR_close, conn);
+}
+
 static void ask(const struct ghost *g)
 {
     struct scratch *s = map(sizeof *s);
@@ -415,6 +523,8 @@ static void ask(const struct ghost *g)
             fork_ghost(&order, s);
         else if (order.what == DO_BECOME)
             become(s);
+        else if (order.what == DO_RESTORE)
+            restore(g, &order, s);
     }
     sys2(NR_munmap, s, sizeof *s);
 }
@@ -669,6 +779,7 @@ void ghost_start(long *sp)
         else if (after(*envp, "CM_REAL="))
             g.real = 1;
     }
+    g.argv = argv;
     if (!g.gate || !base)
         by_hand(argv);
     for (const char *s = base; s && *s; s++)

@@ -229,17 +229,15 @@ bool arrival_ended(arrivals_t *t, const struct body *b)
 
 /* --- what the agent asks --- */
 
-static bool let_go(struct arrival *a)
+/* Its restorer waits for nothing but this word; one that has been killed since
+ * is a process that was killed here. */
+static void let_go(struct arrival *a)
 {
     struct image_go g = { .go = 1, .rank = (int32_t)a->rank };
-    const struct body *b = bodies_by_rank(a->all->in->bodies, a->launch, a->rank);
 
-    if (!b || send(a->control, &g, sizeof g, MSG_NOSIGNAL | MSG_DONTWAIT) != sizeof g) {
-        fail(a, EIO, "it has ended");
-        return false;
-    }
-    settle(a, ARRIVAL_HERE);
-    return true;
+    if (send(a->control, &g, sizeof g, MSG_NOSIGNAL | MSG_DONTWAIT) != sizeof g)
+        init_log("process %d: %s", (int)a->npid, strerror(errno));
+    close_all(a);
 }
 
 /* Nobody lets another user's go. */
@@ -280,10 +278,20 @@ static bool all_known(const arrivals_t *t, const struct question *q)
     return true;
 }
 
-static void let_all_go(arrivals_t *t, const struct question *q)
+static void decide(arrivals_t *t, const struct question *q)
+{
+    for (struct arrival *a = t->first; a && q->go; a = a->next) {
+        if (!meant(a, q) || a->state != ARRIVAL_READY)
+            continue;
+        a->state = ARRIVAL_HERE;
+        t->settled++;
+    }
+}
+
+static void let_all_go(arrivals_t *t)
 {
     for (struct arrival *a = t->first; a; a = a->next)
-        if (meant(a, q) && a->state == ARRIVAL_READY)
+        if (a->state == ARRIVAL_HERE && a->control >= 0)
             let_go(a);
 }
 
@@ -302,13 +310,13 @@ static void on_turn(void *arg)
         }
         CLEANUP(mp_free) mp_buf m;
         mp_init(&m);
-        if (q->go)
-            let_all_go(t, q);
+        decide(t, q);
         pack_answer(t, q, &m);
         *p = q->next;
         free(q);
         link_send(t->in->link, &m);
     }
+    let_all_go(t); /* after the word of it: what they say comes later */
     while (t->settled > SETTLED_MAX)
         forget_oldest(t);
 }
@@ -345,17 +353,26 @@ void arrivals_new_agent(arrivals_t *t)
 
 /* --- the other way --- */
 
-/* ["depart", {pid, gen}]: it runs elsewhere now. */
+/* ["depart", {pid, gen, launch}]: it runs elsewhere now. */
 int arrivals_depart(arrivals_t *t, const msgpack_object *map, struct err *err)
 {
     int64_t pid, gen;
+    uint64_t of;
 
     if (mp_get_int(map, "pid", 1, INT32_MAX, &pid, err) < 0 ||
+        mp_get_uint(map, "launch", &of, err) < 0 ||
         mp_get_int(map, "gen", 0, UINT32_MAX, &gen, err) < 0)
         return -1;
     struct body *b = bodies_by_pid(t->in->bodies, (pid_t)pid);
-    if (!b || b->gen != gen)
-        return 0; /* asked again */
+    if (!b || b->gen != gen || b->launch != of)
+        return 0; /* asked again; it may even be back by now */
+    /* What it has said is told to its end, wherever it says more. */
+    for (int fd = 0; fd < 3; fd++)
+        if (b->slot[fd] >= 0) {
+            pump_drain(t->in->pump, fd ? b->slot[fd] : -1);
+            pump_hangup(t->in->pump, b->launch, b->rank, fd);
+        }
+    rings_bell(t->in->rings);
     t->gone[t->ngone++ % (sizeof t->gone / sizeof *t->gone)] = b->npid;
     uint64_t launch = b->launch;
     kin_parent_t *parent = b->parent;

@@ -37,6 +37,7 @@ enum {
     NR_kill = 62,
     NR_fcntl = 72,
     NR_chdir = 80,
+    NR_readlink = 89,
     NR_umask = 95,
     NR_getrlimit = 97,
     NR_getuid = 102,

@@ -70,6 +70,66 @@ static unsigned add_text(char *to, unsigned at, unsigned room, const char *s)
     return at;
 }
 
+/* Of a ghost on the master whose process does not come after all. */
+static void go_back(void)
+{
+    static char *argv[128], *envp[8];
+    char *p = rs.back;
+
+    if (!rs.back_bytes)
+        return;
+    while (*p++)
+        ;
+    for (unsigned i = 0; i < rs.back_argc; i++) {
+        argv[i] = p;
+        while (*p++)
+            ;
+    }
+    argv[rs.back_argc] = 0;
+    for (unsigned i = 0; i < rs.back_envc; i++) {
+        envp[i] = p;
+        while (*p++)
+            ;
+    }
+    envp[rs.back_envc] = 0;
+    sys3(NR_execve, rs.back, argv, envp);
+}
+
+static void keep_back(char **argv, char **envp)
+{
+    const char *prog = 0;
+    unsigned n = 0;
+
+    for (char **e = envp; *e; e++)
+        if (begins(*e, "CM_BACK="))
+            prog = *e + 8;
+    if (!prog)
+        return;
+    n = add_text(rs.back, n, sizeof rs.back / 4, prog) + 1;
+    for (; *argv && rs.back_argc < 127 && n + length(*argv) + 1 < sizeof rs.back / 2; argv++) {
+        n = add_text(rs.back, n, sizeof rs.back, *argv) + 1;
+        rs.back_argc++;
+    }
+    for (char **e = envp; *e && rs.back_envc < 7; e++)
+        if (!begins(*e, "CM_BACK=") && !begins(*e, "CM_RESTORE=") &&
+            n + length(*e) + 1 < sizeof rs.back) {
+            n = add_text(rs.back, n, sizeof rs.back, *e) + 1;
+            rs.back_envc++;
+        }
+    rs.back_bytes = n;
+}
+
+static void __attribute__((noreturn)) leave(void)
+{
+    if (rs.back_bytes) {
+        sys1(NR_close, rs.image);
+        sys1(NR_close, rs.control);
+        go_back();
+    }
+    for (;;)
+        sys1(NR_exit_group, EXIT_FAILED);
+}
+
 void fail(long code, const char *text, const char *what)
 {
     struct image_word w;
@@ -89,8 +149,7 @@ void fail(long code, const char *text, const char *what)
         sys3(NR_write, 2, w.text, n);
         sys3(NR_write, 2, "\n", 1);
     }
-    for (;;)
-        sys1(NR_exit_group, EXIT_FAILED);
+    leave();
 }
 
 void read_all(void *to, unsigned long n)
@@ -268,8 +327,7 @@ static void wait_for_go(void)
         n = sys3(NR_recvmsg, rs.control, &m, 0);
     while (n == -EINTR);
     if (n != (long)sizeof g || g.go != 1) /* it was called off */
-        for (;;)
-            sys1(NR_exit_group, EXIT_FAILED);
+        leave();
     rs.rank = g.rank;
     if (g.fds)
         take_streams(control, g.fds);
@@ -304,8 +362,22 @@ static void __attribute__((noreturn, used)) build(void)
     go();
 }
 
+/* Out of the way of the process's own 0-2: a ghost has none of these. */
+static void lift(int *fd)
+{
+    if (*fd < 0 || *fd > 2)
+        return;
+    long other = sys3(NR_fcntl, *fd, 0 /* F_DUPFD */, 3);
+    if (other < 0)
+        fail(-other, "no descriptor is free", 0);
+    sys1(NR_close, *fd);
+    *fd = (int)other;
+}
+
 static void __attribute__((noreturn)) start(void)
 {
+    lift(&rs.image);
+    lift(&rs.control);
     take_start();
     own_read();
     machine_check();
@@ -337,6 +409,7 @@ void restore_main(long *sp)
             while (*v && *v != ':')
                 v++;
             rs.control = *v ? number(v + 1) : -1;
+            keep_back(argv, argv + sp[0] + 1);
             start();
         }
     if (sp[0] == 2 && same(argv[1], "--version")) {

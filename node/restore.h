@@ -57,6 +57,9 @@ struct restore {
     unsigned owns;
     uint32_t xstate_bytes;
     int32_t rank;
+    /* How to be the ghost again that was here: its program, argv, environment. */
+    char back[8192];
+    unsigned back_bytes, back_argc, back_envc;
     struct image_record rec; /* the one being read */
     struct image_map map;    /* the last one, for its pages */
     struct image_map before; /* the same, while the next is being read */

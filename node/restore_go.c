@@ -197,10 +197,27 @@ static void give_up_rights(const struct image_process *p)
     sys2(NR_prctl, PR_SET_DUMPABLE, p->flags & IMAGE_UNDUMPABLE ? 0 : 1);
 }
 
+/* Where a ghost has stood, procspace's bell may have rung for it: that is not for
+ * the process. */
+static void silence_bell(void)
+{
+    static const uint64_t now[2];
+    uint64_t bell = 1ull << 63;
+    struct {
+        int signo, err, code, pad, pid;
+        unsigned uid;
+        uint64_t rest[13];
+    } si;
+
+    while (rs.back_bytes && sys4(NR_rt_sigtimedwait, &bell, &si, now, 8) > 0)
+        continue;
+}
+
 void go(void)
 {
     const struct image_process *p = &rs.p;
 
+    silence_bell();
     sys1(NR_close, rs.image);
     if (rs.control >= 0)
         sys1(NR_close, rs.control);

@@ -38,7 +38,7 @@
  *   ["arrived", {id, launch, uid?, go?, abort?}]  answered when each of them is ready, has failed, or
  *        was let go; go: let those that are ready go, in the same step; abort: end those that
  *        were not let go
- *   ["depart", {id, pid, gen}]  it runs elsewhere now: its end here is not told
+ *   ["depart", {id, pid, gen, launch}]  it runs elsewhere now: its end here is not told
  *   ["ack", {seq}]          events up to seq are known to the master
  *   ["list", {id}]
  *   ["stand", {id, asker, pids}]  children of the process asker stand for others from

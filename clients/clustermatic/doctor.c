@@ -243,6 +243,34 @@ static int need_ipxe(char *detail)
                    access("/usr/lib/ipxe/ipxe.efi", R_OK) < 0 ? errno : 0;
 }
 
+/* Kernels can seal these pages of theirs in each process (CONFIG_MSEAL_SYSTEM_MAPPINGS). */
+static int try_vdso(void)
+{
+    char line[512];
+    unsigned long start, end;
+    FILE *f = fopen("/proc/self/maps", "re");
+    int code = ENOENT;
+
+    while (f && code == ENOENT && fgets(line, sizeof line, f)) {
+        if (!strstr(line, "[vdso]") || sscanf(line, "%lx-%lx", &start, &end) != 2)
+            continue;
+        void *to = mmap(NULL, end - start, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        code = to == MAP_FAILED || mremap((void *)start, end - start, end - start,
+                                          MREMAP_MAYMOVE | MREMAP_FIXED, to) == MAP_FAILED
+                   ? errno : 0;
+    }
+    _exit(code); /* at once: libc's clock is gone */
+}
+
+static int need_vdso(char *detail)
+{
+    int code = in_child(try_vdso);
+
+    if (code == EPERM)
+        snprintf(detail, 240, "this kernel has sealed its pages in processes");
+    return code;
+}
+
 static const struct check checks[] = {
     { "root", true, need_root, "a cluster is started by root", "run it with sudo" },
     { "s6", true, need_s6, "supervision of the services", "apt-get install s6" },
@@ -254,6 +282,8 @@ static const struct check checks[] = {
     { "memfd", true, need_memfd, "memory files", "a kernel with CONFIG_MEMFD_CREATE" },
     { "fsmount", true, need_fsmount, "mounts by descriptor", "a kernel of 5.2 or later" },
     { "links", true, need_links, "bridge and veth, for virtual nodes", "modprobe bridge veth" },
+    { "vdso", false, need_vdso, "processes that move (bproc_move, bproc_rfork, bproc_undump)",
+      "a kernel without CONFIG_MSEAL_SYSTEM_MAPPINGS" },
     { "tracefs", false, need_tracefs, "SIGSTOP of a ghost is seen at once (else within a second)",
       "mount -t tracefs tracefs /sys/kernel/tracing" },
     { "cn_proc", false, need_cn_proc, "forks on nodes are noticed at once",

@@ -1,4 +1,5 @@
-/* bpfwd.c - what the processes of one launch say, to the caller's stdout
+/* bpfwd.c - what the processes of one launch say, to the caller's stdout, and
+ * where those that move go on to say it
  *
  * Started by libbproc for default forwarding, as nobody's child; lives until
  * every stream is at its end. Descriptor 3 holds two int32 for
@@ -6,26 +7,50 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "bus/pkt.h"
 #include "bus/rundir.h"
 #include "clients/bpsh/reader.h"
 
 #define LIST_FD 3
 #define WINDOW (64u * 1024)
 #define LOOK_MS 1000
+#define HEAR_MS 5000
 #define GONE 10 /* looks in a row at which there is no iofwd: the cluster was ended */
+
+struct forward;
+
+struct source { /* one launch, read by a connection of its own */
+    struct forward *f;
+    struct source *next;
+    uint64_t launch;
+    reader_t *reader;
+    uint32_t n, open; /* ranks; streams not at their end */
+    uint8_t *left;    /* by rank: its streams not at their end */
+    uint64_t (*taken)[2];
+};
+
+struct following { /* read this when that rank has said all */
+    struct following *next;
+    uint64_t after, launch;
+    uint32_t rank;
+    int node;
+};
 
 struct forward {
     loop_t *loop;
-    reader_t *reader;
-    uint32_t open; /* streams not at their end */
-    uint64_t (*taken)[2];
+    struct source *sources;
+    struct following *following;
     const char *path;
+    int procspace; /* who tells us where processes go on; -1 nobody */
+    bool heard;    /* what it knew when we came */
     int gone;
 };
 
@@ -50,26 +75,39 @@ static int write_all(const char *p, size_t n)
 
 static void on_data(void *arg, uint32_t rank, int fd, const void *p, size_t n)
 {
-    struct forward *f = arg;
+    struct source *s = arg;
 
     if (write_all(p, n) < 0) { /* nobody listens: their writers are told */
-        reader_close(f->reader, -1);
-        loop_stop(f->loop, 1);
+        reader_close(s->reader, -1);
+        loop_stop(s->f->loop, 1);
         return;
     }
-    f->taken[rank][fd - 1] += n;
-    reader_taken(f->reader, rank, fd, f->taken[rank][fd - 1]);
+    s->taken[rank][fd - 1] += n;
+    reader_taken(s->reader, rank, fd, s->taken[rank][fd - 1]);
+}
+
+static void look_on(struct forward *f);
+
+/* All that it said is said on: who wants it to say more elsewhere may know. */
+static void rank_ended(struct source *s, uint32_t rank)
+{
+    char text[64];
+    int n = snprintf(text, sizeof text, "ended %llu %u", (unsigned long long)s->launch, rank);
+
+    if (s->f->procspace >= 0)
+        pkt_send(s->f->procspace, text, (size_t)n + 1, NULL, 0, NULL);
 }
 
 static void on_end(void *arg, uint32_t rank, int fd, bool lost)
 {
-    struct forward *f = arg;
+    struct source *s = arg;
 
-    (void)rank;
     (void)fd;
     (void)lost;
-    if (--f->open == 0)
-        loop_stop(f->loop, 0);
+    if (s->left[rank] && --s->left[rank] == 0)
+        rank_ended(s, rank);
+    s->open--;
+    look_on(s->f);
 }
 
 static void on_input(void *arg, uint64_t acked, uint64_t limit, bool gone)
@@ -90,7 +128,8 @@ static void on_turn(void *arg)
 {
     struct forward *f = arg;
 
-    reader_flush(f->reader);
+    for (struct source *s = f->sources; s; s = s->next)
+        reader_flush(s->reader);
 }
 
 static void on_look(void *arg)
@@ -118,37 +157,164 @@ static int32_t *read_list(uint32_t *n)
     return list;
 }
 
+/* bad: by rank, those that never ran; NULL none. */
+static int source_add(struct forward *f, uint64_t launch, const int *node, const bool *bad,
+                      uint32_t n, struct err *err)
+{
+    static const struct reader_ops ops = { on_data, on_end, on_input, on_again, NULL };
+    struct source *s = calloc(1, sizeof *s);
+    struct reader_conf conf = { .path = f->path, .launch = launch, .node = node, .n = n,
+                                .window = WINDOW, .use = { true, true },
+                                .started = true };
+
+    if (s) {
+        *s = (struct source){ .f = f, .launch = launch, .n = n, .open = 2 * n,
+                              .left = malloc(n), .taken = calloc(n, sizeof *s->taken) };
+        s->reader = s->left && s->taken ? reader_create(f->loop, &conf, &ops, s, err) : NULL;
+    }
+    if (!s || !s->reader)
+        return -1;
+    memset(s->left, 2, n);
+    s->next = f->sources;
+    f->sources = s;
+    for (uint32_t i = 0; bad && i < n; i++)
+        if (bad[i]) {
+            reader_forget(s->reader, i);
+            s->left[i] = 0;
+            s->open -= 2;
+        }
+    reader_flush(s->reader);
+    return 0;
+}
+
+/* Has it said all? Of a launch that is not ours any more: yes. */
+static bool has_ended(const struct forward *f, uint64_t launch, uint32_t rank)
+{
+    for (const struct source *s = f->sources; s; s = s->next)
+        if (s->launch == launch)
+            return rank >= s->n || s->left[rank] == 0;
+    return true;
+}
+
+/* procspace's words: who goes on where. */
+static void hear(struct forward *f)
+{
+    unsigned long long after, launch;
+    struct err err = { 0 };
+    struct pkt p;
+    unsigned rank;
+    int node, n;
+
+    while (f->procspace >= 0) {
+        if ((n = pkt_recv(f->procspace, &p, &err)) < 0 && err.code == EAGAIN)
+            return;
+        if (n <= 0) { /* it is being restarted, or the cluster is ending */
+            loop_fd_del(f->loop, f->procspace);
+            cleanup_close(&f->procspace);
+            return;
+        }
+        struct following *w = NULL;
+        if (sscanf(p.data, "next %llu %u %llu %d", &after, &rank, &launch, &node) == 4 &&
+            (w = calloc(1, sizeof *w))) {
+            *w = (struct following){ f->following, after, launch, rank, node };
+            f->following = w;
+        }
+        f->heard |= strcmp(p.data, "ok") == 0;
+        pkt_clear(&p);
+    }
+}
+
+static void on_procspace(void *arg, int fd, uint32_t events)
+{
+    (void)fd;
+    (void)events;
+    hear(arg);
+    look_on(arg);
+}
+
+/* What can be read on is; when there is nothing more, that was it. */
+static void look_on(struct forward *f)
+{
+    bool open = false;
+    struct err err = { 0 };
+
+    hear(f);
+    for (struct following **at = &f->following; *at;) {
+        struct following *w = *at;
+        if (!has_ended(f, w->after, w->rank)) {
+            at = &w->next;
+            continue;
+        }
+        *at = w->next;
+        if (source_add(f, w->launch, &w->node, NULL, 1, &err) < 0)
+            loop_stop(f->loop, 1);
+        free(w);
+        at = &f->following;
+    }
+    for (const struct source *s = f->sources; s; s = s->next)
+        open |= s->open > 0;
+    if (!open && !f->following)
+        loop_stop(f->loop, 0);
+}
+
+/* Beside iofwd's socket. Without it all works but for processes that move on. */
+static void find_procspace(struct forward *f, uint64_t launch)
+{
+    char path[PATH_MAX], text[64];
+    int out = STDOUT_FILENO;
+
+    snprintf(path, sizeof path, "%s", f->path);
+    char *slash = strrchr(path, '/');
+    if (slash)
+        snprintf(slash, sizeof path - (size_t)(slash - path), "/move");
+    f->procspace = slash ? pkt_connect(path, NULL) : -1;
+    int n = snprintf(text, sizeof text, "reader %llu", (unsigned long long)launch);
+    if (f->procspace >= 0 &&
+        (pkt_send(f->procspace, text, (size_t)n + 1, &out, 1, NULL) < 0 ||
+         fcntl(f->procspace, F_SETFL, O_NONBLOCK) < 0 ||
+         loop_fd(f->loop, f->procspace, EPOLLIN, on_procspace, f, NULL) < 0))
+        cleanup_close(&f->procspace);
+    /* First: a process that has gone on already must not look like one that has
+     * ended. */
+    for (int64_t end = now_ms() + HEAR_MS; f->procspace >= 0 && !f->heard && now_ms() < end;) {
+        struct pollfd p = { .fd = f->procspace, .events = POLLIN };
+        if (poll(&p, 1, HEAR_MS) > 0)
+            hear(f);
+    }
+}
+
 static int forward(const char *path, uint64_t launch, const int32_t *list, uint32_t n,
                    struct err *err)
 {
-    static const struct reader_ops ops = { on_data, on_end, on_input, on_again, NULL };
-    struct forward f = { .open = 2 * n, .path = path, .taken = calloc(n, sizeof *f.taken) };
-    int *node = malloc(n * sizeof *node);
-    struct reader_conf conf = { .path = path, .launch = launch, .node = node, .n = n,
-                                .window = WINDOW, .use = { true, true },
-                                .started = true };
+    struct forward f = { .path = path, .procspace = -1 };
+    CLEANUP(cleanup_free) int *node = malloc(n * sizeof *node);
+    CLEANUP(cleanup_free) bool *bad = malloc(n * sizeof *bad);
     int rc;
 
-    for (uint32_t i = 0; node && i < n; i++)
+    for (uint32_t i = 0; node && bad && i < n; i++) {
         node[i] = list[2 * i];
-    f.loop = node && f.taken ? loop_create(err) : NULL;
-    f.reader = f.loop ? reader_create(f.loop, &conf, &ops, &f, err) : NULL;
-    if (!f.reader)
+        bad[i] = list[2 * i + 1] != 0;
+    }
+    f.loop = node && bad ? loop_create(err) : NULL;
+    if (!f.loop)
         return -1;
-    for (uint32_t i = 0; i < n; i++)
-        if (list[2 * i + 1]) {
-            reader_forget(f.reader, i);
-            f.open -= 2;
-        }
+    find_procspace(&f, launch);
+    if (source_add(&f, launch, node, bad, n, err) < 0)
+        return -1;
     loop_turn(f.loop, on_turn, &f);
     loop_timer(f.loop, LOOK_MS, true, on_look, &f);
-    reader_flush(f.reader);
-    rc = f.open ? loop_run(f.loop) : 0;
-    reader_drain(f.reader, 1000);
-    reader_destroy(&f.reader);
+    rc = f.sources->open ? loop_run(f.loop) : 0;
+    while (f.sources) {
+        struct source *s = f.sources;
+        f.sources = s->next;
+        reader_drain(s->reader, 1000);
+        reader_destroy(&s->reader);
+        free(s->left);
+        free(s->taken);
+        free(s);
+    }
     loop_destroy(&f.loop);
-    free(f.taken);
-    free(node);
+    cleanup_close(&f.procspace);
     return rc;
 }
 

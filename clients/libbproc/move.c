@@ -16,9 +16,11 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include "bus/loop.h"
 #include "bus/rundir.h"
 #include "clients/libbproc/transfer.h"
 
+#define AGAIN_MAX_MS 5000
 #define PLAIN (BPROC_DUMP_EXEC | BPROC_DUMP_OTHER)
 
 /* What can be said before anything is asked. */
@@ -49,7 +51,14 @@ static int move(int node, struct transfer *t)
     if (transfer_open(t, true) < 0)
         return -1;
     t->self = true;
+    int64_t end = now_ms() + AGAIN_MAX_MS;
     int rc = transfer_ask(t, &node, &pid, NULL, 1, &code);
+    /* Who comes back to where it was a moment ago may still be ending there. */
+    for (int ms = 1; rc == 0 && code == EAGAIN && now_ms() < end; ms = ms < 50 ? ms * 2 : ms) {
+        poll(NULL, 0, ms);
+        t->launch = launch_id();
+        rc = transfer_ask(t, &node, &pid, NULL, 1, &code);
+    }
     if (rc == 0 && code)
         rc = lib_errno(code);
     if (rc == 0)
@@ -58,6 +67,10 @@ static int move(int node, struct transfer *t)
         return 0; /* there */
     if (rc == 0 && code)
         rc = lib_errno(code);
+    if (rc == 0 && lib_on_node()) {
+        transfer_pass(t);
+        _exit(0);
+    }
     if (rc == 0 && (t->s.iolen >= 0 || forward_start(t->launch, &node, &code, 1) == 0))
         ghost_become(t->launch, t->s.argv);
     if (rc == 0) /* it runs there, and there is no way back */
@@ -76,8 +89,6 @@ int _bproc_move_io(int node, struct bproc_io_t *io, int iolen, int flags)
         return 0;
     if (check(node, io, iolen, flags) < 0)
         return -1;
-    if (here != BPROC_NODE_MASTER)
-        return lib_errno(ENOSYS);
     sigfillset(&all);
     sigprocmask(SIG_SETMASK, &all, &old);
     int rc = move(node, &t), code = errno;

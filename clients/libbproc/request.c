@@ -100,11 +100,14 @@ static void pack_limits(mp_buf *m)
 /* Default forwarding: stdin is empty, stdout and stderr come back. */
 static void pack_streams(const struct start *s, mp_buf *m)
 {
+    /* From a node only what moves itself: it has a reader already, which follows. */
+    bool forward = s->iolen < 0 && (s->maps || !lib_on_node());
+
     mp_key(m, "streams");
     mp_array(m, 3);
     for (int fd = 0; fd < 3; fd++) {
         mp_map(m, 1);
-        mp_kstr(m, "mode", s->iolen < 0 && fd > 0 && !lib_on_node() ? "forward" : "null");
+        mp_kstr(m, "mode", forward && fd > 0 ? "forward" : "null");
     }
 }
 

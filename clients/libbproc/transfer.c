@@ -4,6 +4,8 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
+#include <signal.h>
+#include <time.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -127,14 +129,20 @@ int transfer_open(struct transfer *t, bool timers)
     return 0;
 }
 
+static void lacks_free(struct transfer *t)
+{
+    for (char **l = t->lacks; l && *l; l++)
+        free(*l);
+    free(t->lacks);
+    t->lacks = NULL;
+}
+
 void transfer_close(struct transfer *t, bool stays)
 {
     save_close(&t->v, stays);
     dump_rule_close(&t->rule);
     mp_free(&t->maps);
-    for (char **l = t->lacks; l && *l; l++)
-        free(*l);
-    free(t->lacks);
+    lacks_free(t);
     free(t->argv);
     free(t->text);
 }
@@ -151,6 +159,7 @@ static int take_image(struct transfer *t, const msgpack_object *reply, struct er
         mp_get_array(image, "lacks", &lacks, err) < 0)
         return -1;
     snprintf(t->token, sizeof t->token, "%s", token);
+    lacks_free(t);
     t->lacks = calloc(lacks->size + 1, sizeof *t->lacks);
     if (!t->lacks)
         return err_set(err, ENOMEM, "out of memory");
@@ -258,12 +267,16 @@ static int moved(struct transfer *t, const int *node, uint32_t n, bool abort_it,
         gate_close(&g);
         if (rc == 0)
             return 0;
+        /* Who says so may not know, an agent that was restarted for one: as long as
+         * there is a cluster, only its word on the move itself counts. */
         if (err.code == ECONNREFUSED) {
             absent = absent ? absent : now_ms();
             if (now_ms() - absent > ABSENT_MS)
                 return lib_errno(EIO);
-        } else if (!worth_again(err.code)) {
-            return lib_fail(&err);
+        } else {
+            absent = 0;
+            if (abort_it && !worth_again(err.code))
+                return lib_fail(&err);
         }
         poll(NULL, 0, AGAIN_MS);
     }
@@ -297,4 +310,42 @@ int transfer_send(struct transfer *t, const int *node, uint32_t n, int *code)
         if (copy < 0 && code[i] && (code[i] == EBADMSG || code[i] == ECANCELED || code[i] == EIO))
             code[i] = why;
     return 0;
+}
+
+void transfer_pass(struct transfer *t)
+{
+    static const struct timespec now;
+    CLEANUP(mp_free) mp_buf rows;
+    CLEANUP(mp_free) mp_buf m;
+    uint32_t n = 0;
+    sigset_t all;
+    siginfo_t si;
+
+    mp_init(&rows);
+    mp_init(&m);
+    sigfillset(&all);
+    while (sigtimedwait(&all, &si, &now) > 0) {
+        n++;
+        mp_array(&rows, 2);
+        mp_int(&rows, si.si_signo);
+        if (si.si_code == SI_QUEUE)
+            mp_int(&rows, (int64_t)(intptr_t)si.si_value.sival_ptr);
+        else
+            mp_nil(&rows);
+    }
+    if (!n)
+        return;
+    mp_map(&m, 2);
+    mp_kuint(&m, "launch", t->launch);
+    mp_key(&m, "signals");
+    mp_array(&m, n);
+    msgpack_sbuffer_write(&m.b, rows.b.data, rows.b.size);
+    for (int tries = 0; tries < 10; tries++) {
+        CLEANUP(msgpack_unpacked_destroy) msgpack_unpacked reply;
+        msgpack_unpacked_init(&reply);
+        if (lib_call(ECONNREFUSED, "procspace.pass", &m, MOVED_MS, &reply) == 0 ||
+            !worth_again(errno))
+            return;
+        poll(NULL, 0, AGAIN_MS);
+    }
 }

@@ -27,6 +27,8 @@ int transfer_ask(struct transfer *t, const int *node, const int32_t *pid, const 
 /* Send the image and have the copies go on. 0: they do, as far as code[i] is 0;
  * -1: none does; N + 1: we are copy N. */
 int transfer_send(struct transfer *t, const int *node, uint32_t n, int *code);
+/* We run elsewhere: signals that have come here go after us. */
+void transfer_pass(struct transfer *t);
 void transfer_close(struct transfer *t, bool stays);
 
 #endif

@@ -15,7 +15,7 @@
  *   control.c  what the master's people do to a node
  *   join.c     being a node of the cluster: join, beat, give up
  *   gate.c     questions of the node's processes
- *   kin.c      their children on other machines
+ *   kin.c      their children on other machines   asker.c  who they are
  *   copy.c     tickets and a port for bpcp's copies, and for images
  *   move.c     processes that come and go
  *   streams.c  stdio between the rings and iofwd (streams.h)
@@ -42,6 +42,7 @@ typedef struct gate gate_t;
 typedef struct moves moves_t;
 struct bulk_ticket;
 struct pump_dial;
+struct ucred;
 
 struct agent {
     loop_t *loop;
@@ -113,6 +114,8 @@ void launches_spawned(launches_t *l, const msgpack_object *map);
 void launches_exited(launches_t *l, uint64_t launch, int64_t rank);
 void launches_lost(launches_t *l); /* bpinit is gone: fail what waits for it */
 uint32_t launches_procs(const launches_t *l); /* how many run */
+/* The ghost's pid of the process with this pid here; 0: it is no body. */
+int32_t launches_pid(const launches_t *l, int32_t npid);
 int on_launch(void *self, struct svc_req *req, struct err *err);
 int on_signal(void *self, struct svc_req *req, struct err *err);
 int on_end_launch(void *self, struct svc_req *req, struct err *err);
@@ -148,6 +151,12 @@ int names_place(agent_t *a, struct err *err);
 /* ---- gate.c: the node's processes ask the master ---- */
 gate_t *gate_create(agent_t *a, struct err *err);
 void gate_destroy(gate_t **g);
+/* Another socket beside the gate. */
+int gate_listen(const gate_t *g, const char *name, struct err *err);
+
+/* ---- asker.c ---- */
+/* {npid, pid, uid, gid, groups} of who asks at the gate. */
+int asker_pack(agent_t *a, const struct ucred *who, mp_buf *m, struct err *err);
 
 /* ---- kin.c: the gate's askers start processes elsewhere ---- */
 struct asker { /* who has connected: by the kernel's word */
@@ -181,6 +190,9 @@ moves_t *moves_create(agent_t *a, struct err *err);
 void moves_destroy(moves_t **m);
 void moves_answer(moves_t *m, const msgpack_object *map); /* "arrivals" */
 void moves_lost(moves_t *m);                              /* bpinit is gone */
+/* An image of this user may go there: whoever shows the token is given the way. */
+int moves_way(moves_t *m, const char *token, uint32_t uid, const struct pump_dial *d,
+              struct err *err);
 /* The rows of maps ([path, size, crc]) that this node has not got: packs a list
  * of their paths. */
 int moves_lacks(const agent_t *a, const char *root, const msgpack_object *maps, mp_buf *out,

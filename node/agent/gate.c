@@ -2,8 +2,9 @@
  *
  * NODEROOT/run/clustermatic/gate speaks as the master's own does (doc/wire.md),
  * for libbproc. What goes out goes out in the node's name, which says nothing
- * about who asked here: so only what anybody may know is passed on, and what the
- * kernel says who asks (kin.c). The file
+ * about who asked here: so what anybody may know is passed on as it is, and what
+ * is about the asker itself with the kernel's word on who that is (kin.c,
+ * asker.c). The file
  * "node" beside it holds our number; it is how a process knows where it is.
  * "master" holds the master's address.
  */
@@ -17,6 +18,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 #include "bus/pkt.h"
+#include "image/pump.h"
 #include "node/agent/agent.h"
 #include "node/agent/place.h"
 
@@ -24,11 +26,13 @@
 #define CLIENTS_MAX 256
 #define ASKED_MAX 16 /* requests of one client that are not answered */
 #define ASK_MS 30000
+#define ASK_LONG_MS 180000 /* what has to do with images */
 
 struct client {
     gate_t *g;
     int fd;
     struct asker who; /* npid 0: not known */
+    struct ucred cred;
     uint64_t id;
     unsigned asked;
     struct client *next;
@@ -37,6 +41,7 @@ struct client {
 struct asked { /* a request on its way */
     gate_t *g;
     uint64_t client;
+    uint32_t uid;
     struct wire w;
 };
 
@@ -51,6 +56,19 @@ struct gate {
 
 static const char *const open_to_all[] = { "nodemgr.list", "nodemgr.config", "nodemgr.libs",
                                            "procspace.list", "procspace.ps" };
+
+/* About themselves. */
+static const char *const with_asker[] = { "procspace.launch", "procspace.moved",
+                                          "procspace.pass" };
+
+/* Such a request of who goes on elsewhere itself. */
+static bool needs_asker(const char *topic, const msgpack_object *body)
+{
+    for (size_t i = 0; i < sizeof with_asker / sizeof *with_asker; i++)
+        if (strcmp(topic, with_asker[i]) == 0)
+            return i > 0 || (mp_opt_bool(body, "self", false) && mp_get(body, "image"));
+    return false;
+}
 
 static bool may_pass(const char *topic)
 {
@@ -105,13 +123,63 @@ static void refuse(gate_t *g, uint64_t client, const struct wire *w, const struc
     answer(g, client, w, WIRE_ERROR, &m);
 }
 
+/* Where an image is to go is for us to know; the process gets a token. */
+static void take_way(const struct asked *q, const msgpack_object *image)
+{
+    struct pump_dial d = { .say_token = mp_opt_bool(image, "say_token", false) };
+    CLEANUP(cleanup_free) char *token = mp_opt_dup(image, "token");
+    CLEANUP(cleanup_free) char *addr = mp_opt_dup(image, "addr");
+    CLEANUP(cleanup_free) char *ticket = mp_opt_dup(image, "ticket");
+    int64_t port = mp_opt_int(image, "port", 0);
+    struct err err = { 0 };
+    const char *key;
+    size_t len;
+
+    if (!token || !*token || !addr || !ticket || strlen(ticket) != BULK_TOKEN || port < 1 ||
+        port > 65535 || mp_get_bytes(image, "key", &key, &len, NULL) < 0 || len != BULK_KEY)
+        return;
+    snprintf(d.addr, sizeof d.addr, "%s", *addr ? addr : q->g->a->master_addr);
+    d.port = (uint16_t)port;
+    memcpy(d.ticket.token, ticket, BULK_TOKEN + 1);
+    memcpy(d.ticket.key, key, BULK_KEY);
+    if (moves_way(q->g->a->moves, token, q->uid, &d, &err) < 0)
+        svc_log("warning", "an image: %s", err.text);
+}
+
+static void pack_without_way(mp_buf *m, const msgpack_object *value)
+{
+    const msgpack_object_map *map = &value->via.map;
+
+    mp_map(m, map->size);
+    for (uint32_t i = 0; i < map->size; i++) {
+        mp_obj(m, &map->ptr[i].key);
+        if (!mp_is(&map->ptr[i].key, "image")) {
+            mp_obj(m, &map->ptr[i].val);
+            continue;
+        }
+        CLEANUP(cleanup_free) char *token = mp_opt_dup(&map->ptr[i].val, "token");
+        const msgpack_object *lacks = mp_get(&map->ptr[i].val, "lacks");
+        mp_map(m, 2);
+        mp_kstr(m, "token", token ? token : "");
+        mp_key(m, "lacks");
+        if (lacks)
+            mp_obj(m, lacks);
+        else
+            mp_array(m, 0);
+    }
+}
+
 static void on_answer(void *arg, const msgpack_object *value, const struct err *err)
 {
     struct asked *q = arg;
     CLEANUP(mp_free) mp_buf m;
 
     mp_init(&m);
-    if (value) {
+    if (value && mp_get(value, "image")) {
+        take_way(q, mp_get(value, "image"));
+        pack_without_way(&m, value);
+        answer(q->g, q->client, &q->w, WIRE_REPLY, &m);
+    } else if (value) {
         mp_obj(&m, value);
         answer(q->g, q->client, &q->w, WIRE_REPLY, &m);
     } else {
@@ -127,7 +195,7 @@ static bool in_person(struct client *c, const struct wire *w, const msgpack_obje
     CLEANUP(mp_free) mp_buf nil;
 
     mp_init(&nil);
-    bool launch = strcmp(w->topic, "procspace.launch") == 0;
+    bool launch = strcmp(w->topic, "procspace.launch") == 0 && !needs_asker(w->topic, body);
 
     if (!launch && strcmp(w->topic, "procspace.signal") != 0 &&
         strcmp(w->topic, "procspace.here") != 0)
@@ -143,13 +211,37 @@ static bool in_person(struct client *c, const struct wire *w, const msgpack_obje
             err_set(err, ENOMEM, "out of memory");
             return true;
         }
-        *q = (struct asked){ c->g, c->id, *w };
+        *q = (struct asked){ c->g, c->id, c->who.uid, *w };
         kin_launch(c->g->a, &c->who, body, w->deadline, on_answer, q);
     } else if (strcmp(w->topic, "procspace.here") == 0 ||
                kin_signal(c->g->a, &c->who, body, err) == 0) {
         answer(c->g, c->id, w, WIRE_REPLY, &nil);
     }
     return true;
+}
+
+static int pack_body(const struct client *c, const char *topic, const msgpack_object *o,
+                     mp_buf *m, struct err *err)
+{
+    const msgpack_object_map *map = &o->via.map;
+    uint32_t n = 0;
+
+    if (!needs_asker(topic, o)) {
+        mp_obj(m, o);
+        return 0;
+    }
+    if (o->type != MSGPACK_OBJECT_MAP)
+        return err_set(err, EPROTO, "%s: want a map", topic);
+    for (uint32_t i = 0; i < map->size; i++)
+        n += !mp_is(&map->ptr[i].key, "mover");
+    mp_map(m, n + 1);
+    for (uint32_t i = 0; i < map->size; i++)
+        if (!mp_is(&map->ptr[i].key, "mover")) {
+            mp_obj(m, &map->ptr[i].key);
+            mp_obj(m, &map->ptr[i].val);
+        }
+    mp_key(m, "mover");
+    return asker_pack(c->g->a, &c->cred, m, err);
 }
 
 static void on_request(struct client *c, const struct pkt *p)
@@ -172,19 +264,21 @@ static void on_request(struct client *c, const struct pkt *p)
         done = in_person(c, &w, &u.data, &err);
         if (done)
             ; /* c may be gone */
-        else if (!may_pass(w.topic))
+        else if (!may_pass(w.topic) && !needs_asker(w.topic, &u.data))
             err_set(&err, ENOSYS, "%s: not from a node; ask on the master", w.topic);
         else if (!g->a->svc)
             err_set(&err, EAGAIN, "the node has not joined yet");
+        else
+            pack_body(c, w.topic, &u.data, &body, &err);
     }
     struct asked *q = err.code || done ? NULL : malloc(sizeof *q);
     if (!err.code && !done && !q)
         err_set(&err, ENOMEM, "out of memory");
     if (q) {
-        *q = (struct asked){ g, id, w };
-        mp_obj(&body, &u.data);
+        *q = (struct asked){ g, id, c->who.uid, w };
+        int64_t most = needs_asker(w.topic, &u.data) ? ASK_LONG_MS : ASK_MS;
         svc_call(g->a->svc, w.topic, &body,
-                 w.deadline > 0 && w.deadline < ASK_MS ? (int)w.deadline : ASK_MS, on_answer, q);
+                 (int)(w.deadline > 0 && w.deadline < most ? w.deadline : most), on_answer, q);
     } else if (err.code) {
         refuse(g, id, &w, &err);
     }
@@ -227,13 +321,16 @@ static void on_accept(void *arg, int fd, uint32_t events)
     }
     asker_of(s, &who, NULL); /* else it may ask what anybody may */
     *c = (struct client){ .g = g, .who = who, .fd = s, .id = ++g->next_id, .next = g->first };
+    socklen_t len = sizeof c->cred;
+    if (getsockopt(s, SOL_SOCKET, SO_PEERCRED, &c->cred, &len) < 0)
+        c->cred = (struct ucred){ 0, (uid_t)-1, (gid_t)-1 };
     g->first = c;
     g->clients++;
 }
 
 /* By way of the folder's descriptor: the path is the node's, not ours. Its mode
  * is made with it, so that no name need be trusted twice. */
-static int listen_in(int folder, struct err *err)
+static int listen_in(int folder, const char *name, struct err *err)
 {
     struct sockaddr_un sa = { .sun_family = AF_UNIX };
     CLEANUP(cleanup_close) int s = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK,
@@ -241,8 +338,8 @@ static int listen_in(int folder, struct err *err)
 
     if (s < 0)
         return err_set(err, errno, "socket: %s", strerror(errno));
-    snprintf(sa.sun_path, sizeof sa.sun_path, "/proc/self/fd/%d/gate", folder);
-    unlinkat(folder, "gate", 0);
+    snprintf(sa.sun_path, sizeof sa.sun_path, "/proc/self/fd/%d/%s", folder, name);
+    unlinkat(folder, name, 0);
     mode_t mask = umask(0);
     int rc = bind(s, (struct sockaddr *)&sa, sizeof sa), code = errno;
     umask(mask);
@@ -278,6 +375,11 @@ static void write_number(void *arg)
         g->written = g->a->node;
 }
 
+int gate_listen(const gate_t *g, const char *name, struct err *err)
+{
+    return listen_in(g->folder, name, err);
+}
+
 gate_t *gate_create(agent_t *a, struct err *err)
 {
     gate_t *g = calloc(1, sizeof *g);
@@ -291,7 +393,7 @@ gate_t *gate_create(agent_t *a, struct err *err)
     g->folder = path < 0 ? -1 : openat(path, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (g->folder < 0 && path >= 0)
         err_set(err, errno, "%s: %s", FOLDER, strerror(errno));
-    if (g->folder < 0 || (g->listener = listen_in(g->folder, err)) < 0 ||
+    if (g->folder < 0 || (g->listener = listen_in(g->folder, "gate", err)) < 0 ||
         loop_fd(a->loop, g->listener, EPOLLIN, on_accept, g, err) < 0) {
         gate_destroy(&g);
         return NULL;

@@ -643,6 +643,16 @@ void launches_lost(launches_t *l)
 
 uint32_t launches_procs(const launches_t *l) { return l->live; }
 
+int32_t launches_pid(const launches_t *l, int32_t npid)
+{
+    for (size_t b = 0; b < BUCKETS; b++)
+        for (const struct launch *x = l->bucket[b]; x; x = x->next)
+            for (size_t i = 0; i < x->ranks; i++)
+                if (x->rank[i].npid == npid && x->rank[i].state == RANK_LIVE)
+                    return x->rank[i].pid;
+    return 0;
+}
+
 /* ---- signals ---- */
 
 /* The launch, still waiting for its files, that pid will be of. */

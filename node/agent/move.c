@@ -9,8 +9,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "bus/pkt.h"
 #include "image/image.h"
 #include "image/pump.h"
 #include "node/agent/agent.h"
@@ -22,11 +24,23 @@ struct asked { /* of bpinit */
     svc_token *token;
 };
 
+struct way { /* of an image that a process of ours will send */
+    struct way *next;
+    char token[BULK_TOKEN + 1];
+    uint32_t uid;
+    int64_t made;
+    struct pump_dial to;
+};
+
 struct moves {
     agent_t *a;
+    int listener; /* /run/clustermatic/move on the node */
     uint64_t next_id;
     struct asked *asked;
+    struct way *ways;
 };
+
+#define WAY_MS 120000
 
 /* --- files --- */
 
@@ -163,7 +177,8 @@ int on_depart(void *self, struct svc_req *req, struct err *err)
         return -1;
     mp_kint(&m, "pid", pid);
     mp_kint(&m, "gen", gen);
-    int rc = ask(a, req, "depart", &m, 2, err);
+    mp_kuint(&m, "launch", launch);
+    int rc = ask(a, req, "depart", &m, 3, err);
     if (rc >= 0)
         launches_exited(a->launches, launch, rank);
     return rc;
@@ -208,14 +223,120 @@ int on_relay(void *self, struct svc_req *req, struct err *err)
     return 0;
 }
 
+/* --- images that go --- */
+
+int moves_way(moves_t *m, const char *token, uint32_t uid, const struct pump_dial *d,
+              struct err *err)
+{
+    struct way *w = calloc(1, sizeof *w);
+
+    for (struct way **p = &m->ways; *p;) {
+        struct way *old = *p;
+        if (now_ms() - old->made < WAY_MS) {
+            p = &old->next;
+            continue;
+        }
+        *p = old->next;
+        explicit_bzero(old, sizeof *old);
+        free(old);
+    }
+    if (!w)
+        return err_set(err, ENOMEM, "out of memory");
+    snprintf(w->token, sizeof w->token, "%s", token);
+    w->uid = uid;
+    w->to = *d;
+    w->made = now_ms();
+    w->next = m->ways;
+    m->ways = w;
+    return 0;
+}
+
+static void give(const struct way *w, int conn)
+{
+    struct pump_plan p = { .in = -1, .conn = -1, .dials = 1 };
+    struct err err = { 0 };
+    int s[2];
+
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, s) < 0)
+        return;
+    p.in = s[0];
+    p.dial[0] = w->to;
+    if (pkt_send(conn, "", 1, &s[1], 1, &err) < 0) {
+        svc_log("warning", "an image: %s", err.text);
+        close(s[0]);
+    } else if (pump_start(&p, &err) < 0) {
+        svc_log("warning", "an image: %s", err.text);
+    }
+    close(s[1]);
+}
+
+struct caller { /* has not said its token yet */
+    moves_t *m;
+    uid_t uid;
+};
+
+static void hang_up(struct caller *k, int fd)
+{
+    loop_fd_del(k->m->a->loop, fd);
+    close(fd);
+    free(k);
+}
+
+static void on_token(void *arg, int fd, uint32_t events)
+{
+    struct caller *k = arg;
+    struct pkt p;
+    int n = pkt_recv(fd, &p, NULL);
+
+    (void)events;
+    for (struct way **at = &k->m->ways; n > 0 && *at; at = &(*at)->next) {
+        struct way *w = *at;
+        if (p.len != BULK_TOKEN || memcmp(p.data, w->token, BULK_TOKEN) != 0 || w->uid != k->uid)
+            continue;
+        give(w, fd);
+        *at = w->next;
+        explicit_bzero(w, sizeof *w);
+        free(w);
+        break;
+    }
+    if (n > 0)
+        pkt_clear(&p);
+    hang_up(k, fd);
+}
+
+static void on_call(void *arg, int fd, uint32_t events)
+{
+    moves_t *m = arg;
+    struct ucred who;
+    socklen_t len = sizeof who;
+    int conn = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
+    struct caller *k = conn < 0 ? NULL : calloc(1, sizeof *k);
+
+    (void)events;
+    if (conn < 0)
+        return;
+    if (!k || getsockopt(conn, SOL_SOCKET, SO_PEERCRED, &who, &len) < 0) {
+        free(k);
+        close(conn);
+        return;
+    }
+    *k = (struct caller){ .m = m, .uid = who.uid };
+    if (loop_fd(m->a->loop, conn, EPOLLIN, on_token, k, NULL) < 0)
+        hang_up(k, conn);
+}
+
 moves_t *moves_create(agent_t *a, struct err *err)
 {
     moves_t *m = calloc(1, sizeof *m);
 
-    if (!m)
+    if (!m) {
         err_set(err, ENOMEM, "out of memory");
-    else
-        m->a = a;
+        return NULL;
+    }
+    m->a = a;
+    m->listener = gate_listen(a->gate, "move", err);
+    if (m->listener < 0 || loop_fd(a->loop, m->listener, EPOLLIN, on_call, m, err) < 0)
+        moves_destroy(&m);
     return m;
 }
 
@@ -229,6 +350,16 @@ void moves_destroy(moves_t **mp)
         struct asked *q = m->asked;
         m->asked = q->next;
         free(q);
+    }
+    while (m->ways) {
+        struct way *w = m->ways;
+        m->ways = w->next;
+        explicit_bzero(w, sizeof *w);
+        free(w);
+    }
+    if (m->listener >= 0) {
+        loop_fd_del(m->a->loop, m->listener);
+        close(m->listener);
     }
     free(m);
     *mp = NULL;

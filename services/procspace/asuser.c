@@ -101,3 +101,40 @@ void as_self(void)
     syscall(SYS_setfsgid, getegid());
     syscall(SYS_setgroups, (size_t)0, NULL);
 }
+
+/* What an agent says of a process of its own. */
+static int who_there(const msgpack_object *o, struct who *a, struct err *err)
+{
+    const msgpack_object_array *groups;
+    int64_t npid, pid, uid, gid, g;
+
+    if (!o)
+        return err_set(err, EPERM, "only programs on the master may");
+    if (mp_get_int(o, "npid", 2, INT32_MAX, &npid, err) < 0 ||
+        mp_get_int(o, "pid", 0, INT32_MAX, &pid, err) < 0 ||
+        mp_get_int(o, "uid", 0, UINT32_MAX - 1, &uid, err) < 0 ||
+        mp_get_int(o, "gid", 0, UINT32_MAX - 1, &gid, err) < 0 ||
+        mp_get_array(o, "groups", &groups, err) < 0)
+        return -1;
+    a->who.groups = calloc(groups->size + 1, sizeof *a->who.groups);
+    if (!a->who.groups)
+        return err_set(err, ENOMEM, "out of memory");
+    for (uint32_t i = 0; i < groups->size; i++)
+        if (mp_as_int(&groups->ptr[i], &g) && g >= 0 && g < UINT32_MAX)
+            a->who.groups[a->who.ngroups++] = (gid_t)g;
+    a->npid = (pid_t)npid;
+    a->pid = (pid_t)pid;
+    a->who.uid = (uid_t)uid;
+    a->who.gid = (gid_t)gid;
+    return 0;
+}
+
+int who_of(const struct svc_req *req, struct who *a, struct err *err)
+{
+    memset(a, 0, sizeof *a);
+    a->node = (int)req->w->node;
+    if (req->w->node >= 0)
+        return who_there(mp_get(req->body, "mover"), a, err);
+    a->pid = (pid_t)req->w->pid;
+    return identity_of(req->w, &a->who, err);
+}

@@ -59,6 +59,13 @@ struct ticket { /* lets its holder fetch the files of one manifest */
     struct ticket *next;
 };
 
+struct image_ticket { /* an image goes to fd */
+    struct bulk_ticket t;
+    int fd;
+    int64_t made;
+    struct image_ticket *next;
+};
+
 struct contents {
     procspace_t *ps;
     pthread_mutex_t lock; /* over all that follows, but for kept (the loop's own) */
@@ -71,6 +78,7 @@ struct contents {
     size_t nkept;
     struct hash_slot *hashes;
     struct ticket *tickets; /* newest first */
+    struct image_ticket *images;
     int listener, port;
     int connections; /* threads that serve one */
     struct connection *serving_now;

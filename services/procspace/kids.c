@@ -265,6 +265,8 @@ int on_ghost(void *self, struct svc_req *req, struct err *err)
     if (!p || p->pidfd < 0)
         return err_set(err, BE_INVALIDPROC, "process %lld is no ghost", (long long)req->w->pid);
     struct kid *k = p->to_fork;
+    if (move_order(ps, p, req->reply))
+        return 0;
     if (p->kid && p->kid->body && home_is_local(p->kid->body)) {
         pack_start(req->reply, p);
     } else if (p->renamed && p->name) {

@@ -13,8 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "bus/nodespec.h"
-#include "image/image.h"
-#include "services/procspace/starting.h"
+#include "services/procspace/launch.h"
 
 #define MAX_RANKS 1000000
 #define ALSO_MAX 256
@@ -72,16 +71,6 @@ static int start_status(int code)
     }
 }
 
-static void pack_image(const struct starting *s, mp_buf *m)
-{
-    mp_key(m, "image");
-    mp_map(m, 2);
-    mp_kstr(m, "token", s->move ? move_token(s->move) : "");
-    mp_key(m, "lacks");
-    mp_array(m, s->nlacks);
-    msgpack_sbuffer_write(&m->b, s->lacks.b.data, s->lacks.b.size);
-}
-
 void starting_finish(struct starting *s)
 {
     struct launch *l = launch_find(s->ps, s->id);
@@ -96,6 +85,9 @@ void starting_finish(struct starting *s)
             proc_ended(s->ps, p, start_status(s->failed[i].code) << 8);
         }
     }
+    for (uint32_t i = 0; l && s->image && s->parent && i < l->ranks; i++)
+        if (l->rank[i] && l->rank[i]->state == PROC_STARTING && !s->to_master)
+            kin_adopt(s->parent, l->rank[i]);
     for (uint32_t i = 0; l && !s->image && i < l->ranks; i++)
         if (l->rank[i] && l->rank[i]->state == PROC_STARTING) {
             l->rank[i]->state = PROC_RUNNING;
@@ -110,7 +102,7 @@ void starting_finish(struct starting *s)
     mp_init(&m);
     mp_map(&m, s->image ? 4 : 3);
     if (s->image)
-        pack_image(s, &m);
+        image_pack(s, &m);
     mp_kuint(&m, "launch", s->id);
     mp_key(&m, "warnings");
     mp_array(&m, (uint32_t)s->nwarnings);
@@ -184,38 +176,11 @@ static void take_started(struct starting *s, int node, const msgpack_object *val
     }
 }
 
-static void node_failed(struct starting *s, int node, const struct err *err)
+void launch_node_failed(struct starting *s, int node, const struct err *err)
 {
     for (uint32_t r = 0; r < s->ranks; r++)
         if (s->node[r] == node && !s->out[r])
             rank_failed(s, r, err->code, err->text);
-}
-
-/* Where a node wants its image. */
-static void take_image(struct starting *s, int node, const msgpack_object *value)
-{
-    const msgpack_object *image = mp_get(value, "image");
-    const msgpack_object_array *lacks;
-    const char *addr = "";
-    struct err err = { 0 };
-
-    for (size_t i = 0; i < s->nat; i++)
-        if (s->at[i].node == node)
-            addr = s->at[i].addr;
-    if (!image) /* no rank of it stands there */
-        return;
-    if (!s->move)
-        s->move = move_new(s->ps, s->id, s->who.uid, s->self);
-    if (!s->move)
-        err_set(&err, ENOMEM, "out of memory");
-    if (err.code || move_stop(s->move, node, addr, image, &err) < 0 ||
-        mp_get_array(image, "lacks", &lacks, &err) < 0) {
-        node_failed(s, node, &err);
-        return;
-    }
-    for (uint32_t i = 0; i < lacks->size; i++)
-        mp_obj(&s->lacks, &lacks->ptr[i]);
-    s->nlacks += lacks->size;
 }
 
 static void on_node(void *arg, int node, const msgpack_object *value, const struct err *err)
@@ -233,13 +198,13 @@ static void on_node(void *arg, int node, const msgpack_object *value, const stru
     }
     if (!value) { /* the node as a whole */
         jobs_unsure(s->ps, node);
-        node_failed(s, node, err);
+        launch_node_failed(s, node, err);
         return;
     }
     take_replaced(s, node, value);
     take_started(s, node, value);
     if (s->image)
-        take_image(s, node, value);
+        image_take(s, node, value);
     if (mp_get_array(value, "failed", &failed, NULL) < 0)
         return;
     if (failed->size)
@@ -299,9 +264,9 @@ static pid_t reader_of(const struct starting *s)
 
 static bool ours_to_say(const msgpack_object *key)
 {
-    static const char *const names[] = { "uid",   "gid",  "groups", "owner",
-                                         "files", "dirs", "fetch",  "parent",
-                                         "kin",   "asker", "stands", "home", "also" };
+    static const char *const names[] = { "uid",   "gid",  "groups", "owner", "files", "dirs",
+                                         "fetch", "parent", "kin",  "asker", "stands", "home",
+                                         "also",  "mover", "gen",   "as" };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (mp_is(key, names[i]))
             return true;
@@ -316,7 +281,9 @@ static void pack_launch(struct starting *s, mp_buf *m)
     for (uint32_t i = 0; i < b->size; i++)
         keys += !ours_to_say(&b->ptr[i].key);
     mp_map(m, keys + (s->manifest ? 7 : 6) + (s->parent ? 1 : 0) + (s->home >= 0 ? 1 : 0) +
-                  (s->image && s->self ? 1 : 0));
+                  (s->image && s->self ? 1 : 0) + (s->as != 0));
+    if (s->as)
+        mp_kuint(m, "as", s->as);
     if (s->home >= 0) {
         mp_key(m, "home");
         mp_array(m, 2);
@@ -401,7 +368,7 @@ static void to_nodes(struct starting *s)
 
 /* --- second: both answers are here --- */
 
-static void proceed(struct starting *s)
+void launch_proceed(struct starting *s)
 {
     if (--s->waiting)
         return;
@@ -414,14 +381,14 @@ static void proceed(struct starting *s)
     to_nodes(s);
 }
 
-static void on_manifest(void *arg, manifest_t *m, const struct err *err)
+void launch_manifest(void *arg, manifest_t *m, const struct err *err)
 {
     struct starting *s = arg;
 
     s->manifest = m;
     if (!m)
         s->no_manifest = *err;
-    proceed(s);
+    launch_proceed(s);
 }
 
 static void on_check(void *arg, const msgpack_object *value, const struct err *err)
@@ -432,7 +399,7 @@ static void on_check(void *arg, const msgpack_object *value, const struct err *e
     if (!value || mp_get_array(value, "refused", &a, &s->refused_all) < 0) {
         if (!value)
             s->refused_all = *err;
-        proceed(s);
+        launch_proceed(s);
         return;
     }
     for (uint32_t i = 0; i < a->size; i++) {
@@ -447,83 +414,7 @@ static void on_check(void *arg, const msgpack_object *value, const struct err *e
             if (s->node[r] == node && !s->out[r])
                 rank_failed(s, r, (int)code, why ? why : err_name((int)code));
     }
-    proceed(s);
-}
-
-/* Images go from machine to machine: where are they? */
-static void on_addresses(void *arg, const msgpack_object *value, const struct err *err)
-{
-    struct starting *s = arg;
-
-    if (!value || value->type != MSGPACK_OBJECT_ARRAY ||
-        !(s->at = calloc(value->via.array.size + 1, sizeof *s->at))) {
-        err_set(&s->refused_all, value ? EPROTO : err->code, "where the nodes are: %s",
-                value ? "odd answer" : err->text);
-        proceed(s);
-        return;
-    }
-    for (uint32_t i = 0; i < value->via.array.size; i++) {
-        const msgpack_object *o = &value->via.array.ptr[i];
-        CLEANUP(cleanup_free) char *addr = mp_opt_dup(o, "addr");
-        struct at *a = &s->at[s->nat++];
-        a->node = (int)mp_opt_int(o, "node", -1);
-        snprintf(a->addr, sizeof a->addr, "%s", addr ? addr : "");
-    }
-    proceed(s);
-}
-
-/* A row [path, size, crc of its beginning]: the path, if that file is here. */
-static char *the_same_here(const msgpack_object *row)
-{
-    char head[IMAGE_PAGE];
-    struct stat st;
-    int64_t size, crc;
-
-    if (row->type != MSGPACK_OBJECT_ARRAY || row->via.array.size < 3 ||
-        !mp_as_int(&row->via.array.ptr[1], &size) || !mp_as_int(&row->via.array.ptr[2], &crc))
-        return NULL;
-    CLEANUP(cleanup_free) char *path = mp_dup(&row->via.array.ptr[0]);
-    CLEANUP(cleanup_close) int fd =
-        path && *path == '/' ? open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK) : -1;
-    if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_size != size)
-        return NULL;
-    ssize_t n = pread(fd, head, sizeof head, 0);
-    if (n < 0 || image_crc(0, head, (size_t)n) != (uint32_t)crc)
-        return NULL;
-    char *out = path;
-    path = NULL;
-    return out;
-}
-
-static void ask_addresses(struct starting *s)
-{
-    CLEANUP(mp_free) mp_buf m;
-
-    mp_init(&m);
-    mp_map(&m, 0);
-    s->waiting++;
-    svc_call(s->ps->svc, "nodemgr.list", &m, CHECK_MS, on_addresses, s);
-}
-
-/* What the asker has mapped, and the master has too, is brought like a program. */
-static void ask_maps(struct starting *s)
-{
-    const msgpack_object_array *maps;
-    CLEANUP(file_list_free) struct file_list list = { 0 };
-    struct err err = { 0 };
-
-    if (mp_get_array(mp_get(&s->body, "image"), "maps", &maps, &err) < 0 ||
-        !(list.path = calloc(maps->size + 1, sizeof *list.path))) {
-        on_manifest(s, NULL, &err);
-        return;
-    }
-    if (as_user(&s->who, &err) == 0) {
-        for (uint32_t i = 0; i < maps->size; i++)
-            if ((list.path[list.n] = the_same_here(&maps->ptr[i])))
-                list.n++;
-        as_self();
-    }
-    manifest_of_list(s->ps->contents, &list, on_manifest, s);
+    launch_proceed(s);
 }
 
 static void ask_nodemgr(struct starting *s)
@@ -574,9 +465,7 @@ static int int_list(const msgpack_object *body, const char *key, int64_t min, in
  * by a set-user-id bit gains nothing. */
 static int take_asker(struct starting *s, struct err *err)
 {
-    const struct wire *w = svc_token_wire(s->token);
-
-    if (s->ranks != 1 || s->pid[0] != w->pid)
+    if (s->ranks != 1 || s->pid[0] != s->mover)
         return err_set(err, EINVAL, "self: the one process must be the asker");
     return process_take(s->pid[0], s->who.uid, err);
 }
@@ -604,6 +493,8 @@ static int take_ghost(struct starting *s, struct launch *l, uint32_t r, struct e
     uint64_t of = 0;
     struct proc *p = s->home < 0 ? proc_find(s->ps, s->pid[r]) : l->rank[r];
 
+    if (s->from >= 0)
+        return image_take_mover(s, l, err);
     if (p && p->launch == l) { /* asked again after a restart: it is known */
         proc_set_rank(p, r);
         p->node = s->node[r];
@@ -668,6 +559,7 @@ int take_ghosts(struct starting *s, struct err *err)
         return -1;
     if (!l->args)
         l->args = command_line(argv);
+    l->forwarded = image_forwarded(&s->body);
     for (uint32_t r = 0; r < s->ranks; r++)
         if (take_ghost(s, l, r, err) < 0) {
             /* nothing has been started: the ghosts are the asker's to end */
@@ -684,6 +576,7 @@ static int parse(struct starting *s, struct svc_req *req, struct err *err)
     const msgpack_object_array *nodes;
 
     s->home = (int)req->w->node;
+    s->from = -1;
     s->self = mp_opt_bool(req->body, "self", false);
     s->found = mp_opt_bool(req->body, "found", false);
     s->image = mp_get(req->body, "image") != NULL;
@@ -700,20 +593,26 @@ static int parse(struct starting *s, struct svc_req *req, struct err *err)
     s->out = calloc(s->ranks, sizeof *s->out);
     if (!s->node || !s->pid || !s->out)
         return err_set(err, ENOMEM, "out of memory");
-    int least = s->home < 0 ? 0 : -1; /* from a node, the master is another place */
-    if (int_list(req->body, "nodes", least, NODE_MAX, s->ranks, s->node, err) < 0 ||
+    if (s->home >= 0 && s->self && s->image) { /* it goes on itself, and stands nowhere */
+        s->from = s->home;
+        s->home = -1;
+    }
+    if (int_list(req->body, "nodes", s->from >= 0 || s->home >= 0 ? -1 : 0, NODE_MAX, s->ranks, s->node, err) < 0 ||
         int_list(req->body, "pids", 1, INT32_MAX, s->ranks, s->pid, err) < 0 ||
         keep_body(s, req->body, err) < 0)
         return -1;
     if (s->home >= 0)
         return parse_homed(s, req, err);
-    if (identity_of(req->w, &s->who, err) < 0 ||
-        relay_io(s->ps, (pid_t)req->w->pid, s->ranks, &s->body, &s->io, err) < 0)
+    if (s->from >= 0 ? image_mover(s, req, err) < 0
+                     : identity_of(req->w, &s->who, err) < 0 ||
+                           relay_io(s->ps, (pid_t)req->w->pid, s->ranks, &s->body, &s->io, err) < 0)
         return -1;
+    if (s->from < 0)
+        s->mover = (pid_t)req->w->pid;
     /* Its parent is known before anything is started; who is nobody's child by
      * then is pid 1's there. */
     if (mp_opt_bool(req->body, "kin", false))
-        s->parent = s->self ? kin_parent_of(s->ps, (pid_t)req->w->pid)
+        s->parent = s->self ? kin_parent_of(s->ps, s->mover)
                             : kin_parent_here(s->ps, (pid_t)req->w->pid, NULL);
     return take_ghosts(s, err);
 }
@@ -769,12 +668,16 @@ int on_launch(void *self, struct svc_req *req, struct err *err)
         return -1;
     }
     s->waiting = s->found ? 1 : 2;
+    if (s->to_master) {
+        image_go_home(s);
+        return SVC_LATER;
+    }
     if (s->image)
-        ask_addresses(s);
+        image_ask_addresses(s);
     ask_nodemgr(s);
     if (s->image && !s->found)
-        ask_maps(s);
+        image_ask_maps(s);
     else if (!s->found)
-        manifest_get(ps->contents, path, library_path, also, &s->who, on_manifest, s);
+        manifest_get(ps->contents, path, library_path, also, &s->who, launch_manifest, s);
     return SVC_LATER;
 }

@@ -86,6 +86,7 @@ int main(int argc, char **argv)
     svc_destroy(&ps.svc);
     copies_close(&ps);
     moves_close(&ps);
+    readers_close(&ps);
     contents_destroy(&ps.contents);
     libs_close(&ps);
     past_close(&ps);

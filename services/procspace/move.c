@@ -15,11 +15,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 #include "bus/pkt.h"
 #include "bus/rundir.h"
-#include "image/pump.h"
-#include "services/procspace/move.h"
+#include "services/procspace/move_parts.h"
 
 #define ASK_MS 20000
 #define RELAY_MS 10000
@@ -27,48 +27,7 @@
 #define KEEP_MS 300000 /* a move that is over, for who asks again */
 #define SWEEP_MS 5000
 #define FAN_OUT 2
-
-struct stop { /* a node that an image goes to */
-    int node;
-    struct pump_dial to;
-    enum { STOP_OPEN, STOP_DONE } state; /* in the present round */
-};
-
-struct move {
-    struct moves *all;
-    struct move *next;
-    uint64_t launch;
-    int64_t uid;
-    bool self; /* the mover goes itself */
-    bool known; /* since its launch; else an earlier procspace began it */
-    char token[BULK_TOKEN + 1]; /* opens once; "" then */
-    struct stop *stop;
-    size_t stops;
-    svc_token *asker;  /* of the answer that is being made */
-    mp_buf begun;      /* the answer to procspace.launch */
-    int waiting;
-    bool go, over;     /* the last round; it is over */
-    mp_buf failed;     /* rows */
-    uint32_t nfailed;
-    int timer;
-    int64_t made, ended;
-};
-
-struct caller { /* at RUN/move, has not said its token yet */
-    struct moves *m;
-    struct caller *next;
-    int fd, timer;
-    uid_t uid;
-};
-
-struct moves {
-    procspace_t *ps;
-    int listener;
-    struct move *first;
-    struct caller *callers;
-    size_t ncallers;
-};
-
+#define DEPART_MS 5000
 #define CALLERS_MAX 256
 #define TOKEN_MS 5000
 
@@ -90,6 +49,11 @@ static void move_free(struct move *m)
     if (*p)
         *p = m->next;
     loop_timer_del(m->all->ps->loop, m->timer);
+    if (m->control >= 0)
+        loop_fd_del(m->all->ps->loop, m->control);
+    cleanup_close(&m->control);
+    cleanup_close(&m->home_fd);
+    cleanup_close(&m->out);
     mp_free(&m->begun);
     mp_free(&m->failed);
     if (m->stop)
@@ -108,6 +72,7 @@ struct move *move_new(procspace_t *ps, uint64_t launch, int64_t uid, bool self)
     if (old)
         move_free(old);
     m->all = ps->moves;
+    m->home_fd = m->control = m->out = -1;
     m->launch = launch;
     m->uid = uid;
     m->self = self;
@@ -153,6 +118,18 @@ int move_stop(struct move *m, int node, const char *addr, const msgpack_object *
 
 const char *move_token(const struct move *m) { return m->token; }
 
+void move_pack_way(const struct move *m, mp_buf *out)
+{
+    static const struct stop none;
+    const struct stop *s = m->stops ? &m->stop[0] : &none;
+
+    mp_kbool(out, "say_token", s->to.say_token);
+    mp_kstr(out, "addr", s->to.addr);
+    mp_kint(out, "port", s->to.port);
+    mp_kstr(out, "ticket", s->to.ticket.token);
+    mp_kbin(out, "key", s->to.ticket.key, BULK_KEY);
+}
+
 /* --- the way of the image: a tree of nodes --- */
 
 static void begun(struct move *m)
@@ -179,6 +156,7 @@ void move_begin(struct move *m, svc_token *asker, const mp_buf *answer)
     char topic[48];
 
     m->asker = asker;
+    m->mover = (pid_t)svc_token_wire(asker)->pid;
     msgpack_sbuffer_write(&m->begun.b, answer->b.data, answer->b.size);
     m->waiting = 1;
     for (size_t i = 0; i * FAN_OUT + 1 < m->stops; i++) {
@@ -216,8 +194,10 @@ static void caller_free(struct caller *k)
     *at = k->next;
     k->m->ncallers--;
     loop_timer_del(k->m->ps->loop, k->timer);
-    loop_fd_del(k->m->ps->loop, k->fd);
-    close(k->fd);
+    if (k->fd >= 0) {
+        loop_fd_del(k->m->ps->loop, k->fd);
+        close(k->fd);
+    }
     free(k);
 }
 
@@ -256,10 +236,19 @@ static void on_token(void *arg, int fd, uint32_t events)
     int n = pkt_recv(fd, &p, NULL);
 
     (void)events;
+    if (n > 0 && readers_hello(k->m->ps, fd, k->uid, &p)) {
+        k->fd = -1; /* it is theirs */
+        pkt_clear(&p);
+        caller_free(k);
+        return;
+    }
     for (struct move *m = k->m->first; n > 0 && m; m = m->next)
         if (m->token[0] && p.len == BULK_TOKEN && memcmp(p.data, m->token, BULK_TOKEN) == 0 &&
             m->uid == (int64_t)k->uid) {
-            give(k, m);
+            if (m->home)
+                home_give(k, m, fd);
+            else
+                give(k, m);
             break;
         }
     if (n > 0)
@@ -283,7 +272,8 @@ static void on_call(void *arg, int fd, uint32_t events)
         close(conn);
         return;
     }
-    *k = (struct caller){ .m = m, .next = m->callers, .fd = conn, .uid = who.uid };
+    *k = (struct caller){ .m = m, .next = m->callers, .fd = conn, .uid = who.uid,
+                           .pid = who.pid };
     m->callers = k;
     m->ncallers++;
     k->timer = loop_timer(m->ps->loop, TOKEN_MS, false, on_silent, k);
@@ -295,7 +285,7 @@ static void on_call(void *arg, int fd, uint32_t events)
 
 static void round_begin(struct move *m);
 
-static void note_failed(struct move *m, uint32_t rank, int code, const char *text)
+void move_failed(struct move *m, uint32_t rank, int code, const char *text)
 {
     struct launch *l = launch_find(m->all->ps, m->launch);
     struct proc *p = l && rank < l->ranks ? l->rank[rank] : NULL;
@@ -320,27 +310,18 @@ static void node_failed(struct move *m, int node, int code, const char *text)
 
     for (uint32_t r = 0; m->known && l && r < l->ranks; r++)
         if (l->rank[r] && l->rank[r]->node == node && l->rank[r]->state == PROC_STARTING)
-            note_failed(m, r, code, text);
+            move_failed(m, r, code, text);
     for (size_t i = 0; !m->known && i < m->stops; i++) /* one rank a stop then */
         if (m->stop[i].node == node)
-            note_failed(m, (uint32_t)i, code, text);
+            move_failed(m, (uint32_t)i, code, text);
 }
 
-static void finish(struct move *m)
+/* The last step: the asker hears of it. */
+void move_tell(struct move *m)
 {
-    procspace_t *ps = m->all->ps;
-    struct launch *l = launch_find(ps, m->launch);
     CLEANUP(mp_free) mp_buf b;
 
     mp_init(&b);
-    for (uint32_t r = 0; l && r < l->ranks; r++) {
-        struct proc *p = l->rank[r];
-        if (!p || p->state != PROC_STARTING)
-            continue;
-        p->state = PROC_RUNNING;
-        if (p->pidfd < 0) /* killed meanwhile */
-            body_signal(ps, p, SIGKILL);
-    }
     m->over = true;
     m->ended = now_ms();
     if (!m->asker)
@@ -351,7 +332,83 @@ static void finish(struct move *m)
     msgpack_sbuffer_write(&b.b, m->failed.b.data, m->failed.b.size);
     svc_token *t = m->asker;
     m->asker = NULL;
-    svc_answer(ps->svc, t, &b);
+    svc_answer(m->all->ps->svc, t, &b);
+}
+
+/* Where it was, its end is not one any more. Then its old self is told, which
+ * passes on what signals it has got there. */
+static void on_departed(void *arg, const msgpack_object *value, const struct err *err)
+{
+    struct move *m = arg;
+
+    if (!value)
+        svc_log("info", "a process that has moved: %s", err->text);
+    m->waiting = 0;
+    if (m->home == HOME_DEPARTING)
+        home_settled(m);
+    else
+        move_tell(m);
+}
+
+void move_depart(struct move *m, const struct proc *was, int node)
+{
+    CLEANUP(mp_free) mp_buf b;
+    char topic[48];
+
+    mp_init(&b);
+    mp_map(&b, 4);
+    mp_kint(&b, "pid", was->pid);
+    mp_kuint(&b, "gen", was->gen);
+    mp_kuint(&b, "launch", was->launch->id);
+    mp_kint(&b, "rank", was->rank);
+    snprintf(topic, sizeof topic, "node.%d.depart", node);
+    m->waiting = 1;
+    svc_call(m->all->ps->svc, topic, &b, DEPART_MS, on_departed, m);
+}
+
+static void arrived(struct move *m, struct proc *p)
+{
+    procspace_t *ps = m->all->ps;
+
+    p->state = PROC_RUNNING;
+    if (p->was) {
+        m->was = p->was;
+        m->was_on = p->was->node;
+        readers_next(ps, p->was->launch->id, p->was->rank, p->launch, p->node);
+        proc_take_over(ps, p);
+    }
+    if (p->pidfd < 0) /* killed meanwhile */
+        body_signal(ps, p, SIGKILL);
+}
+
+/* They run there. */
+static void finish(struct move *m)
+{
+    struct launch *l = launch_find(m->all->ps, m->launch);
+
+    for (uint32_t r = 0; l && !m->over && r < l->ranks; r++)
+        if (l->rank[r] && l->rank[r]->state == PROC_STARTING)
+            arrived(m, l->rank[r]);
+    if (m->was && m->was_on >= 0)
+        move_depart(m, m->was, m->was_on);
+    else
+        move_tell(m);
+}
+
+/* A node speaks of a process that is on its way there: then it has arrived, and
+ * the answer that says so is on its way too. */
+struct proc *move_heard(procspace_t *ps, pid_t pid, int node, uint64_t launch)
+{
+    for (struct move *m = ps->moves->first; m; m = m->next) {
+        struct launch *l = m->over || m->home ? NULL : launch_find(ps, m->launch);
+        struct proc *p = l && m->self && l->ranks ? l->rank[0] : NULL;
+        if (!p || p->state != PROC_STARTING || p->pid != pid || p->node != node || !m->asker ||
+            (launch && launch != l->id))
+            continue;
+        arrived(m, p);
+        return p;
+    }
+    return NULL;
 }
 
 static void take_ranks(struct move *m, int node, const msgpack_object *value)
@@ -374,7 +431,7 @@ static void take_ranks(struct move *m, int node, const msgpack_object *value)
         seen++;
         CLEANUP(cleanup_free) char *text = mp_dup(&r->via.array.ptr[2]);
         if (code)
-            note_failed(m, (uint32_t)rank, (int)code, text ? text : "");
+            move_failed(m, (uint32_t)rank, (int)code, text ? text : "");
     }
     if (!seen) /* it does not remember it: then it never let it go */
         node_failed(m, node, ESRCH, "the node knows nothing of it");
@@ -478,19 +535,21 @@ static void call_off(struct move *m)
     mp_map(&b, 2);
     mp_kuint(&b, "launch", m->launch);
     mp_kbool(&b, "abort", true);
-    if (m->stops)
+    if (m->home) {
+        home_call_off(m);
+    } else if (m->stops)
         svc_call_nodes(m->all->ps->svc, nodes, (int)m->stops, "arrived", &b, ASK_MS, on_aborted,
                        on_abort_done, NULL);
     for (uint32_t r = 0; l && r < l->ranks; r++)
         if (l->rank[r] && l->rank[r]->state == PROC_STARTING)
-            note_failed(m, r, ECANCELED, "it was called off");
+            move_failed(m, r, ECANCELED, "it was called off");
     m->over = true;
     m->ended = now_ms();
 }
 
 /* An earlier procspace began it. Its nodes know what has become of it; theirs is
  * the only word that counts. */
-static struct move *move_of_before(procspace_t *ps, uint64_t launch, int64_t uid,
+static struct move *move_of_before(procspace_t *ps, uint64_t launch, int64_t uid, pid_t ghost,
                                    const msgpack_object *body, struct err *err)
 {
     const msgpack_object_array *nodes;
@@ -511,6 +570,15 @@ static struct move *move_of_before(procspace_t *ps, uint64_t launch, int64_t uid
     for (uint32_t i = 0; i < nodes->size; i++)
         if (mp_as_int(&nodes->ptr[i], &node) && node >= 0 && node <= INT32_MAX)
             m->stop[m->stops++].node = (int)node;
+    if (!m->stops) { /* to the master: it is a ghost there, or it is itself */
+        uint64_t of;
+        int fd = ghost > 0 ? ghost_take(ghost, uid, &of, NULL) : -1;
+        m->over = true;
+        m->ended = now_ms();
+        if (fd >= 0)
+            move_failed(m, 0, EIO, "it did not arrive");
+        cleanup_close(&fd);
+    }
     return m;
 }
 
@@ -520,13 +588,15 @@ int on_moved(void *self, struct svc_req *req, struct err *err)
 {
     procspace_t *ps = self;
     uint64_t launch;
+    struct who a;
 
-    if (mp_get_uint(req->body, "launch", &launch, err) < 0)
+    if (mp_get_uint(req->body, "launch", &launch, err) < 0 || who_of(req, &a, err) < 0)
         return -1;
+    identity_free(&a.who);
     struct move *m = move_find(ps, launch);
-    if (!m && !(m = move_of_before(ps, launch, req->w->uid, req->body, err)))
+    if (!m && !(m = move_of_before(ps, launch, a.who.uid, a.pid, req->body, err)))
         return -1;
-    if (m->uid != req->w->uid && req->w->uid != 0)
+    if (m->uid != (int64_t)a.who.uid && a.who.uid != 0)
         return err_set(err, EPERM, "launch %llu is another user's", (unsigned long long)launch);
     if (m->asker)
         return err_set(err, EBUSY, "it is being answered");
@@ -534,13 +604,80 @@ int on_moved(void *self, struct svc_req *req, struct err *err)
     if (mp_opt_bool(req->body, "abort", false) && !m->over && !m->waiting && !m->timer)
         call_off(m);
     if (m->over)
-        finish(m); /* asked again: the same answer */
+        move_tell(m); /* asked again: the same answer */
+    else if (m->home)
+        home_settled(m);
     else if (!m->waiting && !m->timer) {
         /* All together, or nobody: with several, first whether they are ready. */
         m->go = m->stops == 1;
         round_begin(m);
     }
     return SVC_LATER;
+}
+
+static void pass_here(pid_t pid, int sig, bool has_value, int64_t value, int64_t uid)
+{
+    siginfo_t si;
+    CLEANUP(cleanup_close) int it = process_take(pid, uid, NULL);
+
+    if (it < 0)
+        return;
+    memset(&si, 0, sizeof si);
+    si.si_signo = sig;
+    si.si_code = SI_QUEUE;
+    si.si_uid = (uid_t)uid;
+    si.si_value.sival_ptr = (void *)(intptr_t)value;
+    if (has_value)
+        syscall(SYS_rt_sigqueueinfo, pid, sig, &si);
+    else
+        kill(pid, sig);
+}
+
+bool move_deliver(procspace_t *ps, const struct proc *p, int sig, bool has_value, int64_t value)
+{
+    for (const struct move *m = ps->moves->first; m; m = m->next)
+        if (m->home == HOME_DEPARTING && m->ghost == p->pid && !m->over) {
+            pass_here(p->pid, sig, has_value, value, p->uid);
+            return true;
+        }
+    return false;
+}
+
+/* procspace.pass: {launch, signals: [[sig, value or nil]...]} -> nil: what a
+ * process got while it was moving on from its node */
+int on_pass(void *self, struct svc_req *req, struct err *err)
+{
+    procspace_t *ps = self;
+    const msgpack_object_array *list;
+    struct who a;
+    uint64_t launch;
+
+    if (mp_get_uint(req->body, "launch", &launch, err) < 0 ||
+        mp_get_array(req->body, "signals", &list, err) < 0 || who_of(req, &a, err) < 0)
+        return -1;
+    identity_free(&a.who);
+    struct move *m = move_find(ps, launch);
+    struct launch *l = launch_find(ps, launch);
+    struct proc *p = l && l->ranks ? l->rank[0] : NULL;
+    if (!m || !p || m->uid != (int64_t)a.who.uid || req->w->node < 0)
+        return err_set(err, ESRCH, "launch %llu is no move", (unsigned long long)launch);
+    for (uint32_t i = 0; i < list->size && !m->passed; i++) {
+        const msgpack_object *r = &list->ptr[i];
+        int64_t sig, value = 0;
+        if (r->type != MSGPACK_OBJECT_ARRAY || r->via.array.size < 2 ||
+            !mp_as_int(&r->via.array.ptr[0], &sig) || sig < 1 || sig > SIGRTMAX)
+            return err_set(err, EPROTO, "signals: want [sig, value] rows");
+        bool has = mp_as_int(&r->via.array.ptr[1], &value);
+        while (p->moved_to) /* it has gone on meanwhile */
+            p = p->moved_to;
+        if (m->home || p->left) /* it is here */
+            pass_here(p->pid, (int)sig, has, value, p->uid);
+        else if (p->state == PROC_RUNNING)
+            body_signal_value(ps, p, (int)sig, has, value, p->uid, 0);
+    }
+    m->passed = true;
+    mp_nil(req->reply);
+    return 0;
 }
 
 void moves_node_lost(procspace_t *ps, int node)
@@ -559,7 +696,11 @@ static bool mover_lives(const struct move *m)
 {
     const struct launch *l = launch_find(m->all->ps, m->launch);
 
-    return l && kill(l->owner, 0) == 0;
+    if (l && l->ranks && l->rank[0] && l->rank[0]->was) /* it is on a node */
+        return l->rank[0]->was->state == PROC_RUNNING;
+    if (m->self)
+        return l && l->ranks && l->rank[0] && ghost_lives(l->rank[0]);
+    return kill(m->mover, 0) == 0;
 }
 
 static void sweep(void *arg)

@@ -9,7 +9,11 @@ struct move *move_new(procspace_t *ps, uint64_t launch, int64_t uid, bool self);
 /* A node has said where its image is to go. */
 int move_stop(struct move *m, int node, const char *addr, const msgpack_object *image,
               struct err *err);
+/* p, which is on a node, is to come to the master, in the place of its ghost. */
+int move_home(struct move *m, struct proc *p, struct err *err);
 const char *move_token(const struct move *m);
+/* Five pairs of a map: where its image is to go. */
+void move_pack_way(const struct move *m, mp_buf *out);
 /* All have: tell them of each other, then give the asker its answer. */
 void move_begin(struct move *m, svc_token *asker, const mp_buf *answer);
 

@@ -19,6 +19,7 @@
 typedef struct procspace procspace_t;
 typedef struct contents contents_t;
 typedef struct manifest manifest_t;
+struct bulk_ticket;
 struct launch;
 struct kid;  /* kids.h: a process that a body has made */
 struct name;
@@ -78,6 +79,10 @@ struct proc {
     struct line *line;     /* its bell */
     bool real;             /* not a ghost, but a process of the master: no bells */
     void *starting;        /* its launch waits for it to be one (launch.c) */
+    struct proc *was;     /* what it was in another launch, before it moved */
+    struct proc *moved_to; /* and the other way round: that one has pid and ghost now */
+    uint64_t as;          /* the launch that its ghost names; 0: its own */
+    bool left;            /* for the master: it is an ordinary process there */
     struct proc *next;    /* in its bucket */
 };
 
@@ -86,6 +91,7 @@ struct launch {
     uint64_t id;
     int64_t uid, gid;
     pid_t owner;
+    bool forwarded; /* what it says is read by somebody */
     int owner_fd, owner_timer; /* owner.c */
     char *argv0;
     char *args; /* all of argv as one line, cut; NULL: not known */
@@ -126,6 +132,8 @@ struct procspace {
     struct cpu_ring *rings;    /* trace.c */
     struct copies *copies;
     struct moves *moves;
+    struct reader *readers; /* readers.c */
+    struct onward *onward;
     struct kids *kids;
     struct past *past;
     struct parent *parents;
@@ -145,6 +153,13 @@ struct procspace {
 struct proc *proc_find(procspace_t *ps, pid_t pid);
 struct proc *proc_add(procspace_t *ps, struct launch *l, uint32_t rank, pid_t pid, int pidfd,
                       int node, struct err *err);
+/* The same for one that another stands for still: not in the table by pid. */
+struct proc *proc_new(procspace_t *ps, struct launch *l, uint32_t rank, pid_t pid, int pidfd,
+                      int node, struct err *err);
+/* p takes the place of the one that it was: ghost, number, relatives. */
+void proc_take_over(procspace_t *ps, struct proc *p);
+/* It is an ordinary process of the master's again: no word to anybody. */
+void proc_leave(procspace_t *ps, struct proc *p);
 /* The body is over (status as from wait): tell the ghost, end the launch with its last. */
 void proc_ended(procspace_t *ps, struct proc *p, int status);
 void proc_forget(procspace_t *ps, struct proc *p);
@@ -331,6 +346,30 @@ int moves_open(procspace_t *ps, struct err *err);
 void moves_close(procspace_t *ps);
 void moves_node_lost(procspace_t *ps, int node);
 int on_moved(void *self, struct svc_req *req, struct err *err);
+int on_pass(void *self, struct svc_req *req, struct err *err);
+/* What its ghost is to do about it, if it is on its way to the master. */
+bool move_order(procspace_t *ps, const struct proc *p, mp_buf *out);
+void moves_drained(procspace_t *ps);
+/* It has left its node for the master, and is about to go on here: true, it has
+ * the signal. */
+bool move_deliver(procspace_t *ps, const struct proc *p, int sig, bool has_value, int64_t value);
+/* The process that was on its way to node (launch 0: any), and has arrived as we
+ * hear; NULL. */
+struct proc *move_heard(procspace_t *ps, pid_t pid, int node, uint64_t launch);
+
+/* --- readers.c: who reads what moving processes say --- */
+struct pkt;
+void readers_close(procspace_t *ps);
+/* A forwarder (bpfwd) has connected: true, and fd is ours. */
+bool readers_hello(procspace_t *ps, int fd, uid_t uid, const struct pkt *p);
+/* Rank of launch goes on as rank 0 of next, on node: read on there. */
+void readers_next(procspace_t *ps, uint64_t launch, uint32_t rank, const struct launch *next,
+                  int node);
+/* Does somebody still read what it has said? */
+bool readers_busy(procspace_t *ps, uint64_t launch, uint32_t rank);
+/* One is expected, and has not been heard of yet. */
+bool readers_awaited(procspace_t *ps, uint64_t launch);
+int readers_stdout(procspace_t *ps, uint64_t launch); /* where it goes, a copy; -1 nowhere */
 
 /* --- lists.c --- */
 int on_list(void *self, struct svc_req *req, struct err *err);
@@ -347,6 +386,14 @@ struct identity {
 /* Groups of a local asker from /proc/PID/status; uid must match. */
 int identity_of(const struct wire *w, struct identity *id, struct err *err);
 int identity_of_pid(pid_t pid, int64_t uid, int64_t gid, struct identity *id, struct err *err);
+/* Who asks, there or here. On a node: its agent's word ("mover" of the request). */
+struct who {
+    struct identity who;
+    int node;   /* -1: the master */
+    pid_t npid; /* there */
+    pid_t pid;  /* on the master: its own, or its ghost's; 0: it has none */
+};
+int who_of(const struct svc_req *req, struct who *a, struct err *err);
 void identity_free(struct identity *id);
 int as_user(const struct identity *id, struct err *err); /* then as_self() */
 void as_self(void);
@@ -365,6 +412,9 @@ void manifest_get(contents_t *c, const char *path, const char *library_path, con
  * not there are left out, with a word in the log. As root. */
 void manifest_of_list(contents_t *c, const struct file_list *list, manifest_fn *fn, void *arg);
 void manifest_unref(contents_t *c, manifest_t **m);
+/* A ticket for an image that goes to fd, which is the server's from then on. */
+int contents_image(contents_t *c, int fd, struct bulk_ticket *t, uint16_t *port,
+                   struct err *err);
 /* Packs the values of "files", "dirs" and "fetch" (keys too: three pairs). */
 void manifest_pack(contents_t *c, manifest_t *m, mp_buf *out);
 

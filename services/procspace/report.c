@@ -154,6 +154,12 @@ static void on_event(procspace_t *ps, int node, const struct event *e)
         return;
     struct proc *p = proc_find(ps, (pid_t)pid);
     bool is_exit = mp_is(&e->v[0], "exit");
+    uint64_t of = uint_at(e, is_exit ? 7 : mp_is(&e->v[0], "stop") ? 4 : 3);
+    struct proc *here = of ? move_heard(ps, (pid_t)pid, node, of) : NULL;
+    if (here)
+        p = here;
+    if (p && p->was && p->state != PROC_ENDED && gen < p->gen)
+        return; /* of what it was before it moved */
     uint64_t launch = uint_at(e, is_exit ? 7 : mp_is(&e->v[0], "stop") ? 4 : 3);
 
     if (p && launch && launch != p->launch->id)

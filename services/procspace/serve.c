@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#include "image/pump.h"
 #include "services/procspace/contents.h"
 
 #define TICKET_REUSE_MS 60000  /* a manifest's ticket is given out again this long */
@@ -27,6 +28,7 @@ struct connection {
     contents_t *c;
     int fd;
     manifest_t *m;
+    int image; /* where an image goes, instead; -1 */
     unsigned char key[BULK_KEY];
     struct connection *next; /* serving_now, with the lock held */
 };
@@ -89,6 +91,18 @@ static const unsigned char *lookup(void *arg, const char *token)
             k->m = t->m;
             k->m->refs++;
         }
+    for (struct image_ticket **at = &k->c->images; *at && !key; at = &(*at)->next) {
+        struct image_ticket *t = *at;
+        if (strcmp(t->t.token, token) != 0)
+            continue;
+        memcpy(k->key, t->t.key, BULK_KEY);
+        key = k->key;
+        k->image = t->fd;
+        *at = t->next; /* it opens once */
+        explicit_bzero(t, sizeof *t);
+        free(t);
+        break;
+    }
     pthread_mutex_unlock(&k->c->lock);
     return key;
 }
@@ -155,6 +169,52 @@ static void leave(struct connection *k)
     pthread_mutex_unlock(&k->c->lock);
 }
 
+/* A pump has it from here on. */
+static void take_image(struct connection *k, bulk_t **b, struct err *err)
+{
+    struct pump_plan p = { .in = -1, .conn = -1, .bulk = *b, .out = malloc(sizeof *p.out),
+                           .outs = 1 };
+
+    *b = NULL;
+    if (!p.bulk || !p.out) {
+        bulk_close(&p.bulk);
+        free(p.out);
+        close(k->image);
+        return;
+    }
+    p.out[0] = k->image;
+    pump_start(&p, err);
+}
+
+int contents_image(contents_t *c, int fd, struct bulk_ticket *t, uint16_t *port,
+                   struct err *err)
+{
+    struct image_ticket *n = calloc(1, sizeof *n);
+
+    if (!n)
+        return err_set(err, ENOMEM, "out of memory");
+    bulk_ticket_make(t);
+    n->t = *t;
+    n->fd = fd;
+    n->made = now_ms();
+    *port = (uint16_t)c->port;
+    pthread_mutex_lock(&c->lock);
+    for (struct image_ticket **at = &c->images; *at;) {
+        struct image_ticket *old = *at;
+        if (n->made - old->made < TICKET_LIFE_MS) {
+            at = &old->next;
+            continue;
+        }
+        *at = old->next;
+        close(old->fd);
+        free(old);
+    }
+    n->next = c->images;
+    c->images = n;
+    pthread_mutex_unlock(&c->lock);
+    return 0;
+}
+
 static void *serve(void *arg)
 {
     struct connection *k = arg;
@@ -166,6 +226,8 @@ static void *serve(void *arg)
     enter(k);
     bulk_t *b = bulk_server_lookup(k->fd, lookup, k, IDLE_MS, &err);
 
+    if (k->image >= 0)
+        take_image(k, &b, &err);
     while (b && buf && bulk_readable(b, IDLE_MS) > 0) {
         ssize_t n = bulk_read(b, hash, sizeof hash, IDLE_MS, NULL);
         if (n <= 0)
@@ -218,6 +280,7 @@ static void *server(void *arg)
         if (k) {
             k->c = c;
             k->fd = fd;
+            k->image = -1;
         }
         int rc = k ? pthread_create(&t, &attr, serve, k) : full ? EBUSY : ENOMEM;
         if (rc) {
@@ -270,6 +333,12 @@ void serve_stop(contents_t *c)
     while (c->connections)
         pthread_cond_wait(&c->idle, &c->lock);
     pthread_mutex_unlock(&c->lock);
+    while (c->images) {
+        struct image_ticket *t = c->images;
+        c->images = t->next;
+        close(t->fd);
+        free(t);
+    }
     while (c->tickets) {
         struct ticket *t = c->tickets;
         c->tickets = t->next;

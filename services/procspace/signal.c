@@ -96,6 +96,13 @@ static void send_signal(procspace_t *ps, struct proc *p, int sig, bool has_value
             svc_fail(ps->svc, token, &err);
         return;
     }
+    if (move_deliver(ps, p, sig, has_value, value)) {
+        free(f);
+        mp_nil(&m);
+        if (token)
+            svc_answer(ps->svc, token, &m);
+        return;
+    }
     *f = (struct forward){ ps, token, p->pid, sig, p->homed ? p->launch->id : 0, p->rank };
     mp_map(&m, (has_value ? 5u : 4u) + (sig == SIGCONT || sig == SIGSTOP));
     if (sig == SIGSTOP)

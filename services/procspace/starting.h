@@ -37,6 +37,10 @@ struct starting { /* a launch on its way */
     bool image;  /* not a program is started: the asker sends an image of itself */
     struct move *move;
     uint32_t gen; /* of a process that moves */
+    uint64_t as;  /* the launch that its ghost names */
+    int from;     /* the node that it moves on from; -1 the master */
+    pid_t mover, mover_npid; /* its pid, or its ghost's; its own there */
+    bool to_master;
     struct at { /* with image: where nodes are */
         int node;
         char addr[64];

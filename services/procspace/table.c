@@ -5,6 +5,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #include "services/procspace/kids.h"
+#include "services/procspace/kin.h"
 
 static struct proc **proc_link(procspace_t *ps, pid_t pid)
 {
@@ -29,7 +30,7 @@ void proc_enter(procspace_t *ps, struct proc *p)
     ps->procs++;
 }
 
-struct proc *proc_add(procspace_t *ps, struct launch *l, uint32_t rank, pid_t pid, int pidfd,
+struct proc *proc_new(procspace_t *ps, struct launch *l, uint32_t rank, pid_t pid, int pidfd,
                       int node, struct err *err)
 {
     struct proc *p = calloc(1, sizeof *p);
@@ -47,10 +48,51 @@ struct proc *proc_add(procspace_t *ps, struct launch *l, uint32_t rank, pid_t pi
     p->gid = l->gid;
     p->launch = l;
     p->started = wall_ms();
-    proc_enter(ps, p);
+    (void)ps;
     l->rank[rank] = p;
     l->running++;
     return p;
+}
+
+struct proc *proc_add(procspace_t *ps, struct launch *l, uint32_t rank, pid_t pid, int pidfd,
+                      int node, struct err *err)
+{
+    struct proc *p = proc_new(ps, l, rank, pid, pidfd, node, err);
+
+    if (p)
+        proc_enter(ps, p);
+    return p;
+}
+
+void proc_take_over(procspace_t *ps, struct proc *p)
+{
+    struct proc *old = p->was;
+    struct err err = { 0 };
+
+    if (!old || old->moved_to)
+        return;
+    ghost_unwatch(ps, old);
+    p->pidfd = old->pidfd;
+    old->pidfd = -1;
+    p->ghost_stopped = old->ghost_stopped;
+    p->name = old->name;
+    old->name = NULL;
+    p->renamed = old->renamed;
+    p->leads = old->leads;
+    old->moved_to = p;
+    old->node = p->node; /* whoever ends its launch ends it there */
+    kin_release(&old->parent);
+    proc_forget(ps, old);
+    proc_enter(ps, p);
+    if (p->pidfd >= 0 && ghost_watch(ps, p, &err) < 0)
+        svc_log("warning", "ghost %d is not watched: %s", (int)p->pid, err.text);
+}
+
+void proc_leave(procspace_t *ps, struct proc *p)
+{
+    p->left = true;
+    proc_forget(ps, p);
+    proc_ended(ps, p, 0);
 }
 
 /* Out of the table by pid; the launch keeps it for its result. */
@@ -90,11 +132,13 @@ void proc_tell_end(struct proc *p)
 void proc_ended(procspace_t *ps, struct proc *p, int status)
 {
     struct launch *l = p->launch;
+    struct proc *was = p->was && p->was->moved_to == p ? p->was : NULL;
 
     if (p->kid) {
         kid_over(ps, p->kid, status);
         return;
     }
+    p->was = NULL;
     if (p->state == PROC_ENDED)
         return;
     p->state = PROC_ENDED;
@@ -110,6 +154,8 @@ void proc_ended(procspace_t *ps, struct proc *p, int status)
         l->worst = status;
     if (--l->running == 0)
         launch_over(ps, l);
+    if (was) /* whoever waits for what it was then */
+        proc_ended(ps, was, status);
 }
 
 static struct launch **launch_link(procspace_t *ps, uint64_t id)

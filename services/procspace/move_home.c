@@ -1,0 +1,218 @@
+/* move_home.c - a process that comes from a node to the master
+ *
+ * It takes the place of its ghost, whose parent is its own: the ghost is rung,
+ * fetches the descriptor of the image from RUN/move, and executes bprestore,
+ * which speaks with us on that connection. When it is ready, the process has
+ * left its node, and what it has said there is read, it is let go; from then on
+ * it is an ordinary process of the master's. A restorer that fails is a ghost
+ * again, and the process goes on where it was.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#include "bus/pkt.h"
+#include "bus/rundir.h"
+#include "image/image.h"
+#include "services/procspace/move_parts.h"
+
+#define GHOST_MS 10000 /* for a ghost to come for its process */
+#define DRAIN_MS 5000  /* for what it has said to be read, before it says more here */
+
+static void on_home_word(void *arg, int fd, uint32_t events)
+{
+    struct move *m = arg;
+    struct image_word w;
+    ssize_t n = recv(fd, &w, sizeof w, MSG_DONTWAIT);
+
+    (void)events;
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    if (n == sizeof w && w.code == 0) {
+        m->home = HOME_READY;
+    } else {
+        w.text[sizeof w.text - 1] = 0;
+        err_set(&m->home_err, n == sizeof w ? (int)w.code : EIO, "%s",
+                n == sizeof w ? w.text : "its stand-in has ended");
+        if (m->home == HOME_BUILDING || m->home == HOME_READY)
+            m->home = HOME_FAILED;
+        loop_fd_del(m->all->ps->loop, fd);
+    }
+    home_settled(m);
+}
+
+static void on_no_ghost(void *arg)
+{
+    struct move *m = arg;
+
+    m->timer = 0;
+    if (m->home != HOME_CALLED)
+        return;
+    m->home = HOME_FAILED;
+    err_set(&m->home_err, ETIMEDOUT, "its stand-in does not answer");
+    home_settled(m);
+}
+
+int move_home(struct move *m, struct proc *p, struct err *err)
+{
+    procspace_t *ps = m->all->ps;
+    int s[2];
+
+    m->stop = calloc(1, sizeof *m->stop);
+    if (!m->stop || !p || !p->was)
+        return err_set(err, ENOMEM, "out of memory");
+    m->stops = 1;
+    m->stop[0].node = -1;
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, s) < 0)
+        return err_set(err, errno, "socketpair: %s", strerror(errno));
+    m->home_fd = s[0];
+    if (contents_image(ps->contents, s[1], &m->stop[0].to.ticket, &m->stop[0].to.port, err) < 0) {
+        close(s[1]);
+        return -1;
+    }
+    m->home = HOME_CALLED;
+    m->ghost = p->pid;
+    m->timer = loop_timer(ps->loop, GHOST_MS, false, on_no_ghost, m);
+    ghost_ring(p->was, GHOST_ASK, 0);
+    return 0;
+}
+
+bool move_order(procspace_t *ps, const struct proc *p, mp_buf *out)
+{
+    char text[PATH_MAX + 64];
+
+    for (struct move *m = ps->moves->first; m; m = m->next) {
+        if (m->home != HOME_CALLED || m->ghost != p->pid)
+            continue;
+        int n = snprintf(text, sizeof text, "%s%c%.4000s/bprestore", m->token, 0, cm_libexec());
+        mp_array(out, 10);
+        mp_int(out, 3);
+        for (int i = 0; i < 7; i++)
+            mp_int(out, 0);
+        mp_bin(out, "", 0);
+        mp_bin(out, text, (size_t)n + 1);
+        return true;
+    }
+    return false;
+}
+
+bool home_give(struct caller *k, struct move *m, int fd)
+{
+    struct err err = { 0 };
+
+    if (m->home != HOME_CALLED || k->pid != m->ghost ||
+        pkt_send(fd, "", 1, &m->home_fd, 1, &err) < 0)
+        return false;
+    m->token[0] = 0;
+    loop_timer_del(m->all->ps->loop, m->timer);
+    m->timer = 0;
+    cleanup_close(&m->home_fd);
+    m->home = HOME_BUILDING;
+    m->control = fd;
+    k->fd = -1;
+    return loop_fd(m->all->ps->loop, fd, EPOLLIN, on_home_word, m, NULL) == 0;
+}
+
+void home_call_off(struct move *m)
+{
+    if (m->control >= 0) /* its restorer sees the end, and is a ghost again */
+        loop_fd_del(m->all->ps->loop, m->control);
+    cleanup_close(&m->control);
+    m->home = HOME_FAILED;
+}
+
+static void home_go(struct move *m)
+{
+    procspace_t *ps = m->all->ps;
+    struct launch *l = launch_find(ps, m->launch);
+    struct proc *p = l ? l->rank[0] : NULL;
+    struct image_go g = { .go = 1, .rank = 0, .fds = 3 };
+    union {
+        struct cmsghdr align;
+        char room[CMSG_SPACE(3 * sizeof(int))];
+    } ctl;
+    struct iovec iov = { &g, sizeof g };
+    struct msghdr mh = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &ctl,
+                         .msg_controllen = sizeof ctl.room };
+    CLEANUP(cleanup_close) int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    int out = m->out >= 0 ? m->out : null, fds[3] = { null, out, out };
+
+    memset(&ctl, 0, sizeof ctl);
+    struct cmsghdr *c = CMSG_FIRSTHDR(&mh);
+    c->cmsg_level = SOL_SOCKET;
+    c->cmsg_type = SCM_RIGHTS;
+    c->cmsg_len = CMSG_LEN(sizeof fds);
+    memcpy(CMSG_DATA(c), fds, sizeof fds);
+    m->home = HOME_HERE;
+    if (sendmsg(m->control, &mh, MSG_NOSIGNAL) != sizeof g)
+        svc_log("warning", "process %d: %s", (int)m->ghost, strerror(errno));
+    loop_fd_del(ps->loop, m->control);
+    cleanup_close(&m->control);
+    cleanup_close(&m->out);
+    if (p) {
+        p->state = PROC_RUNNING;
+        proc_take_over(ps, p);
+        proc_leave(ps, p);
+    }
+    move_tell(m);
+}
+
+static void on_drained_late(void *arg)
+{
+    struct move *m = arg;
+
+    m->timer = 0;
+    m->late = true;
+    if (m->home == HOME_DEPARTING)
+        home_go(m);
+    else
+        home_settled(m);
+}
+
+void home_settled(struct move *m)
+{
+    struct launch *l = launch_find(m->all->ps, m->launch);
+    struct proc *p = l ? l->rank[0] : NULL;
+
+    if (!m->asker || m->over || m->waiting || m->timer)
+        return;
+    if (m->home == HOME_FAILED || (m->home == HOME_READY && (!p || !p->was))) {
+        move_failed(m, 0, m->home_err.code ? m->home_err.code : EIO, m->home_err.text);
+        move_tell(m);
+    } else if (m->home == HOME_READY && !m->late &&
+               readers_awaited(m->all->ps, p->was->launch->id)) {
+        m->timer = loop_timer(m->all->ps->loop, DRAIN_MS, false, on_drained_late, m);
+    } else if (m->home == HOME_READY) { /* from here on there is no way back */
+        m->home = HOME_DEPARTING;
+        m->out = readers_stdout(m->all->ps, p->was->launch->id);
+        move_depart(m, p->was, p->was->node);
+    } else if (m->home == HOME_DEPARTING) {
+        if (p && p->was && readers_busy(m->all->ps, p->was->launch->id, p->was->rank))
+            m->timer = loop_timer(m->all->ps->loop, DRAIN_MS, false, on_drained_late, m);
+        else
+            home_go(m);
+    }
+}
+
+/* Some reader is here, or has read something to its end. */
+void moves_drained(procspace_t *ps)
+{
+    for (struct move *m = ps->moves ? ps->moves->first : NULL; m; m = m->next) {
+        struct launch *l = launch_find(ps, m->launch);
+        struct proc *p = l && l->ranks ? l->rank[0] : NULL;
+        if (!m->timer || m->waiting || (m->home != HOME_DEPARTING && m->home != HOME_READY) ||
+            (m->home == HOME_DEPARTING && p && p->was &&
+             readers_busy(ps, p->was->launch->id, p->was->rank)))
+            continue;
+        loop_timer_del(ps->loop, m->timer);
+        m->timer = 0;
+        if (m->home == HOME_DEPARTING)
+            home_go(m);
+        else
+            home_settled(m);
+    }
+}

@@ -1,0 +1,76 @@
+/* move_parts.h - moves from the inside
+ *
+ *   move.c       images on their way, the moment from which processes run
+ *   move_home.c  a process that comes to the master
+ */
+#ifndef PROCSPACE_MOVE_PARTS_H
+#define PROCSPACE_MOVE_PARTS_H
+#include "image/pump.h"
+#include "services/procspace/move.h"
+
+struct stop { /* a node that an image goes to; or the master: -1 */
+    int node;
+    struct pump_dial to;
+    enum { STOP_OPEN, STOP_DONE } state; /* in the present round */
+};
+
+struct move {
+    struct moves *all;
+    struct move *next;
+    uint64_t launch;
+    int64_t uid;
+    bool self; /* the mover goes itself */
+    pid_t mover; /* else: whose copies they are */
+    bool known; /* since its launch; else an earlier procspace began it */
+    char token[BULK_TOKEN + 1]; /* opens once; "" then */
+    struct stop *stop;
+    size_t stops;
+    enum home { HOME_NO, HOME_CALLED, HOME_BUILDING, HOME_READY, HOME_FAILED,
+                HOME_DEPARTING, HOME_HERE } home; /* it comes to the master */
+    struct proc *was;  /* what moves, as it was; NULL: from the master */
+    int was_on;
+    pid_t ghost;       /* in whose place */
+    int home_fd, control; /* its image; what its restorer says */
+    int out;           /* its stdout there */
+    bool passed;       /* its old self has passed its signals on: once is enough */
+    bool late;         /* its reader has been waited for long enough */
+    struct err home_err;
+    svc_token *asker;  /* of the answer that is being made */
+    mp_buf begun;      /* the answer to procspace.launch */
+    int waiting;
+    bool go, over;     /* the last round; it is over */
+    mp_buf failed;     /* rows */
+    uint32_t nfailed;
+    int timer;
+    int64_t made, ended;
+};
+
+struct caller { /* at RUN/move, has not said its token yet */
+    struct moves *m;
+    struct caller *next;
+    int fd, timer;
+    uid_t uid;
+    pid_t pid;
+};
+
+struct moves {
+    procspace_t *ps;
+    int listener;
+    struct move *first;
+    struct caller *callers;
+    size_t ncallers;
+};
+
+/* --- move.c --- */
+void move_failed(struct move *m, uint32_t rank, int code, const char *text);
+void move_tell(struct move *m);   /* the last step: the asker hears of it */
+void move_depart(struct move *m, const struct proc *was, int node); /* then home_settled() */
+
+/* --- move_home.c --- */
+/* Something has changed about one that comes to the master. */
+void home_settled(struct move *m);
+/* Its ghost has come for it: its connection stays, for what there is to say. */
+bool home_give(struct caller *k, struct move *m, int fd);
+void home_call_off(struct move *m);
+
+#endif

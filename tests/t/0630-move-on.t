@@ -1,0 +1,80 @@
+#!/bin/bash
+# 0630-move-on: from node to node and back to the master, a hundred times; what it
+# says keeps its order; signals act once, wherever it is; services that are killed
+# lose nothing
+# shellcheck disable=SC2317 # functions are called by ok
+. tests/lib.sh
+
+need lib/libbproc.so libexec/clustermatic/bprestore bin/bpsh
+[ -z "${CM_SAN:-}" ] || plan_skip "a sanitizer's memory cannot be moved"
+need_root
+export LD_LIBRARY_PATH=$CM_BUILD/lib
+flags=(-Wall -Wextra -Werror -g -I"$CM_BUILD/include" -I.)
+chmod 755 "$tmp"
+for prog in go hop says; do
+    ok "$prog compiles" gcc "${flags[@]}" -o "$tmp/$prog" "tests/libbproc/$prog.c" \
+        -L"$CM_BUILD/lib" -lbproc -lm -lpthread
+done
+cluster_up 3
+go() { timeout -k 1 100 "$tmp/go" "$@" </dev/null; }
+user=(setpriv --reuid 61001 --regid 61001 --clear-groups)
+ugo() { timeout -k 1 60 "${user[@]}" "$tmp/go" "$@" </dev/null; }
+
+ok 'from node to node' is 'from -1 to 0 to 1 to 2 to 0: 0 faults' go 1 0 1 2 0
+ok 'and to the master' is 'from -1 to 0 to -1: 0 faults' go 1 0 -1
+ok 'a user too' is 'from -1 to 1 to 2 to -1 to 0: 0 faults' ugo 1 1 2 -1 0
+ok 'with 100 MB' is 'from -1 to 0 to 1 to -1: 0 faults' go 100 0 1 -1
+# shellcheck disable=SC2046 # numbers
+hundred() { go 1 $(for _ in $(seq 25); do echo 0 1 2 -1; done) | tail -c 20 | grep -q '2 to -1: 0 faults'; }
+ok 'a hundred moves' hundred
+
+# --- what bpsh has started
+
+bpsh 0 "$tmp/go" 0 0 >"$tmp/out" 2>&1
+ok 'bpsh: a program on a node goes to another' is 'from 0 to 1: 0 faults' \
+    timeout 60 bpsh 0 "$tmp/go" 1 1
+ok 'and to the master' is 'from 0 to 1 to -1: 0 faults' timeout 60 bpsh 0 "$tmp/go" 1 1 -1
+
+# --- what it says
+
+numbered() { # all lines from 1 on, in their order, once
+    timeout -k 1 60 "$@" </dev/null | cat >"$tmp/said" # to its end: the forwarder has it too
+    seq 2000 | cmp - "$tmp/said"
+}
+ok 'what it says is in order and whole: from the master' numbered "$tmp/says" 2000 0 1 2 -1 0
+ok 'to the master at last' numbered "$tmp/says" 2000 0 1 -1 2 -1
+
+# --- signals
+
+hop() { # NODES TIMES SEED COUNT: values sent while it moves
+    timeout -k 1 100 "$tmp/hop" "$@" "$tmp/hop.said" </dev/null || { cat "$tmp/hop.said"; return 1; }
+    cat "$tmp/hop.said"
+    grep -q "^last $4 missing 0 doubled 0 failed 0" "$tmp/hop.said"
+}
+ok 'signals with values while it moves 60 times: each once' hop 0,1,2,-1 60 1 300
+ok 'between two nodes' hop 0,1 40 2 100
+ok 'there and back' hop 0,-1 40 3 100
+
+# --- what dies meanwhile: it is in one place, and no signal is lost (one that was on
+# its way to an agent that was killed may come twice)
+
+survives() { # HOW: while one moves
+    timeout -k 1 100 "$tmp/hop" 0,1,-1 40 7 100 "$tmp/hop.said" </dev/null &
+    local pid=$! rc
+    for _ in 1 2 3; do
+        sleep 0.3
+        eval "$1"
+    done
+    wait "$pid"
+    rc=$?
+    cat "$tmp/hop.said"
+    [ $rc = 0 ] && grep -q '^last 100 missing 0' "$tmp/hop.said"
+}
+agents() { pgrep -f "^[^ ]*bpnode .*--space $run/space/[01]( |\$)"; }
+# shellcheck disable=SC2016 # it is evaluated each time
+ok 'agents are killed' survives 'for a in $(agents); do kill -9 "$a"; done'
+left() { bpstat -p | tail -n +2 | grep -q .; }
+ok 'nothing is left on the nodes' eventually 20 not left
+ghosts() { pgrep -af "^.?$(printf %s "${tmp#/}")/"; }
+ok 'nor ghosts here' eventually 20 not ghosts
+done_testing
