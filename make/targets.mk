@@ -43,7 +43,7 @@ check-boot-all: check-boot-deps
 	    T="$(sort $(wildcard tests/boot/*.t)) $(sort $(wildcard tests/boot/slow/*.t))"
 run-tests:
 	@for t in $(T); do [ -x $$t ] || { echo "$$t: not executable: chmod +x"; exit 1; }; done
-	@CM_BUILD=$(B) CM_SAN=$(SAN) $(if $(CM_TEST_LIMIT),CM_TEST_LIMIT=$(CM_TEST_LIMIT)) prove --timer -e tests/limit $(T)
+	@CM_BUILD=$(B) CM_SAN=$(SAN) $(if $(CM_TEST_LIMIT),CM_TEST_LIMIT=$(CM_TEST_LIMIT)) prove --timer --failures --comments -e tests/limit $(T)
 
 # gcc's analyzer. Three of its checks lose track of lists and growing arrays and cry
 # wolf (gcc 12); what they look for is looked for by SAN=1.

@@ -153,7 +153,7 @@ stubborn=$(as $a bjssub -O stub 'trap "" TERM; bpsh $NODES sh -c "trap \"\" TERM
 eventually 10 in_state "$stubborn" running
 as $a bjsctl -r "$stubborn" >/dev/null
 ok 'a job that ignores TERM is ended too' ended "$stubborn" 15
-ok 'nothing of the user is left anywhere' not pgrep -u $a
+ok 'nothing of the user is left anywhere' eventually 10 not pgrep -r R,S,D,T,t -u $a
 limited=$(as $a bjssub -s 1 'sleep 1000; bpsh $NODES true' | id_of)
 ok 'a time limit ends the script on the master' ended "$limited" 15
 ok 'and is the reason' has 'its time limit of 1 s was over' bjsstat why "$limited"
