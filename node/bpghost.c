@@ -641,10 +641,20 @@ static int cancel_stops(const struct ghost *g)
     return later;
 }
 
+static void go_on(const struct ghost *g, const struct siginfo *si)
+{
+    if (si->code == SI_QUEUE && si->uid == 0 && si->value >> 32 == OP_CONT)
+        return; /* from procspace, to wake us, no more */
+    int later = cancel_stops(g);
+    pass_up(g, si);
+    if (later)
+        ask(g);
+}
+
 static void haunt(void *arg)
 {
     const struct ghost *g = arg;
-    struct siginfo si;
+    struct siginfo si, cont;
 
     /* In clones: the pipe to the caller. The first has closed it by now. */
     sys3(NR_close_range, 0, ~0u, 0);
@@ -659,13 +669,14 @@ static void haunt(void *arg)
             obey(g, si.value, 0);
             continue;
         }
-        if (si.signo == SIGCONT && si.code == SI_QUEUE && si.uid == 0 &&
-            si.value >> 32 == OP_CONT)
-            continue; /* to wake us, no more */
-        int later = si.signo == SIGCONT && cancel_stops(g);
-        pass_up(g, &si);
-        if (later)
-            ask(g);
+        /* The kernel gives lower numbers first, and acts on SIGCONT when it is sent:
+         * what was sent after one must not stop a body that it then continues. */
+        if (si.signo != SIGCONT && take_signal(SIG_BIT(SIGCONT), 0, &cont) == SIGCONT)
+            go_on(g, &cont);
+        if (si.signo == SIGCONT)
+            go_on(g, &si);
+        else
+            pass_up(g, &si);
     }
 }
 
