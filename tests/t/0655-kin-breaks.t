@@ -51,7 +51,7 @@ ok 'its ghost killed: its parent learns that' ended $((100 + 9))
 hold 0 1
 eventually 60 stands "$child" "$parent" >"$tmp/out"
 kill -KILL "$(pid_of procspace)"
-listed() { bpstat -p | grep -q "^$child[[:space:]]*1"; }
+listed() { bpstat -p | grep -q "^${child}[[:space:]]*1"; }
 ok 'procspace killed: the child is found again' eventually 60 listed
 ok 'it stands as it did' stands "$child" "$parent"
 kill -TERM "$child"
