@@ -173,29 +173,45 @@ static void raise_default(int sig)
     set_mask(MASK_UNBLOCK, SIG_BIT(sig));
 }
 
+static char *add_text(char *to, const char *end, const char *s, unsigned long n)
+{
+    while (n-- && *s && to < end - 1)
+        *to++ = *s++;
+    *to = 0;
+    return to;
+}
+
+static char *add_number(char *to, const char *end, uint64_t v)
+{
+    char digits[20];
+    unsigned k = 0;
+
+    do
+        digits[k++] = (char)('0' + v % 10);
+    while (v /= 10);
+    while (k)
+        to = add_text(to, end, &digits[--k], 1);
+    return to;
+}
+
 /* "core dumped" in a wait status is the kernel's word alone: to have it, the
- * ghost really dumps, as little as can be, into RUN/cores/UID, which procspace
- * has made and empties again. */
+ * ghost really dumps, as little as can be, into RUN/cores/UID/PID, which
+ * procspace has made and removes again. */
 static void prepare_dump(const char *gate)
 {
-    char dir[sizeof(struct address) + 24];
-    char digits[12];
-    unsigned n = 0, end = 0, k = 0;
-    unsigned long uid = (unsigned long)sys0(NR_getuid), limit[2] = { 0, 0 };
+    char dir[sizeof(struct address) + 36];
+    char *slash = dir, *p;
+    const char *end = dir + sizeof dir;
+    unsigned long limit[2] = { 0, 0 };
 
-    for (; gate[n] && n < sizeof(struct address); n++) {
-        dir[n] = gate[n];
-        if (gate[n] == '/')
-            end = n + 1;
-    }
-    for (const char *s = "cores/"; *s; s++)
-        dir[end++] = *s;
-    do
-        digits[k++] = (char)('0' + uid % 10);
-    while ((uid /= 10) && k < sizeof digits);
-    while (k)
-        dir[end++] = digits[--k];
-    dir[end] = 0;
+    add_text(dir, end, gate, ~0ul);
+    for (p = dir; *p; p++)
+        if (*p == '/')
+            slash = p + 1;
+    p = add_text(slash, end, "cores/", ~0ul);
+    p = add_number(p, end, (unsigned long)sys0(NR_getuid));
+    p = add_text(p, end, "/", 1);
+    add_number(p, end, (unsigned long)sys0(NR_getpid));
     if (sys1(NR_chdir, dir) < 0)
         return;
     long fd = sys2(NR_open, "/proc/self/coredump_filter", O_WRONLY);
@@ -302,27 +318,6 @@ static int read_order(const unsigned char *p, long n, struct order *o)
     o->comm = get_bytes(&in, &o->comm_len);
     o->args = get_bytes(&in, &o->args_len);
     return o->args_len && !o->args[o->args_len - 1] ? 0 : -1;
-}
-
-static char *add_text(char *to, const char *end, const char *s, unsigned long n)
-{
-    while (n-- && *s && to < end - 1)
-        *to++ = *s++;
-    *to = 0;
-    return to;
-}
-
-static char *add_number(char *to, const char *end, uint64_t v)
-{
-    char digits[20];
-    unsigned k = 0;
-
-    do
-        digits[k++] = (char)('0' + v % 10);
-    while (v /= 10);
-    while (k)
-        to = add_text(to, end, &digits[--k], 1);
-    return to;
 }
 
 /* argv and environment of the ghost that the order wants. */

@@ -30,7 +30,8 @@ struct ghosts {
 static int pidfd_open_(pid_t pid) { return (int)syscall(SYS_pidfd_open, pid, 0); }
 
 /* A ghost that is to die "core dumped" dumps a few pages into a folder of its
- * user's. Where dumps go elsewhere (core_pattern) the flag is not to be had. */
+ * own, RUN/cores/UID/PID: one shared with others would be emptied while they
+ * dump. Where dumps go elsewhere (core_pattern) the flag is not to be had. */
 static bool cores_dir(const struct proc *p, char *dir)
 {
     char pattern[2] = "";
@@ -44,17 +45,20 @@ static bool cores_dir(const struct proc *p, char *dir)
         (mkdir(dir, 0711) < 0 && errno != EEXIST))
         return false;
     size_t len = strlen(dir);
-    snprintf(dir + len, PATH_MAX - len, "/%lld", (long long)p->uid);
+    len += (size_t)snprintf(dir + len, PATH_MAX - len, "/%lld", (long long)p->uid);
+    if (mkdir(dir, 0711) < 0 && errno != EEXIST)
+        return false;
+    snprintf(dir + len, PATH_MAX - len, "/%d", (int)p->pid);
     return (mkdir(dir, 0700) == 0 || errno == EEXIST) &&
            lchown(dir, (uid_t)p->uid, (gid_t)p->gid) == 0;
 }
 
-static void cores_empty(const struct proc *p)
+static void cores_remove(const struct proc *p)
 {
     char path[PATH_MAX], name[64];
     struct dirent *e;
 
-    snprintf(name, sizeof name, "cores/%lld", (long long)p->uid);
+    snprintf(name, sizeof name, "cores/%lld/%d", (long long)p->uid, (int)p->pid);
     int fd = open(cm_path(path, name), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     DIR *d = fd < 0 ? NULL : fdopendir(fd);
     while (d && (e = readdir(d)))
@@ -62,6 +66,7 @@ static void cores_empty(const struct proc *p)
             unlinkat(fd, e->d_name, 0);
     if (d)
         closedir(d);
+    rmdir(path);
 }
 
 static int pidfd_send(int fd, int sig, siginfo_t *si)
@@ -208,7 +213,7 @@ static void on_pidfd(void *arg, int fd, uint32_t events)
     close(fd);
     p->pidfd = -1;
     if (p->state == PROC_ENDED && WIFSIGNALED(p->status) && WCOREDUMP(p->status))
-        cores_empty(p);
+        cores_remove(p);
     if (p->kid) {
         kid_ghost_gone(ps, p->kid);
         return;
