@@ -47,7 +47,9 @@
 #define ENOTCONN 107
 #define ETIMEDOUT 110
 #define ECONNREFUSED 111
+#define BE_INVALIDPROC 304 /* bus/err.h */
 
+#define SIGKILL 9
 #define SIGCHLD 17
 #define SIGCONT 18
 #define SIGSTOP 19
@@ -58,6 +60,7 @@ enum { MASK_BLOCK = 0, MASK_UNBLOCK = 1, MASK_SET = 2 };
 #define SI_QUEUE (-1)
 
 #define RLIMIT_CORE 4
+#define PR_SET_PDEATHSIG 1
 #define PR_SET_NAME 15
 #define PR_SET_DUMPABLE 4
 #define O_WRONLY 1
@@ -112,6 +115,7 @@ struct ghost { /* shared by all, written before the first clone */
     const char *launch; /* CM_LAUNCH=..., or 0 */
     const char *kid;    /* CM_KID=..., or 0 */
     int real;           /* children that are no ghosts: set once, for all */
+    long parent;        /* the caller, or 0: no matter */
     char **argv;
 };
 
@@ -569,12 +573,12 @@ static int obey(const struct ghost *g, uint64_t value, int busy)
 
 /* --- the life of a ghost --- */
 
-/* Pass one signal up; return when it is known there. */
-static void insist(const struct ghost *g, const struct out *o)
+/* Say it until somebody who can know has answered: 0, or the error's code. */
+static int insist(const struct ghost *g, const struct out *o)
 {
-    int delay = RETRY_FIRST_MS, later = 0;
+    int delay = RETRY_FIRST_MS, later = 0, code;
 
-    while (tell(g, o) < 0) {
+    while ((code = tell(g, o)) < 0) {
         struct siginfo bell;
 
         if (take_signal(SIG_BIT(DOORBELL), delay, &bell) == DOORBELL &&
@@ -585,8 +589,10 @@ static void insist(const struct ghost *g, const struct out *o)
     }
     if (later)
         ask(g);
+    return code;
 }
 
+/* Pass one signal up; return when it is known there. */
 static void pass_up(const struct ghost *g, const struct siginfo *si)
 {
     struct out o;
@@ -646,14 +652,33 @@ static void go_on(const struct ghost *g, const struct siginfo *si)
         ask(g);
 }
 
+/* Who made us has ended: with a launch under way, or before it began one? Then
+ * nobody will ever end us. */
+static void outlive(const struct ghost *g)
+{
+    struct out o;
+
+    put_head(&o, "procspace.orphan");
+    put(&o, 0x80);
+    if (insist(g, &o) == BE_INVALIDPROC)
+        leave(1);
+}
+
 static void haunt(void *arg)
 {
     const struct ghost *g = arg;
     struct siginfo si, cont;
+    long parent = g->parent;
 
     /* In clones: the pipe to the caller. The first has closed it by now. */
     sys3(NR_close_range, 0, ~0u, 0);
+    if (parent)
+        sys2(NR_prctl, PR_SET_PDEATHSIG, SIGCHLD);
     for (;;) {
+        if (parent && sys0(NR_getppid) != parent) {
+            parent = 0;
+            outlive(g);
+        }
         if (take_signal(ALL_SIGNALS, -1, &si) < 0)
             continue;
         if (si.signo == SIGCHLD) { /* of a process that the body has reaped */
@@ -687,15 +712,16 @@ static void here(struct ghost *g)
     haunt(g);
 }
 
-static void write_all(int fd, const char *p, unsigned long n)
+static int write_all(int fd, const char *p, unsigned long n)
 {
     while (n > 0) {
         long w = sys3(NR_write, fd, p, n);
         if (w <= 0)
-            leave(1);
+            return 0;
         p += w;
         n -= (unsigned long)w;
     }
+    return 1;
 }
 
 static void host(struct ghost *g, unsigned count, unsigned fd)
@@ -709,13 +735,18 @@ static void host(struct ghost *g, unsigned count, unsigned fd)
         sys3(NR_close_range, 0, fd - 1, 0);
     sys3(NR_close_range, fd + 1, ~0u, 0);
     pids[0] = (int32_t)sys0(NR_getpid);
+    g->parent = sys0(NR_getppid);
     for (unsigned i = 1; i < count; i++) {
         pids[i] = pids[i - 1];
         if (pids[i] > 0)
             pids[i] = (int32_t)clone_onto(CLONE_VM | CLONE_FS | CLONE_PARENT | SIGCHLD,
                                           stacks + (i + 1ul) * STACK_BYTES, haunt, g);
     }
-    write_all((int)fd, (const char *)pids, count * 4ul);
+    if (!write_all((int)fd, (const char *)pids, count * 4ul)) { /* nobody is there */
+        for (unsigned i = 1; i < count && pids[i] > 0; i++)
+            sys2(NR_kill, pids[i], SIGKILL);
+        leave(1);
+    }
     haunt(g);
 }
 

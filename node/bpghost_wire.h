@@ -107,8 +107,9 @@ static int64_t get(struct in *in)
     return -1;
 }
 
-/* 0 when the answer settles the matter, else try again. An answer too large
- * for its packet (in a memfd that we did not take) counts as settled. */
+/* 0 or the error's code when the answer settles the matter, else -1: try again.
+ * An answer too large for its packet (in a memfd that we did not take) counts
+ * as settled. */
 static int judge(const unsigned char *p, long len)
 {
     struct in in = { p + 1, p + len };
@@ -121,7 +122,8 @@ static int judge(const unsigned char *p, long len)
     for (unsigned i = 2; i < fields && in.p < in.end; i++)
         get(&in);
     get_be(&in, 1); /* [code, text] */
-    switch (get(&in)) {
+    int64_t code = get(&in);
+    switch (code) {
     case EAGAIN:
     case EPIPE:
     case ECONNRESET:
@@ -130,7 +132,7 @@ static int judge(const unsigned char *p, long len)
     case ECONNREFUSED:
         return -1; /* nobody who could know was asked */
     default:
-        return 0;
+        return code > 0 ? (int)code : 0;
     }
 }
 
@@ -164,7 +166,7 @@ static long exchange(const struct ghost *g, const struct out *o, unsigned char *
     return n;
 }
 
-/* 0: somebody answered. */
+/* As judge(). */
 static int tell(const struct ghost *g, const struct out *o)
 {
     unsigned char answer[512];

@@ -43,6 +43,7 @@ enum {
     NR_getuid = 102,
     NR_getgid = 104,
     NR_setpgid = 109,
+    NR_getppid = 110,
     NR_setsid = 112,
     NR_setgroups = 116,
     NR_setresuid = 117,

@@ -202,6 +202,22 @@ bool ghost_early(procspace_t *ps, pid_t pid)
     return fd >= 0 && launch && !launch_find(ps, launch);
 }
 
+/* procspace.orphan: from a ghost whose maker has ended: is it wanted? -> nil */
+int on_orphan(void *self, struct svc_req *req, struct err *err)
+{
+    procspace_t *ps = self;
+    pid_t pid = (pid_t)req->w->pid;
+
+    if (!proc_find(ps, pid) && recovering(ps, pid))
+        return err_set(err, EAGAIN, "process %d: its node has not been heard since "
+                                    "procspace was restarted; try again", (int)pid);
+    if (!proc_find(ps, pid))
+        return err_set(err, BE_INVALIDPROC, "process %d: its launch has not come and never will",
+                       (int)pid);
+    mp_nil(req->reply);
+    return 0;
+}
+
 /* The ghost is gone. Not by our word? Then its body must go too. */
 static void on_pidfd(void *arg, int fd, uint32_t events)
 {

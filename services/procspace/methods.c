@@ -10,6 +10,7 @@ const struct svc_method procspace_methods[] = {
     { "procspace.signal", on_signal, SVC_USER | SVC_CHANGES },
     { "procspace.stopped", on_stopped, SVC_USER | SVC_CHANGES },
     { "procspace.ghost", on_ghost, SVC_USER | SVC_CHANGES },
+    { "procspace.orphan", on_orphan, SVC_USER },
     { "procspace.start", on_start, SVC_USER | SVC_CHANGES },
     { "procspace.child", on_child, SVC_USER | SVC_CHANGES },
     { "procspace.here", on_here, SVC_USER | SVC_CHANGES },

@@ -239,6 +239,7 @@ void libs_replaced(procspace_t *ps, uint64_t launch, int node, const msgpack_obj
 
 /* --- signal.c --- */
 int on_signal(void *self, struct svc_req *req, struct err *err);
+int on_orphan(void *self, struct svc_req *req, struct err *err);
 int on_stopped(void *self, struct svc_req *req, struct err *err);
 int on_end_launch(void *self, struct svc_req *req, struct err *err);
 void body_signal(procspace_t *ps, struct proc *p, int sig);

@@ -174,4 +174,26 @@ for victim in procspace busd nodemgr iofwd bpnode procspace; do
     ok 'and the nodes are up' eventually 15 nodes_up
 done
 ok 'nothing of them is left' is '' bash -c "bpstat -p | tail -n +2"
+
+# --- bpsh killed at any moment of its start
+
+cat >"$tmp/early" <<'EOF'
+import signal, subprocess, sys, time
+for n in range(100):
+    p = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    time.sleep(n / 100 * 0.012)
+    p.send_signal(signal.SIGKILL)
+    p.wait()
+EOF
+ghosts_left() { # of this cluster, whoever their parent is
+    local p
+    for p in $(pgrep -r R,S,D,T,t); do
+        [ "$(readlink "/proc/$p/exe")" = "$libexec/bpghost" ] &&
+            tr '\0' '\n' <"/proc/$p/environ" | grep -q "^CM_GHOST=.*:$run/gate$" && echo "$p"
+    done 2>/dev/null
+}
+no_ghosts() { [ -z "$(ghosts_left)" ]; }
+/usr/bin/python3 "$tmp/early" "$CM_BUILD/bin/bpsh" 0-7 "$body" exit 0
+ok 'no ghost waits for a launch that never came' eventually 10 no_ghosts
+ok 'nothing runs on the nodes' eventually 10 is '' bash -c "bpstat -p | tail -n +2"
 done_testing
