@@ -3,5 +3,5 @@
 . tests/lib.sh
 
 [ -z "${CM_SAN:-}" ] || plan_skip "a sanitizer build is checked"
-ok 'gcc -fanalyzer is silent' make -s -j2 --no-print-directory analyze
+ok 'gcc -fanalyzer is silent' nice make -s -j2 --no-print-directory analyze
 done_testing
