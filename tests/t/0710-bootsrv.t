@@ -85,10 +85,17 @@ ok 'a server that is not there' fails_with 'no image: 198.18.40.77:4711: (no ans
 
 # --- transfers outlive reload and restart, a new image does not disturb them
 
-slow() { client "$libexec/bpfetch" --server 198.18.40.1:4711 --mac 52:54:00:00:00:00 --slow 150 -o "$tmp/slow" >"$tmp/slow.log" 2>&1 & }
-begun() { tests/ask.py -e 'v["images"]' bootsrv.status | grep -q "'sent': [1-9]"; }
-slow
-eventually 10 begun
+# slow MS: one that takes its time is on its way
+slow() {
+    sent_before=$(sent)
+    # exec: $! is its pid
+    (exec ip netns exec "$ns_c" "$libexec/bpfetch" --server 198.18.40.1:4711 --mac 52:54:00:00:00:00 \
+        --slow "$1" -o "$tmp/slow" >"$tmp/slow.log" 2>&1) &
+    eventually 10 begun
+}
+sent() { tests/ask.py -e 'sum(i["sent"] for i in v["images"])' bootsrv.status; }
+begun() { [ "$(sent)" -gt "$sent_before" ]; }
+slow 150
 kill -HUP "$(pid_of bootsrv)"
 ok 'SIGHUP in mid-transfer' clustermatic reload
 new=$(tests/mkimage.py "$tmp/boot.img" 3)
@@ -96,8 +103,7 @@ ok 'and another image in its place' eventually 10 has "^image $new" fetch --mac 
 ok 'the transfer ends well' wait $!
 ok 'with the image that it began with' has "^image $hash" cat "$tmp/slow.log"
 ok 'HUP has reread the configuration' eventually 10 has 'info .*boot images at' cat "$logs/bootsrv/current"
-slow
-sleep 0.3
+slow 300
 kill -9 "$(pid_of bootsrv)"
 ok 'bootsrv killed in mid-transfer: the machine fetches on' wait $!
 ok 'the new image' has "^image $new" cat "$tmp/slow.log"
@@ -138,13 +144,14 @@ clustermatic reload
 # --- a file that is overwritten while it is fetched: what came is found out
 
 cp "$tmp/boot.img" "$tmp/good.img"
-fetch --mac 52:54:00:00:00:00 --slow 300 -o "$tmp/slow" >"$tmp/slow.log" 2>&1 &
+slow 1000
 slow_pid=$!
-sleep 0.3
+kill -STOP $slow_pid
 head -c 1000000 /dev/urandom | dd of="$tmp/boot.img" bs=1M seek=2 conv=notrunc status=none
-sleep 2
+kill -CONT $slow_pid
+ok 'a file overwritten in mid-transfer: that is seen' eventually 20 grep -q 'has sent a damaged chunk' "$tmp/slow.log"
 mv "$tmp/good.img" "$tmp/boot.img"
-ok 'a file overwritten in mid-transfer, then mended' wait $slow_pid
+ok 'it is mended: the transfer goes on' wait $slow_pid
 ok 'is fetched whole in the end' cmp "$tmp/slow" "$tmp/boot.img"
 
 # --- stages

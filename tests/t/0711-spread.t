@@ -62,6 +62,12 @@ ok 'who was found out is named in the log' eventually 10 grep -q 'has sent a dam
 
 # --- a neighbour that dies in mid-transfer
 
+# links N: so many fetch now. Who fetches from a neighbour is seen from both ends.
+links() {
+    client ss -Htn state established | awk -v want="$1" '
+        { n += $4 ~ /:4711$/ ? 2 : 1 } END { exit n < 2 * want }'
+}
+
 count_before=$(sent)
 fetch 4 --slow 200 >"$tmp/a" 2>&1 &
 a=$!
@@ -74,7 +80,7 @@ fetch 6 >"$tmp/c" 2>&1 &
 c=$!
 fetch 7 >"$tmp/d" 2>&1 &
 d=$!
-sleep 1
+ok '(two more, from these)' eventually 20 links 4
 # the client itself, below the shell that started it
 for pid in $a $b; do
     read -r child _ <"/proc/$pid/task/$pid/children" && kill -9 "$child"
@@ -87,10 +93,10 @@ ok 'whole' has "^image $hash" cat "$tmp/c"
 # --- the master dies: what is there goes on among neighbours, then it is back
 
 for i in {10..17}; do
-    fetch "$i" --slow 50 >"$tmp/m.$i" 2>&1 &
+    fetch "$i" --slow 100 >"$tmp/m.$i" 2>&1 &
     last[i]=$!
 done
-sleep 1
+ok '(eight fetch)' eventually 20 links 8
 kill -9 "$(pid_of bootsrv)"
 bad=0
 for i in {10..17}; do wait "${last[i]}" || bad=$((bad + 1)); done

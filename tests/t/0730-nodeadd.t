@@ -91,7 +91,9 @@ ok 'who is in the file gets its number' has 'cm.node=35 ' get http://198.18.40.1
 
 before=$(cat "$tmp/real")
 knock 17
-flock "$tmp/real" sleep 2 &
+# shellcheck disable=SC2016 # for the inner shell
+flock "$tmp/real" sh -c 'echo >"$0"; sleep 2' "$tmp/locked" &
+ok '(somebody else writes)' eventually 10 test -s "$tmp/locked"
 ok 'who writes at the same time is waited for' more 1 -C "$tmp/real" -n 40
 wait
 ok 'and nothing is lost' is "$before" bash -c "head -n -1 '$tmp/real'"
