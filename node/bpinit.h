@@ -46,6 +46,7 @@ struct kin_parent;
 typedef struct arrivals arrivals_t;
 struct arrival;
 struct child;
+struct cage_wish;
 
 struct init {
     loop_t *loop;
@@ -114,7 +115,7 @@ void journal_exit(struct init *in, struct body *b, int status, const struct rusa
 void journal_stop(struct init *in, const struct body *b, int sig);
 void journal_cont(struct init *in, const struct body *b);
 /* Nothing of a launch is left here; one of its processes will not die. */
-void journal_done(struct init *in, uint64_t launch);
+void journal_done(struct init *in, uint64_t launch, uint64_t job);
 void journal_stuck(struct init *in, uint64_t launch, pid_t npid, const char *text,
                    const char *stack);
 /* A signal for a parent that lives elsewhere, by way of its stand-in. from: who
@@ -159,23 +160,30 @@ void reap_end_all(struct init *in, int status);
 #define CAGE_TREES 3 /* main, memory, processors */
 cages_t *cages_create(struct init *in, const int root[CAGE_TREES], struct err *err);
 void cages_destroy(cages_t **t);
-/* The launch's; made now, with these limits (0 none), if it is not there. A
- * launch has one even where there are no control groups. */
-cage_t *cages_get(cages_t *t, uint64_t launch, uint64_t mem, uint32_t cpu_milli,
-                  struct err *err);
+struct job_used { /* by what has ended of a job here */
+    uint64_t job;
+    uint32_t attempt;
+    uid_t uid;
+    uint64_t utime_us, stime_us, maxrss_kb;
+    bool free_mem, free_cpus; /* it should have been limited, and could not be */
+};
+/* The launch's; made now if it is not there. A launch has one even where there are
+ * no control groups. ENOTSUP: its own limits cannot be had; a job's are done without. */
+cage_t *cages_get(cages_t *t, const struct cage_wish *w, struct err *err);
 void cage_join(const cage_t *c, struct child *child);
 void cage_started(cage_t *c); /* a body runs in it */
-void cages_body_ended(cages_t *t, uint64_t launch);
+void cages_body_ended(cages_t *t, uint64_t launch, const struct rusage *ru); /* NULL: elsewhere */
 /* Has the kernel killed one of it for want of memory since this was asked last? */
 bool cages_starved(cages_t *t, uint64_t launch);
 void cages_settle(cages_t *t, uint64_t launch); /* it may be that none was started */
 bool cages_have_groups(const cages_t *t);
 bool cages_known(const cages_t *t, uint64_t launch);
 void cages_signal(cages_t *t, uint64_t launch, int sig); /* everything in it */
-void cage_belongs(cage_t *c, uid_t uid, uint64_t job); /* job 0: none */
 /* Signal (0: only look) the launches of a user (-1: all users but root) that belong
  * to this job (0: whatever job). How many there are; *all: launches of anybody. */
 uint32_t cages_end_job(cages_t *t, int64_t uid, uint64_t job, int sig, uint32_t *all);
+/* Of the last thousand jobs that had launches here; NULL: not known. */
+const struct job_used *cages_used(const cages_t *t, int64_t uid, uint64_t job, uint32_t attempt);
 
 /* ---- kids: processes that bodies make ---- */
 /* lease, count: the pids that they get, as far as they last; 0: any. */

@@ -379,7 +379,7 @@ int arrivals_depart(arrivals_t *t, const msgpack_object *map, struct err *err)
     b->parent = NULL;
     bodies_drop(t->in->bodies, b);
     kin_child_ended(t->in, parent);
-    cages_body_ended(t->in->cages, launch);
+    cages_body_ended(t->in->cages, launch, NULL);
     return 0;
 }
 

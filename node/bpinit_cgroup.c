@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include "node/bpinit.h"
@@ -23,15 +24,20 @@
 #define LOOK_MS 200
 #define STUCK_MS 5000 /* of life after SIGKILL: then somebody should know */
 #define PERIOD_US 100000
-#define NAME_SIZE 24
+#define NAME_SIZE 64
+#define JOBS_KEPT 1024
 
 enum tree { TREE_MAIN, TREE_MEMORY, TREE_CPU };
 
 struct cage {
     struct cage *next;
     cages_t *cages;
-    uint64_t launch, job; /* job 0: of none */
+    uint64_t launch;
+    struct job_tag job;
     uid_t uid;
+    bool nested; /* its groups are in one of its job, which is limited */
+    uint64_t utime_us, stime_us, maxrss_kb; /* of bodies that have ended */
+    bool free_mem, free_cpus;
     int dir[CAGE_TREES];   /* the launch's groups; -1: none in this tree */
     int procs[CAGE_TREES]; /* version 1: their cgroup.procs, for children to join */
     int events;            /* version 2: cgroup.events */
@@ -48,6 +54,8 @@ struct cages {
     bool second;          /* the main tree is of version 2 */
     uint64_t starved;     /* so many were killed on the machine for want of memory */
     struct cage *bucket[BUCKETS];
+    struct job_used used[JOBS_KEPT]; /* a ring */
+    uint32_t njobs;
 };
 
 static bool read_count(int dir, const char *name, const char *word, uint64_t *out)
@@ -90,10 +98,55 @@ static struct cage **place(cages_t *t, uint64_t launch)
     return p;
 }
 
+static const char *job_name(const struct cage *c, char name[NAME_SIZE])
+{
+    snprintf(name, NAME_SIZE, "job-%" PRIu64 "-%u", c->job.id, (unsigned)c->uid);
+    return name;
+}
+
 static const char *name_of(const struct cage *c, char name[NAME_SIZE])
 {
-    snprintf(name, NAME_SIZE, "%" PRIu64, c->launch);
+    size_t n = c->nested ? strlen(job_name(c, name)) : 0;
+
+    snprintf(name + n, NAME_SIZE - n, "%s%" PRIu64, n ? "/" : "", c->launch);
     return name;
+}
+
+/* ---- what jobs have used ---- */
+
+const struct job_used *cages_used(const cages_t *t, int64_t uid, uint64_t job, uint32_t attempt)
+{
+    for (uint32_t i = 0; i < JOBS_KEPT; i++)
+        if (t->used[i].job == job && t->used[i].uid == uid && t->used[i].attempt == attempt)
+            return &t->used[i];
+    return NULL;
+}
+
+/* The kernel's sum over the group holds what nobody has waited for, too. */
+static void note_used(struct cage *c)
+{
+    cages_t *t = c->cages;
+    struct job_used *u;
+    uint64_t user, system;
+
+    if (!c->job.id)
+        return;
+    u = (struct job_used *)(uintptr_t)cages_used(t, c->uid, c->job.id, c->job.attempt);
+    if (!u) {
+        u = &t->used[t->njobs++ % JOBS_KEPT];
+        *u = (struct job_used){ .job = c->job.id, .attempt = c->job.attempt, .uid = c->uid };
+    }
+    int dir = t->second ? c->dir[TREE_MAIN] : -1;
+    if (dir >= 0 && read_count(dir, "cpu.stat", "user_usec", &user) &&
+        read_count(dir, "cpu.stat", "system_usec", &system)) {
+        c->utime_us = user;
+        c->stime_us = system;
+    }
+    u->utime_us += c->utime_us;
+    u->stime_us += c->stime_us;
+    u->maxrss_kb = c->maxrss_kb > u->maxrss_kb ? c->maxrss_kb : u->maxrss_kb;
+    u->free_mem = u->free_mem || c->free_mem;
+    u->free_cpus = u->free_cpus || c->free_cpus;
 }
 
 static void cage_free(struct cage *c)
@@ -111,6 +164,8 @@ static void cage_free(struct cage *c)
         cleanup_close(&c->procs[i]);
         if (c->dir[i] >= 0)
             unlinkat(t->root[i], name_of(c, name), AT_REMOVEDIR);
+        if (c->nested && t->root[i] >= 0) /* the last one's */
+            unlinkat(t->root[i], job_name(c, name), AT_REMOVEDIR);
         cleanup_close(&c->dir[i]);
     }
     free(c);
@@ -244,7 +299,8 @@ static void check(void *arg)
     loop_timer_del(c->cages->in->loop, c->timer);
     c->timer = 0;
     if (empty(c)) {
-        journal_done(c->cages->in, c->launch);
+        note_used(c);
+        journal_done(c->cages->in, c->launch, c->job.id);
         cage_free(c);
         return;
     }
@@ -317,12 +373,6 @@ void cages_signal(cages_t *t, uint64_t launch, int sig)
     }
 }
 
-void cage_belongs(cage_t *c, uid_t uid, uint64_t job)
-{
-    c->uid = uid;
-    c->job = job;
-}
-
 uint32_t cages_end_job(cages_t *t, int64_t uid, uint64_t job, int sig, uint32_t *all)
 {
     uint32_t n = 0;
@@ -331,7 +381,7 @@ uint32_t cages_end_job(cages_t *t, int64_t uid, uint64_t job, int sig, uint32_t 
     for (int i = 0; i < BUCKETS; i++)
         for (struct cage *c = t->bucket[i]; c; c = c->next) {
             ++*all;
-            if ((uid < 0 ? c->uid == 0 : (int64_t)c->uid != uid) || (job && c->job != job))
+            if ((uid < 0 ? c->uid == 0 : (int64_t)c->uid != uid) || (job && c->job.id != job))
                 continue;
             n++;
             if (sig)
@@ -348,6 +398,10 @@ static bool make_group(struct cage *c, int tree)
     int root = c->cages->root[tree];
     char name[NAME_SIZE];
 
+    if (c->dir[tree] >= 0)
+        return true;
+    if (root >= 0 && c->nested)
+        mkdirat(root, job_name(c, name), 0755);
     name_of(c, name);
     if (root < 0 || (mkdirat(root, name, 0755) < 0 && errno != EEXIST))
         return false;
@@ -357,38 +411,66 @@ static bool make_group(struct cage *c, int tree)
     return c->dir[tree] >= 0;
 }
 
-static bool limit_memory(struct cage *c, uint64_t bytes)
+/* The group that a limit is for: the launch's own, or its job's around it. */
+static int group_of(const struct cage *c, int tree, bool job)
 {
+    char name[NAME_SIZE];
+
+    if (c->dir[tree] < 0)
+        return -1;
+    if (!job)
+        return dup(c->dir[tree]);
+    return openat(c->cages->root[tree], job_name(c, name), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+}
+
+static bool limit_memory(struct cage *c, uint64_t bytes, bool job)
+{
+    CLEANUP(cleanup_close) int main_dir = group_of(c, TREE_MAIN, job);
     char text[32];
 
     snprintf(text, sizeof text, "%" PRIu64, bytes);
-    if (c->dir[TREE_MAIN] >= 0 && write_in(c->dir[TREE_MAIN], "memory.max", text)) {
-        write_in(c->dir[TREE_MAIN], "memory.swap.max", "0");
+    if (main_dir >= 0 && write_in(main_dir, "memory.max", text)) {
+        write_in(main_dir, "memory.swap.max", "0");
         return true;
     }
-    if (!make_group(c, TREE_MEMORY) ||
-        !write_in(c->dir[TREE_MEMORY], "memory.limit_in_bytes", text))
+    CLEANUP(cleanup_close) int dir = make_group(c, TREE_MEMORY) ? group_of(c, TREE_MEMORY, job) : -1;
+    if (dir < 0 || !write_in(dir, "memory.limit_in_bytes", text))
         return false;
-    write_in(c->dir[TREE_MEMORY], "memory.memsw.limit_in_bytes", text);
+    write_in(dir, "memory.memsw.limit_in_bytes", text);
     return true;
 }
 
-static bool limit_cpus(struct cage *c, uint32_t milli)
+static bool limit_cpus(struct cage *c, uint32_t milli, bool job)
 {
+    CLEANUP(cleanup_close) int main_dir = group_of(c, TREE_MAIN, job);
     char quota[48];
     uint64_t us = (uint64_t)milli * PERIOD_US / 1000;
 
     snprintf(quota, sizeof quota, "%" PRIu64 " %d", us, PERIOD_US);
-    if (c->dir[TREE_MAIN] >= 0 && write_in(c->dir[TREE_MAIN], "cpu.max", quota))
+    if (main_dir >= 0 && write_in(main_dir, "cpu.max", quota))
         return true;
     snprintf(quota, sizeof quota, "%" PRIu64, us);
-    return make_group(c, TREE_CPU) && write_in(c->dir[TREE_CPU], "cpu.cfs_quota_us", quota);
+    CLEANUP(cleanup_close) int dir = make_group(c, TREE_CPU) ? group_of(c, TREE_CPU, job) : -1;
+    return dir >= 0 && write_in(dir, "cpu.cfs_quota_us", quota);
 }
 
-cage_t *cages_get(cages_t *t, uint64_t launch, uint64_t mem, uint32_t cpu_milli,
-                  struct err *err)
+/* What all launches of a job may use together here. A node that cannot limit runs it
+ * all the same: the job has been given the node. It is told at the end. */
+static void limit_job(struct cage *c)
 {
-    struct cage **p = place(t, launch), *c = *p;
+    CLEANUP(cleanup_close) int dir = group_of(c, TREE_MAIN, true);
+
+    if (dir >= 0 && c->cages->second) { /* so that a launch may have less */
+        write_in(dir, "cgroup.subtree_control", "+memory");
+        write_in(dir, "cgroup.subtree_control", "+cpu");
+    }
+    c->free_mem = c->job.mem && !limit_memory(c, c->job.mem, true);
+    c->free_cpus = c->job.cpu_milli && !limit_cpus(c, c->job.cpu_milli, true);
+}
+
+cage_t *cages_get(cages_t *t, const struct cage_wish *w, struct err *err)
+{
+    struct cage **p = place(t, w->launch), *c = *p;
 
     if (c)
         return c;
@@ -398,7 +480,10 @@ cage_t *cages_get(cages_t *t, uint64_t launch, uint64_t mem, uint32_t cpu_milli,
         return NULL;
     }
     c->cages = t;
-    c->launch = launch;
+    c->launch = w->launch;
+    c->uid = w->uid;
+    c->job = w->job;
+    c->nested = c->job.id && (c->job.mem || c->job.cpu_milli);
     c->events = -1;
     for (int i = 0; i < CAGE_TREES; i++)
         c->dir[i] = c->procs[i] = -1;
@@ -406,14 +491,16 @@ cage_t *cages_get(cages_t *t, uint64_t launch, uint64_t mem, uint32_t cpu_milli,
     if (make_group(c, TREE_MAIN) && t->second) {
         c->events = openat(c->dir[TREE_MAIN], "cgroup.events", O_RDONLY | O_CLOEXEC);
         if (c->events < 0 || loop_fd(t->in->loop, c->events, EPOLLPRI, on_events, c, err) < 0) {
-            init_log("launch %" PRIu64 ": cgroup.events: %s", launch, strerror(errno));
+            init_log("launch %" PRIu64 ": cgroup.events: %s", c->launch, strerror(errno));
             cleanup_close(&c->dir[TREE_MAIN]);
         }
     }
+    if (c->nested)
+        limit_job(c);
     int code = 0;
-    if (mem && !limit_memory(c, mem))
+    if (w->mem && !limit_memory(c, w->mem, false))
         code = err_set(err, ENOTSUP, "--mem: no control group for memory on this node");
-    else if (cpu_milli && !limit_cpus(c, cpu_milli))
+    else if (w->cpu_milli && !limit_cpus(c, w->cpu_milli, false))
         code = err_set(err, ENOTSUP, "--cpus: no control group for processors on this node");
     if (code == 0)
         return c;
@@ -429,12 +516,20 @@ void cage_join(const cage_t *c, struct child *child)
 
 void cage_started(cage_t *c) { c->bodies++; }
 
-void cages_body_ended(cages_t *t, uint64_t launch)
+static uint64_t micros(struct timeval v) { return (uint64_t)v.tv_sec * 1000000 + (uint64_t)v.tv_usec; }
+
+void cages_body_ended(cages_t *t, uint64_t launch, const struct rusage *ru)
 {
     struct cage *c = *place(t, launch);
 
     if (!c)
         return;
+    if (ru) {
+        uint64_t rss = (uint64_t)ru->ru_maxrss;
+        c->utime_us += micros(ru->ru_utime);
+        c->stime_us += micros(ru->ru_stime);
+        c->maxrss_kb = rss > c->maxrss_kb ? rss : c->maxrss_kb;
+    }
     if (c->bodies)
         c->bodies--;
     if (!c->bodies)

@@ -148,13 +148,14 @@ static struct event *row(struct init *in, uint32_t items, const char *kind)
     return e;
 }
 
-void journal_done(struct init *in, uint64_t launch)
+void journal_done(struct init *in, uint64_t launch, uint64_t job)
 {
-    struct event *e = row(in, 2, "done");
+    struct event *e = row(in, 3, "done");
 
     if (!e)
         return;
     mp_uint(&e->packed, launch);
+    mp_uint(&e->packed, job);
     record(in, e);
 }
 

@@ -24,7 +24,7 @@ static void ended(struct init *in, struct body *b, int status, const struct rusa
         b->parent = NULL;
         bodies_drop(in->bodies, b);
         kin_child_ended(in, parent);
-        cages_body_ended(in->cages, launch);
+        cages_body_ended(in->cages, launch, ru);
         return;
     }
     bodies_end(in->bodies, b);
@@ -32,7 +32,7 @@ static void ended(struct init *in, struct body *b, int status, const struct rusa
     bool killed = WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
     journal_exit(in, b, status, ru, killed && cages_starved(in->cages, b->launch));
     kin_child_ended(in, parent);
-    cages_body_ended(in->cages, b->launch);
+    cages_body_ended(in->cages, b->launch, ru);
 }
 
 void reap_status(struct init *in, pid_t npid, int status, const struct rusage *ru)

@@ -214,7 +214,7 @@ static int on_end_job(struct init *in, const msgpack_object *map, struct err *er
 {
     CLEANUP(mp_free) mp_buf m;
     uint64_t id, job;
-    int64_t uid, sig;
+    int64_t uid, sig, of = mp_opt_int(map, "of", 0), attempt = mp_opt_int(map, "attempt", 0);
     uint32_t all;
 
     mp_init(&m);
@@ -223,12 +223,23 @@ static int on_end_job(struct init *in, const msgpack_object *map, struct err *er
         mp_get_int(map, "sig", 0, 64, &sig, err) < 0)
         return -1;
     uint32_t left = cages_end_job(in->cages, uid, job, (int)sig, &all);
+    const struct job_used *u = of > 0 ? cages_used(in->cages, uid, (uint64_t)of, (uint32_t)attempt)
+                                      : NULL;
     mp_array(&m, 2);
     mp_str(&m, "procs");
-    mp_map(&m, 3);
+    mp_map(&m, u ? 4 : 3);
     mp_kuint(&m, "id", id);
     mp_kuint(&m, "left", left);
     mp_kuint(&m, "all", all);
+    if (u) {
+        mp_key(&m, "used");
+        mp_array(&m, 5);
+        mp_uint(&m, u->utime_us);
+        mp_uint(&m, u->stime_us);
+        mp_uint(&m, u->maxrss_kb);
+        mp_bool(&m, u->free_mem);
+        mp_bool(&m, u->free_cpus);
+    }
     link_send(in->link, &m);
     return 0;
 }

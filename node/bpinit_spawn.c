@@ -225,6 +225,28 @@ static int hash_name(struct plan *p)
     return 0;
 }
 
+static uint64_t env_number(const struct plan *p, const char *name, uint64_t max)
+{
+    size_t n = strlen(name);
+    uint64_t v = 0;
+
+    for (char **e = p->envp; e && *e; e++)
+        if (strncmp(*e, name, n) == 0 && (*e)[n] == '=')
+            v = strtoull(*e + n + 1, NULL, 10);
+    return v < max ? v : max;
+}
+
+/* The scheduler's job that it is part of. */
+static void read_job(struct plan *p)
+{
+    p->job.id = env_number(p, "JOBID", UINT64_MAX);
+    if (!p->job.id)
+        return;
+    p->job.attempt = (uint32_t)env_number(p, "JOBATTEMPT", UINT32_MAX);
+    p->job.mem = env_number(p, "JOBMEM", INT64_MAX >> 20) << 20;
+    p->job.cpu_milli = (uint32_t)env_number(p, "JOBCPUS", UINT32_MAX / 1000) * 1000;
+}
+
 static int plan_read(const msgpack_object *map, struct plan *p, struct err *err)
 {
     int64_t mask, uid, gid;
@@ -258,6 +280,7 @@ static int plan_read(const msgpack_object *map, struct plan *p, struct err *err)
     if (mp_get(map, "as") && mp_get_uint(map, "as", &p->as, err) < 0)
         return -1;
     p->rank_digits = find_rank_digits(p->envp);
+    read_job(p);
     return 0;
 }
 
@@ -385,26 +408,16 @@ static void write_rank(char *digits, uint32_t rank)
         digits[i] = (char)('0' + rank % 10);
 }
 
-/* The scheduler's job that it is part of; 0: none. */
-static uint64_t plan_job(const struct plan *p)
-{
-    for (char **e = p->envp; e && *e; e++)
-        if (strncmp(*e, "JOBID=", 6) == 0)
-            return strtoull(*e + 6, NULL, 10);
-    return 0;
-}
-
 static int start_rank(struct init *in, const struct plan *p, pid_t pid, pid_t *pgid,
                       bool few, struct outcome *o)
 {
     struct child c = { .plan = p, .pid = pid, .fd = { -1, -1, -1 }, .pgid = *pgid };
     int theirs[3] = { -1, -1, -1 };
     struct arrival *arrival = NULL;
-    cage_t *cage = cages_get(in->cages, p->launch, p->mem, p->cpu_milli, &o->err);
+    const struct cage_wish wish = { p->launch, p->mem, p->cpu_milli, p->uid, p->job };
+    cage_t *cage = cages_get(in->cages, &wish, &o->err);
     int rc = cage ? open_streams(in, p, few, o, theirs) : -1;
 
-    if (cage)
-        cage_belongs(cage, p->uid, plan_job(p));
     for (int fd = 0; fd < 3; fd++)
         if (theirs[fd] >= 0)
             c.fd[fd] = theirs[fd];

@@ -22,6 +22,19 @@ struct limit_plan {
     struct rlimit limit;
 };
 
+struct job_tag { /* the scheduler's job that a launch is part of, as its environment says */
+    uint64_t id; /* 0: of none */
+    uint32_t attempt;
+    uint64_t mem;       /* bytes and thousandths of a processor that all of the job */
+    uint32_t cpu_milli; /* may use on this node; 0: no limit */
+};
+struct cage_wish {
+    uint64_t launch, mem; /* limits of the launch; 0: none */
+    uint32_t cpu_milli;
+    uid_t uid;
+    struct job_tag job;
+};
+
 struct plan {
     uint64_t launch;
     char *path, *cwd, *root; /* root: NULL, or where to chroot() */
@@ -38,6 +51,7 @@ struct plan {
     size_t nlimits;
     uint64_t mem;       /* bytes; 0: no limit */
     uint32_t cpu_milli; /* thousandths of a processor; 0: no limit */
+    struct job_tag job;
     struct stream_plan stream[3];
     struct redirect io[REDIRECT_MAX]; /* beyond the streams */
     size_t nio;

@@ -39,6 +39,14 @@ static void when(const char *what, const msgpack_object *job, const char *key)
     printf("%-13s %s\n", what, text);
 }
 
+static void used(const char *where, const msgpack_object *job, const char *utime,
+                 const char *stime, const char *maxrss)
+{
+    printf("%-13s user %.2f s, system %.2f s, memory %lld kB\n", where,
+           (double)mp_opt_int(job, utime, 0) / 1e6, (double)mp_opt_int(job, stime, 0) / 1e6,
+           (long long)mp_opt_int(job, maxrss, 0));
+}
+
 static void print_job(const msgpack_object *job)
 {
     CLEANUP(cleanup_free) char *reqs = requirements_of(job);
@@ -67,11 +75,15 @@ static void print_job(const msgpack_object *job)
     line("Reason", job, "reason");
     if (mp_opt_int(job, "attempt", 0) > 1)
         printf("%-13s %lld\n", "Attempts", (long long)mp_opt_int(job, "attempt", 0));
-    if (mp_is(mp_get(job, "state"), "done"))
-        printf("%-13s user %.2f s, system %.2f s, memory %lld kB\n", "Used on master",
-               (double)mp_opt_int(job, "utime_us", 0) / 1e6,
-               (double)mp_opt_int(job, "stime_us", 0) / 1e6,
-               (long long)mp_opt_int(job, "maxrss_kb", 0));
+    if (!mp_is(mp_get(job, "state"), "done"))
+        return;
+    used("Used on master", job, "utime_us", "stime_us", "maxrss_kb");
+    used("Used on nodes", job, "node_utime_us", "node_stime_us", "node_maxrss_kb");
+    bool mem = mp_opt_bool(job, "mem_not_limited", false);
+    bool cpus = mp_opt_bool(job, "cpus_not_limited", false);
+    if (mem || cpus)
+        printf("%-13s %s%s%s: a node has no control groups for that\n", "Not limited",
+               mem ? "memory" : "", mem && cpus ? ", " : "", cpus ? "processors" : "");
 }
 
 static void print_why(const msgpack_object *value, int64_t id, bool many)

@@ -191,16 +191,27 @@ static int wait_nodes(struct session *s, struct err *err)
 
 /* ---- the command ---- */
 
+static void set_number(const char *name, int64_t v)
+{
+    char text[24];
+
+    snprintf(text, sizeof text, "%lld", (long long)v);
+    if (v > 0)
+        setenv(name, text, 1);
+    else
+        unsetenv(name);
+}
+
 static void child(const struct session *s, const struct options *o, const sigset_t *old)
 {
-    char id[24];
-
     prctl(PR_SET_PDEATHSIG, SIGKILL); /* nobody would end it then */
     signal(SIGQUIT, SIG_DFL);
     sigprocmask(SIG_SETMASK, old, NULL);
-    snprintf(id, sizeof id, "%lld", (long long)s->job);
     setenv("NODES", s->nodes, 1);
-    setenv("JOBID", id, 1);
+    set_number("JOBID", s->job);
+    set_number("JOBATTEMPT", 0); /* there is but one */
+    set_number("JOBCPUS", o->cpus);
+    set_number("JOBMEM", o->mem_mb);
     setenv("CM_RUNDIR", cm_rundir(), 1);
     if (chdir(job_dir(o)) < 0) {
         fprintf(stderr, "bjssub: %s: %s\n", job_dir(o), strerror(errno));

@@ -101,7 +101,8 @@ int space_bell_fd(const space_t *s); /* the same for threads: write 8 bytes; -1 
 typedef void space_list_fn(void *arg, const msgpack_object *map, const struct err *err);
 void space_list(space_t *s, space_list_fn *cb, void *arg);
 /* The map: {left, all}: launches of the job, and of anybody. */
-void space_end_job(space_t *s, int64_t uid, uint64_t job, int sig, space_list_fn *cb, void *arg);
+void space_end_job(space_t *s, int64_t uid, uint64_t job, int sig, const msgpack_object *of,
+                   space_list_fn *cb, void *arg); /* of: has of, attempt */
 /* The same for another message; body is a map's pairs, n of them, without "id". */
 void space_ask(space_t *s, const char *name, const mp_buf *pairs, uint32_t n,
                space_list_fn *cb, void *arg);

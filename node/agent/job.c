@@ -38,9 +38,14 @@ static void on_ended(void *arg, const msgpack_object *map, const struct err *err
 
     mp_init(&m);
     if (map) {
-        mp_map(&m, 2);
+        const msgpack_object *used = mp_get(map, "used");
+        mp_map(&m, used ? 3 : 2);
         mp_kint(&m, "left", mp_opt_int(map, "left", 0));
         mp_kint(&m, "all", mp_opt_int(map, "all", 0) + launches_fetching(q->a->launches));
+        if (used) {
+            mp_key(&m, "used");
+            mp_obj(&m, used);
+        }
         svc_answer(q->a->svc, q->token, &m);
     } else {
         svc_fail(q->a->svc, q->token, err);
@@ -48,7 +53,7 @@ static void on_ended(void *arg, const msgpack_object *map, const struct err *err
     free(q);
 }
 
-/* node.N.end_job: {uid, job, sig} -> {left, all} */
+/* node.N.end_job: {uid, job, sig, of?, attempt?} -> {left, all, used?} */
 int on_end_job(void *self, struct svc_req *req, struct err *err)
 {
     agent_t *a = self;
@@ -65,6 +70,6 @@ int on_end_job(void *self, struct svc_req *req, struct err *err)
     *q = (struct asking){ a, req->token };
     if (sig)
         launches_cancel(a->launches, uid, job);
-    space_end_job(a->space, uid, job, (int)sig, on_ended, q);
+    space_end_job(a->space, uid, job, (int)sig, req->body, on_ended, q);
     return SVC_LATER;
 }

@@ -285,15 +285,18 @@ void space_list(space_t *s, space_list_fn *cb, void *arg)
     ask(s, "list", &m, cb, arg);
 }
 
-void space_end_job(space_t *s, int64_t uid, uint64_t job, int sig, space_list_fn *cb, void *arg)
+void space_end_job(space_t *s, int64_t uid, uint64_t job, int sig, const msgpack_object *of,
+                   space_list_fn *cb, void *arg)
 {
     CLEANUP(mp_free) mp_buf m;
 
     mp_init(&m);
-    mp_map(&m, 4);
+    mp_map(&m, 6);
     mp_kint(&m, "uid", uid);
     mp_kuint(&m, "job", job);
     mp_kint(&m, "sig", sig);
+    mp_kint(&m, "of", mp_opt_int(of, "of", 0));
+    mp_kint(&m, "attempt", mp_opt_int(of, "attempt", 0));
     ask(s, "end_job", &m, cb, arg);
 }
 

@@ -120,6 +120,8 @@ struct node_space { /* what we know of a node's process space */
     uint64_t seq; /* its last event that was dealt with */
     uint64_t *sent; /* launches that it was sent and has not done with (jobs.c) */
     uint32_t nsent, room;
+    uint64_t *ended; /* jobs that had launches there, until they are asked for */
+    uint32_t nended, ended_room;
     uint32_t doubts;
     bool sure;      /* there is nothing there but these */
 };
@@ -249,7 +251,7 @@ void body_signal_value(procspace_t *ps, struct proc *p, int sig, bool has_value,
 /* --- jobs.c: ending what a job of the scheduler has started --- */
 int on_end_job(void *self, struct svc_req *req, struct err *err);
 void jobs_sent(procspace_t *ps, int node, uint64_t launch);
-void jobs_done(procspace_t *ps, int node, uint64_t launch);
+void jobs_done(procspace_t *ps, int node, uint64_t launch, uint64_t job);
 void jobs_unsure(procspace_t *ps, int node); /* a launch there has failed in some way */
 void jobs_forget(struct node_space *ns);
 

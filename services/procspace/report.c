@@ -73,12 +73,12 @@ static void on_exit_event(procspace_t *ps, int node, const struct event *e, stru
     proc_ended(ps, p, (int)status);
 }
 
-/* ["done", launch]: nothing of it is left there. */
+/* ["done", launch, job]: nothing of it is left there. */
 static void on_done_event(procspace_t *ps, int node, const struct event *e)
 {
     CLEANUP(mp_free) mp_buf m;
 
-    jobs_done(ps, node, uint_at(e, 1));
+    jobs_done(ps, node, uint_at(e, 1), uint_at(e, 2));
     mp_init(&m);
     mp_map(&m, 2);
     mp_kuint(&m, "launch", uint_at(e, 1));

@@ -281,9 +281,9 @@ int on_ended(void *self, struct svc_req *req, struct err *err)
         return -1;
     if (!(j->flags & JOB_INTERACTIVE) || j->state < JOB_STARTING || !j->run)
         return err_set(err, EINVAL, "job %lld does not run", (long long)id);
-    j->utime_us = mp_opt_int(req->body, "utime", 0);
-    j->stime_us = mp_opt_int(req->body, "stime", 0);
-    j->maxrss_kb = mp_opt_int(req->body, "maxrss", 0);
+    j->on_master = (struct used){ mp_opt_int(req->body, "utime", 0),
+                                  mp_opt_int(req->body, "stime", 0),
+                                  mp_opt_int(req->body, "maxrss", 0) };
     if (j->run->token || j->run->has_report)
         return 0;
     j->run->token = req->token;

@@ -35,6 +35,8 @@ enum { /* struct job: flags; kept in the database */
     JOB_TIMED_OUT = 64,
     JOB_NODE_LOST = 128,
     JOB_AGAIN = 256,     /* to be queued again once it has ended */
+    JOB_FREE_MEM = 512,  /* a node could not limit its memory to --mem */
+    JOB_FREE_CPUS = 1024, /* ... its processors to --cpus */
 };
 
 struct pool;
@@ -84,7 +86,9 @@ struct job {
     int32_t index;             /* in the array */
     int64_t ended_ms, planned_ms;
     int status;                /* as from wait() */
-    int64_t utime_us, stime_us, maxrss_kb;
+    struct used { /* of the last attempt; the most memory that one process had */
+        int64_t utime_us, stime_us, maxrss_kb;
+    } on_master, on_nodes;
     char *reason;              /* NULL: none */
     struct pnode **place;      /* pub.nodes of them while it has any */
     uint32_t at;               /* in pool->running */

@@ -30,6 +30,9 @@ static const char *const schema[] = {
     "CREATE TABLE usage (pool TEXT NOT NULL, uid INTEGER NOT NULL, seconds REAL NOT NULL,"
     " at INTEGER NOT NULL, PRIMARY KEY (pool, uid)) WITHOUT ROWID;"
     "CREATE TABLE number (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;",
+    "ALTER TABLE job ADD COLUMN node_utime INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE job ADD COLUMN node_stime INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE job ADD COLUMN node_maxrss INTEGER NOT NULL DEFAULT 0;",
     NULL,
 };
 
@@ -52,10 +55,11 @@ db_t *db_open(const char *path, struct err *err)
     const struct { sqlite3_stmt **st; const char *sql; } all[] = {
         { &d->put_job, "INSERT INTO job VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11,"
                        " ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25,"
-                       " ?26, ?27, ?28, 0) ON CONFLICT (id) DO UPDATE SET pool=?3, state=?4,"
+                       " ?26, ?27, ?28, 0, ?29, ?30, ?31) ON CONFLICT (id) DO UPDATE SET pool=?3, state=?4,"
                        " flags=?5, secs=?11, priority=?12, attempt=?13, retries=?14, started=?18,"
                        " ended=?19, status=?20, utime=?21, stime=?22, maxrss=?23, reason=?24,"
-                       " node_list=?25, spaces=?26, pid=?27, began=?28" },
+                       " node_list=?25, spaces=?26, pid=?27, began=?28, node_utime=?29,"
+                       " node_stime=?30, node_maxrss=?31" },
         { &d->put_text, "INSERT INTO text (shell, command, dir, output, name, reqs, env, groups,"
                         " umask) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)" },
         { &d->put_after, "INSERT OR IGNORE INTO after VALUES (?, ?, ?)" },
@@ -154,7 +158,7 @@ int db_put_job(db_t *d, const struct job *j, const char *nodes, const char *spac
                           j->pub.nodes, j->pub.cpus, (int64_t)j->pub.mem_mb, j->pub.secs,
                           j->pub.priority, j->attempt, j->retries, (int64_t)j->array, j->index,
                           j->pub.submitted_ms, j->pub.started_ms, j->ended_ms, j->status,
-                          j->utime_us, j->stime_us, j->maxrss_kb };
+                          j->on_master.utime_us, j->on_master.stime_us, j->on_master.maxrss_kb };
 
     for (int i = 0; i < (int)(sizeof v / sizeof *v); i++)
         sqlite3_bind_int64(st, i + 1, v[i]);
@@ -164,6 +168,9 @@ int db_put_job(db_t *d, const struct job *j, const char *nodes, const char *spac
     bind_text(st, 26, spaces);
     sqlite3_bind_int64(st, 27, pid);
     sqlite3_bind_int64(st, 28, began);
+    sqlite3_bind_int64(st, 29, j->on_nodes.utime_us);
+    sqlite3_bind_int64(st, 30, j->on_nodes.stime_us);
+    sqlite3_bind_int64(st, 31, j->on_nodes.maxrss_kb);
     if (store_step(d->store, st, err) < 0)
         return -1;
     if (j->state != JOB_DONE)

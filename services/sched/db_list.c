@@ -25,7 +25,8 @@ static void pack_job(sqlite3_stmt *st, sched_t *s, mp_buf *m)
         { "mem_mb", 8 },     { "secs", 9 },      { "priority", 10 }, { "attempt", 11 },
         { "retries", 12 },   { "array", 13 },    { "index", 14 },   { "submitted", 15 },
         { "started", 16 },   { "ended", 17 },    { "utime_us", 19 }, { "stime_us", 20 },
-        { "maxrss_kb", 21 },
+        { "maxrss_kb", 21 }, { "node_utime_us", 29 }, { "node_stime_us", 30 },
+        { "node_maxrss_kb", 31 },
     };
     static const struct { const char *key; int column; } texts[] = {
         { "reason", 22 }, { "node_list", 23 }, { "name", 24 }, { "command", 25 },
@@ -43,7 +44,7 @@ static void pack_job(sqlite3_stmt *st, sched_t *s, mp_buf *m)
 
     mp_init(&afters);
     uint32_t n = j ? after_pack(s, j, &afters) : 0;
-    mp_map(m, 10 + sizeof numbers / sizeof *numbers + sizeof texts / sizeof *texts);
+    mp_map(m, 12 + sizeof numbers / sizeof *numbers + sizeof texts / sizeof *texts);
     mp_kuint(m, "id", id);
     mp_kstr(m, "pool", (const char *)sqlite3_column_text(st, 1));
     mp_kstr(m, "state", job_state_name(state));
@@ -51,6 +52,8 @@ static void pack_job(sqlite3_stmt *st, sched_t *s, mp_buf *m)
     mp_kbool(m, "restartable", flags & JOB_RESTARTABLE);
     mp_kbool(m, "requeue", flags & JOB_REQUEUE);
     mp_kbool(m, "script", flags & JOB_SCRIPT);
+    mp_kbool(m, "mem_not_limited", flags & JOB_FREE_MEM);
+    mp_kbool(m, "cpus_not_limited", flags & JOB_FREE_CPUS);
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
         mp_kint(m, numbers[i].key, sqlite3_column_int64(st, numbers[i].column));
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)

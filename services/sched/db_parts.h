@@ -16,6 +16,7 @@ struct db {
 #define PACK_COLUMNS \
     "SELECT job.id, pool, state, flags, uid, gid, nodes, cpus, mem, secs, priority, attempt," \
     " retries, first, place, submitted, started, ended, status, utime, stime, maxrss, reason," \
-    " node_list, name, command, reqs, output, dir FROM job LEFT JOIN text ON text.id = job.text"
+    " node_list, name, command, reqs, output, dir, node_utime, node_stime, node_maxrss" \
+    " FROM job LEFT JOIN text ON text.id = job.text"
 
 #endif

@@ -85,10 +85,12 @@ static void requeue(sched_t *s, struct job *j)
         runner_ack(s, j->run);
     job_leave(j, wall_ms());
     run_reset(s, j);
-    j->flags &= ~(uint32_t)(JOB_NODE_LOST | JOB_TIMED_OUT | JOB_AGAIN);
+    j->flags &= ~(uint32_t)(JOB_NODE_LOST | JOB_TIMED_OUT | JOB_AGAIN | JOB_FREE_MEM |
+                            JOB_FREE_CPUS);
     j->pub.started_ms = 0;
     j->ended_ms = 0;
     j->status = 0;
+    j->on_master = j->on_nodes = (struct used){ 0 };
     job_wait(s, j);
     job_changed(s, j);
     job_say(s, j, "queued");
@@ -301,6 +303,26 @@ struct swept {
     uint64_t id;
 };
 
+/* What its processes on nodes have used: [utime_us, stime_us, maxrss_kb, and whether
+ * memory and processors should have been limited and could not be]. */
+static void take_used(struct job *j, const msgpack_object *value)
+{
+    const msgpack_object_array *rows, *v;
+    struct used *u = &j->on_nodes;
+
+    if (mp_get_array(value, "used", &rows, NULL) < 0 || rows->size != 1 ||
+        rows->ptr[0].type != MSGPACK_OBJECT_ARRAY || rows->ptr[0].via.array.size < 5)
+        return;
+    v = &rows->ptr[0].via.array;
+    if (!mp_as_int(&v->ptr[0], &u->utime_us) || !mp_as_int(&v->ptr[1], &u->stime_us) ||
+        !mp_as_int(&v->ptr[2], &u->maxrss_kb))
+        *u = (struct used){ 0 };
+    if (v->ptr[3].type == MSGPACK_OBJECT_BOOLEAN && v->ptr[3].via.boolean)
+        j->flags |= JOB_FREE_MEM;
+    if (v->ptr[4].type == MSGPACK_OBJECT_BOOLEAN && v->ptr[4].via.boolean)
+        j->flags |= JOB_FREE_CPUS;
+}
+
 static void on_swept(void *arg, const msgpack_object *value, const struct err *err)
 {
     struct swept *w = arg;
@@ -315,6 +337,7 @@ static void on_swept(void *arg, const msgpack_object *value, const struct err *e
     if (value && mp_get_array(value, "left", &left, NULL) == 0 && left->size == 1)
         mp_as_int(&left->ptr[0], &n);
     if (n == 0) {
+        take_used(j, value);
         run_over(s, j);
         return;
     }
@@ -354,11 +377,13 @@ static void sweep(void *arg)
     mp_map(&m, 2);
     mp_key(&m, "jobs");
     mp_array(&m, 1);
-    mp_array(&m, 3);
+    mp_array(&m, 5);
     mp_uint(&m, all ? 0 : j->pub.id);
     mp_uint(&m, j->pub.uid);
     mp_array(&m, n);
     msgpack_sbuffer_write(&m.b, nodes.b.data, nodes.b.size);
+    mp_uint(&m, j->pub.id); /* of which this is what it has used */
+    mp_uint(&m, j->flags & JOB_INTERACTIVE ? 0 : j->attempt);
     mp_kint(&m, "sig", SIGKILL);
     struct swept *w = malloc(sizeof *w);
     if (!w)

@@ -77,12 +77,14 @@ static char **list_dup(const msgpack_object *map, const char *key, uint32_t more
 /* The submitted environment, and what the job is to know of itself. */
 static char **environment(const struct runner *r)
 {
-    static const char *const ours[] = { "NODES=",  "JOBID=",     "JOBINDEX=",
-                                        "JOBARRAY=", "CM_RUNDIR=", "CM_SUPERVISED=" };
-    char **v = list_dup(r->job, "env", 8);
+    static const char *const ours[] = { "NODES=",   "JOBID=",  "JOBATTEMPT=", "JOBINDEX=",
+                                        "JOBARRAY=", "JOBMEM=", "JOBCPUS=",   "CM_RUNDIR=",
+                                        "CM_SUPERVISED=" };
+    char **v = list_dup(r->job, "env", 11);
     CLEANUP(cleanup_free) char *nodes = mp_opt_dup(r->job, "nodes");
     const char *supervised = getenv("CM_SUPERVISED");
     int64_t index = mp_opt_int(r->job, "index", -1);
+    long long cpus = mp_opt_int(r->job, "cpus", 0), mem = mp_opt_int(r->job, "mem_mb", 0);
     uint32_t n = 0, bad = 0;
 
     for (uint32_t i = 0; v && v[i]; i++) {
@@ -96,6 +98,11 @@ static char **environment(const struct runner *r)
         return NULL;
     bad += asprintf(&v[n++], "NODES=%s", nodes ? nodes : "") < 0;
     bad += asprintf(&v[n++], "JOBID=%llu", (unsigned long long)r->id) < 0;
+    bad += asprintf(&v[n++], "JOBATTEMPT=%u", r->attempt) < 0;
+    if (cpus > 0) /* nodes go by these two: what they limit it to */
+        bad += asprintf(&v[n++], "JOBCPUS=%lld", cpus) < 0;
+    if (mem > 0)
+        bad += asprintf(&v[n++], "JOBMEM=%lld", mem) < 0;
     bad += asprintf(&v[n++], "CM_RUNDIR=%s", cm_rundir()) < 0;
     if (supervised) /* so that `clustermatic down' finds what is left of us */
         bad += asprintf(&v[n++], "CM_SUPERVISED=%s", supervised) < 0;

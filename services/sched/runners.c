@@ -110,11 +110,13 @@ static void pack_start(const struct job *j, const struct text *t, mp_buf *m)
 {
     CLEANUP(cleanup_free) char *nodes = job_nodes(j);
 
-    mp_map(m, 15);
+    mp_map(m, 17);
     mp_kuint(m, "job", j->pub.id);
     mp_kuint(m, "attempt", j->attempt);
     mp_kuint(m, "uid", j->pub.uid);
     mp_kuint(m, "gid", j->gid);
+    mp_kuint(m, "cpus", j->pub.cpus);
+    mp_kuint(m, "mem_mb", j->pub.mem_mb);
     pack_blob(m, "groups", t->groups, t->groups_bytes);
     pack_blob(m, "env", t->env, t->env_bytes);
     mp_kint(m, "umask", t->umask);
@@ -180,9 +182,8 @@ static void take_report(sched_t *s, struct job *j, const msgpack_object *o)
 {
     CLEANUP(cleanup_free) char *why = mp_opt_dup(o, "why");
 
-    j->utime_us = mp_opt_int(o, "utime", 0);
-    j->stime_us = mp_opt_int(o, "stime", 0);
-    j->maxrss_kb = mp_opt_int(o, "maxrss", 0);
+    j->on_master = (struct used){ mp_opt_int(o, "utime", 0), mp_opt_int(o, "stime", 0),
+                                  mp_opt_int(o, "maxrss", 0) };
     if (why && *why && !j->run->why[0])
         snprintf(j->run->why, sizeof j->run->why, "it could not be started: %.150s", why);
     run_ended(s, j, (int)mp_opt_int(o, "status", SIGKILL), mp_opt_int(o, "ended", wall_ms()));
