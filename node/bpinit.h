@@ -86,6 +86,7 @@ struct body {
     int64_t start; /* wall clock, ms */
     uint32_t conts, halts; /* SIGCONTs and SIGSTOPs that the master has sent it */
     bool stopped, ended;
+    bool arriving; /* not let go yet */
     int slot[3]; /* rings of fd 0-2 at the start, -1 none */
     struct kin_parent *parent; /* whose child it is here; NULL: ours */
     int home;        /* the node where its parent waits for it; -1 the master */

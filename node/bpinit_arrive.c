@@ -285,6 +285,9 @@ static void decide(arrivals_t *t, const struct question *q)
             continue;
         a->state = ARRIVAL_HERE;
         t->settled++;
+        struct body *b = bodies_by_rank(t->in->bodies, a->launch, a->rank);
+        if (b)
+            b->arriving = false;
     }
 }
 
@@ -353,10 +356,11 @@ void arrivals_new_agent(arrivals_t *t)
 
 /* --- the other way --- */
 
-/* ["depart", {pid, gen, launch}]: it runs elsewhere now. */
+/* ["depart", {pid, gen, launch, npid}]: it runs elsewhere now. npid: of that very process,
+ * whatever the rest is; or 0. */
 int arrivals_depart(arrivals_t *t, const msgpack_object *map, struct err *err)
 {
-    int64_t pid, gen;
+    int64_t pid, gen, npid = mp_opt_int(map, "npid", 0);
     uint64_t of;
 
     if (mp_get_int(map, "pid", 1, INT32_MAX, &pid, err) < 0 ||
@@ -364,7 +368,7 @@ int arrivals_depart(arrivals_t *t, const msgpack_object *map, struct err *err)
         mp_get_int(map, "gen", 0, UINT32_MAX, &gen, err) < 0)
         return -1;
     struct body *b = bodies_by_pid(t->in->bodies, (pid_t)pid);
-    if (!b || b->gen != gen || b->launch != of)
+    if (!b || (npid ? b->npid != npid : b->gen != gen || b->launch != of))
         return 0; /* asked again; it may even be back by now */
     /* What it has said is told to its end, wherever it says more. */
     for (int fd = 0; fd < 3; fd++)

@@ -90,7 +90,7 @@ static void record(struct init *in, struct event *e)
 void journal_exit(struct init *in, struct body *b, int status, const struct rusage *ru,
                   bool starved)
 {
-    struct event *e = event(in, b, "exit", 7);
+    struct event *e = event(in, b, "exit", 8);
 
     if (!e)
         return;
@@ -101,6 +101,7 @@ void journal_exit(struct init *in, struct body *b, int status, const struct rusa
     mp_kbool(&e->packed, "starved", starved);
     mp_kint(&e->packed, "home", b->home);
     mp_kint(&e->packed, "home_npid", b->home >= 0 ? b->home_npid : 0);
+    mp_kuint(&e->packed, "as", b->as);
     e->done = b;
     record(in, e);
 }

@@ -274,7 +274,10 @@ static void pack_body(void *arg, const struct body *b)
 {
     mp_buf *m = arg;
 
-    mp_map(m, 14u + (b->parent ? 1 : 0) + (b->home >= 0 ? 1 : 0) + (b->as != 0));
+    mp_map(m, 14u + (b->parent ? 1 : 0) + (b->home >= 0 ? 1 : 0) + (b->as != 0) +
+                  b->arriving);
+    if (b->arriving)
+        mp_kbool(m, "arriving", true);
     if (b->as)
         mp_kuint(m, "as", b->as);
     if (b->parent) {

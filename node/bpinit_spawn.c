@@ -382,7 +382,7 @@ static int note_body(struct init *in, const struct plan *p, pid_t pid, pid_t pgi
         .pid = pid, .npid = o->npid, .gen = p->gen, .as = p->as, .launch = p->launch,
         .rank = o->rank,
         .uid = p->uid, .gid = p->gid, .owner = p->owner, .start = wall_ms(),
-        .pgid = pgid, .name = p->name,
+        .pgid = pgid, .name = p->name, .arriving = p->image,
         .slot = { o->slot[0], o->slot[1], o->slot[2] }, .parent = p->parent, .home = -1,
     };
 

@@ -38,9 +38,13 @@ struct moves {
     uint64_t next_id;
     struct asked *asked;
     struct way *ways;
+    struct caller *callers;
+    size_t ncallers;
 };
 
 #define WAY_MS 120000
+#define CALLERS_MAX 256 /* at a time */
+#define TOKEN_MS 5000   /* for a caller to say its token */
 
 /* --- files --- */
 
@@ -161,7 +165,7 @@ int on_arrived(void *self, struct svc_req *req, struct err *err)
     return ask(self, req, "arrived", &m, 4, err);
 }
 
-/* node.N.depart: {pid, gen, launch, rank} -> {}: it runs elsewhere now */
+/* node.N.depart: {pid, gen, launch, rank, npid?} -> {}: it runs elsewhere now */
 int on_depart(void *self, struct svc_req *req, struct err *err)
 {
     agent_t *a = self;
@@ -178,7 +182,8 @@ int on_depart(void *self, struct svc_req *req, struct err *err)
     mp_kint(&m, "pid", pid);
     mp_kint(&m, "gen", gen);
     mp_kuint(&m, "launch", launch);
-    int rc = ask(a, req, "depart", &m, 3, err);
+    mp_kint(&m, "npid", mp_opt_int(req->body, "npid", 0));
+    int rc = ask(a, req, "depart", &m, 4, err);
     if (rc >= 0)
         launches_exited(a->launches, launch, rank);
     return rc;
@@ -272,14 +277,31 @@ static void give(const struct way *w, int conn)
 
 struct caller { /* has not said its token yet */
     moves_t *m;
+    struct caller *next;
+    int fd, timer;
     uid_t uid;
 };
 
-static void hang_up(struct caller *k, int fd)
+static void hang_up(struct caller *k)
 {
-    loop_fd_del(k->m->a->loop, fd);
-    close(fd);
+    struct caller **at = &k->m->callers;
+
+    while (*at != k)
+        at = &(*at)->next;
+    *at = k->next;
+    k->m->ncallers--;
+    loop_timer_del(k->m->a->loop, k->timer);
+    loop_fd_del(k->m->a->loop, k->fd);
+    close(k->fd);
     free(k);
+}
+
+static void on_silent(void *arg)
+{
+    struct caller *k = arg;
+
+    k->timer = 0;
+    hang_up(k);
 }
 
 static void on_token(void *arg, int fd, uint32_t events)
@@ -301,7 +323,7 @@ static void on_token(void *arg, int fd, uint32_t events)
     }
     if (n > 0)
         pkt_clear(&p);
-    hang_up(k, fd);
+    hang_up(k);
 }
 
 static void on_call(void *arg, int fd, uint32_t events)
@@ -310,19 +332,22 @@ static void on_call(void *arg, int fd, uint32_t events)
     struct ucred who;
     socklen_t len = sizeof who;
     int conn = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
-    struct caller *k = conn < 0 ? NULL : calloc(1, sizeof *k);
 
     (void)events;
     if (conn < 0)
         return;
+    struct caller *k = m->ncallers < CALLERS_MAX ? calloc(1, sizeof *k) : NULL;
     if (!k || getsockopt(conn, SOL_SOCKET, SO_PEERCRED, &who, &len) < 0) {
         free(k);
         close(conn);
         return;
     }
-    *k = (struct caller){ .m = m, .uid = who.uid };
+    *k = (struct caller){ .m = m, .next = m->callers, .fd = conn, .uid = who.uid };
+    m->callers = k;
+    m->ncallers++;
+    k->timer = loop_timer(m->a->loop, TOKEN_MS, false, on_silent, k);
     if (loop_fd(m->a->loop, conn, EPOLLIN, on_token, k, NULL) < 0)
-        hang_up(k, conn);
+        hang_up(k);
 }
 
 moves_t *moves_create(agent_t *a, struct err *err)
@@ -346,6 +371,8 @@ void moves_destroy(moves_t **mp)
 
     if (!m)
         return;
+    while (m->callers)
+        hang_up(m->callers);
     while (m->asked) {
         struct asked *q = m->asked;
         m->asked = q->next;

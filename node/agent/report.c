@@ -128,7 +128,7 @@ static int pack_row(mp_buf *m, const msgpack_object *map, const msgpack_object *
 {
     static const char *const usage[] = { "status", "utime_us", "stime_us", "maxrss_kb" };
     int64_t pid, gen, rank, v;
-    uint64_t launch;
+    uint64_t launch, as = 0;
     const msgpack_object *ready = mp_get(map, "row");
 
     if (mp_is(kind, "row") && ready && ready->type == MSGPACK_OBJECT_ARRAY) {
@@ -141,7 +141,7 @@ static int pack_row(mp_buf *m, const msgpack_object *map, const msgpack_object *
         mp_get_int(map, "rank", 0, UINT32_MAX, &rank, err) < 0)
         return -1;
     bool exited = mp_is(kind, "exit"), stopped = mp_is(kind, "stop");
-    mp_array(m, 5 + (exited ? 7 : stopped ? 2 : mp_get(map, "halts") ? 1 : 0));
+    mp_array(m, 5 + (exited ? 8 : stopped ? 2 : mp_get(map, "halts") ? 1 : 0));
     mp_obj(m, kind);
     mp_int(m, pid);
     mp_int(m, gen);
@@ -165,6 +165,7 @@ static int pack_row(mp_buf *m, const msgpack_object *map, const msgpack_object *
         mp_bool(m, mp_opt_bool(map, "starved", false));
         mp_int(m, mp_opt_int(map, "home", -1));
         mp_int(m, mp_opt_int(map, "home_npid", 0));
+        mp_uint(m, mp_get(map, "as") && mp_get_uint(map, "as", &as, NULL) == 0 ? as : 0);
     }
     return 0;
 }

@@ -72,7 +72,7 @@ struct move *move_new(procspace_t *ps, uint64_t launch, int64_t uid, bool self)
     if (old)
         move_free(old);
     m->all = ps->moves;
-    m->home_fd = m->control = m->out = -1;
+    m->home_fd = m->control = m->out = m->was_on = -1;
     m->launch = launch;
     m->uid = uid;
     m->self = self;
@@ -356,14 +356,24 @@ void move_depart(struct move *m, const struct proc *was, int node)
     char topic[48];
 
     mp_init(&b);
-    mp_map(&b, 4);
+    mp_map(&b, 5);
+    mp_kint(&b, "npid", m->was_npid);
     mp_kint(&b, "pid", was->pid);
     mp_kuint(&b, "gen", was->gen);
-    mp_kuint(&b, "launch", was->launch->id);
+    mp_kuint(&b, "launch", was->launch ? was->launch->id : 0);
     mp_kint(&b, "rank", was->rank);
     snprintf(topic, sizeof topic, "node.%d.depart", node);
     m->waiting = 1;
     svc_call(m->all->ps->svc, topic, &b, DEPART_MS, on_departed, m);
+}
+
+/* The same with less known: an earlier procspace began it. */
+void move_left_node(struct move *m)
+{
+    const struct launch *l = launch_find(m->all->ps, m->launch);
+    struct proc *p = l && l->ranks ? l->rank[0] : NULL, plain = { .pid = m->ghost };
+
+    move_depart(m, p && p->was ? p->was : &plain, m->was_on);
 }
 
 static void arrived(struct move *m, struct proc *p)
@@ -389,10 +399,14 @@ static void finish(struct move *m)
     for (uint32_t r = 0; l && !m->over && r < l->ranks; r++)
         if (l->rank[r] && l->rank[r]->state == PROC_STARTING)
             arrived(m, l->rank[r]);
-    if (m->was && m->was_on >= 0)
-        move_depart(m, m->was, m->was_on);
-    else
+    if (m->was_on < 0 || m->nfailed)
         move_tell(m);
+    else if (m->known && m->was)
+        move_depart(m, m->was, m->was_on);
+    else if (m->known)
+        move_tell(m);
+    else
+        move_left_node(m);
 }
 
 /* A node speaks of a process that is on its way there: then it has arrived, and
@@ -448,9 +462,11 @@ static void on_node(void *arg, int node, const msgpack_object *value, const stru
             return; /* it is asked again */
         m->stop[i].state = STOP_DONE;
     }
-    if (value)
+    if (value && m->list)
+        recover_list(m->all->ps, node, value);
+    else if (value)
         take_ranks(m, node, value);
-    else
+    else if (!m->list)
         node_failed(m, node, err->code, err->text);
 }
 
@@ -471,8 +487,11 @@ static void on_asked(void *arg)
     m->waiting = 0;
     if (!round_done(m)) {
         m->timer = loop_timer(m->all->ps->loop, AGAIN_MS, false, round_ask, m);
-    } else if (m->go) {
+    } else if (m->go && (m->known || m->list || m->nfailed == m->stops)) {
         finish(m);
+    } else if (m->go) { /* who is there? Nobody has told us. */
+        m->list = true;
+        round_begin(m);
     } else {
         m->go = true;
         round_begin(m);
@@ -493,13 +512,15 @@ static void round_ask(void *arg)
     for (size_t i = 0; i < m->stops; i++)
         if (m->stop[i].state != STOP_DONE)
             nodes[n++] = m->stop[i].node;
-    mp_map(&b, 3);
+    mp_map(&b, 4);
     mp_kint(&b, "uid", m->uid);
     mp_kuint(&b, "launch", m->launch);
-    mp_kbool(&b, "go", m->go);
+    mp_kbool(&b, "go", m->go && !m->back);
+    mp_kbool(&b, "abort", m->back);
     m->waiting = 1;
     if (n)
-        svc_call_nodes(m->all->ps->svc, nodes, n, "arrived", &b, ASK_MS, on_node, on_asked, m);
+        svc_call_nodes(m->all->ps->svc, nodes, n, m->list ? "procs" : "arrived", &b, ASK_MS,
+                       on_node, on_asked, m);
     else
         on_asked(m);
 }
@@ -549,9 +570,11 @@ static void call_off(struct move *m)
 
 /* An earlier procspace began it. Its nodes know what has become of it; theirs is
  * the only word that counts. */
-static struct move *move_of_before(procspace_t *ps, uint64_t launch, int64_t uid, pid_t ghost,
+static struct move *move_of_before(procspace_t *ps, uint64_t launch, const struct who *a,
                                    const msgpack_object *body, struct err *err)
 {
+    int64_t uid = a->who.uid;
+    pid_t ghost = a->pid;
     const msgpack_object_array *nodes;
     int64_t node;
 
@@ -561,6 +584,9 @@ static struct move *move_of_before(procspace_t *ps, uint64_t launch, int64_t uid
     if (m) {
         m->token[0] = 0;
         m->known = false;
+        m->ghost = ghost;
+        m->was_on = a->node;
+        m->was_npid = a->node >= 0 ? a->npid : 0;
         m->stop = calloc(nodes->size + 1, sizeof *m->stop);
     }
     if (!m || !m->stop) {
@@ -570,14 +596,9 @@ static struct move *move_of_before(procspace_t *ps, uint64_t launch, int64_t uid
     for (uint32_t i = 0; i < nodes->size; i++)
         if (mp_as_int(&nodes->ptr[i], &node) && node >= 0 && node <= INT32_MAX)
             m->stop[m->stops++].node = (int)node;
-    if (!m->stops) { /* to the master: it is a ghost there, or it is itself */
-        uint64_t of;
-        int fd = ghost > 0 ? ghost_take(ghost, uid, &of, NULL) : -1;
-        m->over = true;
-        m->ended = now_ms();
-        if (fd >= 0)
-            move_failed(m, 0, EIO, "it did not arrive");
-        cleanup_close(&fd);
+    if (!m->stops) { /* to the master */
+        m->home = HOME_SOUGHT;
+        home_seek(m);
     }
     return m;
 }
@@ -594,22 +615,26 @@ int on_moved(void *self, struct svc_req *req, struct err *err)
         return -1;
     identity_free(&a.who);
     struct move *m = move_find(ps, launch);
-    if (!m && !(m = move_of_before(ps, launch, a.who.uid, a.pid, req->body, err)))
+    if (!m && !(m = move_of_before(ps, launch, &a, req->body, err)))
         return -1;
     if (m->uid != (int64_t)a.who.uid && a.who.uid != 0)
         return err_set(err, EPERM, "launch %llu is another user's", (unsigned long long)launch);
     if (m->asker)
         return err_set(err, EBUSY, "it is being answered");
     m->asker = req->token;
-    if (mp_opt_bool(req->body, "abort", false) && !m->over && !m->waiting && !m->timer)
-        call_off(m);
+    if (mp_opt_bool(req->body, "abort", false) && !m->over && !m->waiting && !m->timer) {
+        if (m->known || m->home)
+            call_off(m);
+        else
+            m->back = true; /* its nodes say whether it can be */
+    }
     if (m->over)
         move_tell(m); /* asked again: the same answer */
     else if (m->home)
         home_settled(m);
     else if (!m->waiting && !m->timer) {
         /* All together, or nobody: with several, first whether they are ready. */
-        m->go = m->stops == 1;
+        m->go = m->stops == 1 || m->back;
         round_begin(m);
     }
     return SVC_LATER;
@@ -686,7 +711,10 @@ void moves_node_lost(procspace_t *ps, int node)
         for (size_t i = 0; i < m->stops; i++)
             if (m->stop[i].node == node && !m->over) {
                 m->stop[i].state = STOP_DONE;
-                node_failed(m, node, BE_SLAVEDIED, err_name(BE_SLAVEDIED));
+                if (!m->list)
+                    node_failed(m, node, BE_SLAVEDIED, err_name(BE_SLAVEDIED));
+                else if (m->ghost) /* it was there, and has ended with it */
+                    end_unknown(ps, m->ghost, 2, m->launch, m->launch, SIGKILL);
             }
 }
 
@@ -726,6 +754,7 @@ int moves_open(procspace_t *ps, struct err *err)
     if (!m)
         return err_set(err, ENOMEM, "out of memory");
     m->ps = ps;
+    m->since = now_ms();
     m->listener = pkt_listen(cm_path(path, "move"), 0666, err);
     if (m->listener < 0 || fcntl(m->listener, F_SETFL, O_NONBLOCK) < 0)
         return -1;

@@ -21,6 +21,9 @@
 #include "services/procspace/move_parts.h"
 
 #define GHOST_MS 10000 /* for a ghost to come for its process */
+#define SEEK_AGAIN_MS 50
+#define SEEK_MS 1000
+#define SEEK_LONG_MS 20000
 #define DRAIN_MS 5000  /* for what it has said to be read, before it says more here */
 
 static void on_home_word(void *arg, int fd, uint32_t events)
@@ -196,6 +199,52 @@ void home_settled(struct move *m)
         else
             home_go(m);
     }
+}
+
+/* A restorer whose procspace has gone is a ghost again in a moment. Until it goes,
+ * it has every signal blocked; so may the process have, but not for that. */
+static bool restoring(const struct move *m)
+{
+    int64_t age = now_ms() - m->all->since;
+    char path[64], line[256];
+    unsigned long long blocked = 0;
+
+    snprintf(path, sizeof path, "/proc/%d/status", (int)m->ghost);
+    FILE *f = fopen(path, "re");
+    while (f && fgets(line, sizeof line, f) && sscanf(line, "SigBlk: %llx", &blocked) != 1)
+        ;
+    if (f)
+        fclose(f);
+    return age < (blocked >> 40 == 0xffffff ? SEEK_LONG_MS : SEEK_MS);
+}
+
+static void seek(void *arg)
+{
+    struct move *m = arg;
+    procspace_t *ps = m->all->ps;
+    struct proc *p = proc_find(ps, m->ghost);
+    struct err err = { 0 };
+    uint64_t of;
+    CLEANUP(cleanup_close) int fd = ghost_take(m->ghost, m->uid, &of, &err);
+
+    m->timer = 0;
+    if (fd >= 0) { /* its process goes on where it is */
+        m->home = HOME_FAILED;
+        err_set(&m->home_err, EIO, "it did not arrive");
+        home_settled(m);
+    } else if (err.code != ESRCH && restoring(m)) {
+        m->timer = loop_timer(ps->loop, SEEK_AGAIN_MS, false, seek, m);
+    } else {
+        m->home = HOME_HERE;
+        if (p && p->state == PROC_RUNNING) /* it was taken for its own ghost */
+            proc_leave(ps, p);
+        move_left_node(m);
+    }
+}
+
+void home_seek(struct move *m)
+{
+    m->timer = loop_timer(m->all->ps->loop, 0, false, seek, m);
 }
 
 /* Some reader is here, or has read something to its end. */

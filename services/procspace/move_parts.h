@@ -26,9 +26,10 @@ struct move {
     struct stop *stop;
     size_t stops;
     enum home { HOME_NO, HOME_CALLED, HOME_BUILDING, HOME_READY, HOME_FAILED,
-                HOME_DEPARTING, HOME_HERE } home; /* it comes to the master */
+                HOME_DEPARTING, HOME_HERE, HOME_SOUGHT } home; /* it comes to the master */
     struct proc *was;  /* what moves, as it was; NULL: from the master */
-    int was_on;
+    int was_on;        /* -1: the master */
+    pid_t was_npid;    /* there; 0: was says it all */
     pid_t ghost;       /* in whose place */
     int home_fd, control; /* its image; what its restorer says */
     int out;           /* its stdout there */
@@ -38,7 +39,9 @@ struct move {
     svc_token *asker;  /* of the answer that is being made */
     mp_buf begun;      /* the answer to procspace.launch */
     int waiting;
-    bool go, over;     /* the last round; it is over */
+    bool go, list;     /* the round in which they go; the one in which we learn who is there */
+    bool back;         /* the one in which they are called off */
+    bool over;
     mp_buf failed;     /* rows */
     uint32_t nfailed;
     int timer;
@@ -59,12 +62,16 @@ struct moves {
     struct move *first;
     struct caller *callers;
     size_t ncallers;
+    int64_t since; /* of our start */
 };
 
 /* --- move.c --- */
 void move_failed(struct move *m, uint32_t rank, int code, const char *text);
 void move_tell(struct move *m);   /* the last step: the asker hears of it */
-void move_depart(struct move *m, const struct proc *was, int node); /* then home_settled() */
+/* p is not on node any more. Then home_settled(). */
+void move_depart(struct move *m, const struct proc *p, int node);
+/* The same of one that moves since before our start. */
+void move_left_node(struct move *m);
 
 /* --- move_home.c --- */
 /* Something has changed about one that comes to the master. */
@@ -72,5 +79,7 @@ void home_settled(struct move *m);
 /* Its ghost has come for it: its connection stays, for what there is to say. */
 bool home_give(struct caller *k, struct move *m, int fd);
 void home_call_off(struct move *m);
+/* An earlier procspace began it: has it come? Then home_settled(). */
+void home_seek(struct move *m);
 
 #endif

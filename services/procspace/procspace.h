@@ -160,6 +160,8 @@ struct proc *proc_new(procspace_t *ps, struct launch *l, uint32_t rank, pid_t pi
                       int node, struct err *err);
 /* p takes the place of the one that it was: ghost, number, relatives. */
 void proc_take_over(procspace_t *ps, struct proc *p);
+/* The launch under which it left the master: its ghost names that one. */
+static inline uint64_t proc_first(const struct proc *p) { return p->as ? p->as : p->launch->id; }
 /* It is an ordinary process of the master's again: no word to anybody. */
 void proc_leave(procspace_t *ps, struct proc *p);
 /* The body is over (status as from wait): tell the ghost, end the launch with its last. */
@@ -314,9 +316,18 @@ int home_identity(const struct proc *p, struct identity *id, struct err *err);
 int on_report(void *self, struct svc_req *req, struct err *err);
 void node_lost(procspace_t *ps, int node, const char *space, const char *why);
 
+/* --- late.c --- */
+/* A body has ended of which we know nothing: after a restart that came between its
+ * launch and this word. Its ghost is told, as soon as there is one. as: the launch
+ * that it names, if it is another (0). */
+void end_unknown(procspace_t *ps, pid_t pid, uint32_t gen, uint64_t launch, uint64_t as,
+                 int status);
+
 /* --- recover.c --- */
 int recover_ghosts(procspace_t *ps, struct err *err); /* at start, before the bus */
 void recover_nodes(void *arg); /* when connected: ask who lives */
+/* A node's list of what runs there (node.N.procs). */
+void recover_list(procspace_t *ps, int node, const msgpack_object *value);
 /* A ghost of before the restart, of which no node has spoken yet. */
 bool recovering(procspace_t *ps, pid_t pid);
 /* The pidfd of a ghost of before the restart that stands for this kid; -1. */

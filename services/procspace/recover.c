@@ -24,6 +24,7 @@ struct candidate {
     int pidfd;
     uint64_t launch;
     struct ghost_kid kid; /* npid 0: it is a body's */
+    bool arriving;        /* its body has not been let go yet */
 };
 
 struct recovery {
@@ -137,9 +138,34 @@ static struct proc *adopt(procspace_t *ps, pid_t pid, uint32_t rank, uint64_t la
         return NULL;
     }
     p->state = PROC_RUNNING;
+    p->as = as;
     p->started = mp_opt_int(o, "start", p->started);
     ghost_watch(ps, p, &err);
     return p;
+}
+
+/* Two nodes know p: it has just moved from one to the other. */
+static struct proc *moved_on(procspace_t *ps, struct proc *p, uint32_t rank, uint64_t launch,
+                             const msgpack_object *o)
+{
+    CLEANUP(cleanup_free) char *argv0 = mp_opt_dup(o, "argv0");
+    struct launch *l = launch_find(ps, launch);
+    struct err err = { 0 };
+
+    if (!l)
+        l = launch_add(ps, launch, rank + 1, p->uid, p->gid, (pid_t)mp_opt_int(o, "owner", 0),
+                       argv0 ? argv0 : "", &err);
+    if (!l || l->uid != p->uid || launch_grow(l, rank + 1, &err) < 0)
+        return NULL;
+    struct proc *n = l->rank[rank];
+    if (!n && !(n = proc_new(ps, l, rank, p->pid, -1, -1, &err)))
+        return NULL;
+    n->was = p;
+    n->as = proc_first(p);
+    n->state = PROC_RUNNING;
+    n->started = mp_opt_int(o, "start", n->started);
+    proc_take_over(ps, n);
+    return n;
 }
 
 /* One line of a node's list of bodies. */
@@ -156,9 +182,25 @@ static void on_body(procspace_t *ps, int node, const msgpack_object *o)
         home_recover(ps, node, o);
         return;
     }
+    if (mp_opt_bool(o, "arriving", false)) { /* it may be called off still */
+        struct candidate *c = candidate_find(ps, (pid_t)pid);
+        if (c)
+            c->arriving = true;
+        return;
+    }
     struct proc *p = proc_find(ps, (pid_t)pid);
-    if (p && p->launch->id != launch)
-        p = NULL;
+    if (p && p->launch->id != launch) {
+        uint64_t as = launch;
+        if (mp_get(o, "as"))
+            mp_get_uint(o, "as", &as, NULL);
+        if (p->state == PROC_RUNNING && proc_first(p) == as) {
+            if (gen <= p->gen)
+                return; /* what it was before it moved: about to end */
+            p = moved_on(ps, p, (uint32_t)rank, launch, o);
+        } else {
+            p = NULL;
+        }
+    }
     if (!p)
         p = adopt(ps, (pid_t)pid, (uint32_t)rank, launch, uid, mp_opt_int(o, "gid", -1), o);
     if (!p) { /* nobody stands for it on the master any more */
@@ -184,15 +226,11 @@ static void on_body(procspace_t *ps, int node, const msgpack_object *o)
     }
 }
 
-static void on_node(void *arg, int node, const msgpack_object *value, const struct err *err)
+void recover_list(procspace_t *ps, int node, const msgpack_object *value)
 {
-    procspace_t *ps = arg;
     const msgpack_object_array *a;
 
-    (void)err;
-    if (!value && ps->recovery)
-        ps->recovery->silent++;
-    if (!value || mp_get_array(value, "procs", &a, NULL) < 0)
+    if (mp_get_array(value, "procs", &a, NULL) < 0)
         return;
     CLEANUP(cleanup_free) char *space = mp_opt_dup(value, "space");
     struct node_space *ns = node_space(ps, node);
@@ -210,13 +248,35 @@ static void on_node(void *arg, int node, const msgpack_object *value, const stru
     }
 }
 
+static void on_node(void *arg, int node, const msgpack_object *value, const struct err *err)
+{
+    procspace_t *ps = arg;
+
+    (void)err;
+    if (value)
+        recover_list(ps, node, value);
+    else if (ps->recovery)
+        ps->recovery->silent++;
+}
+
 /* Ghosts that no node knows, and no node has reported the end of. */
 static void settle(void *arg)
 {
     procspace_t *ps = arg;
     struct recovery *r = ps->recovery;
+    bool wait = false;
     unsigned n = 0;
 
+    for (size_t i = 0; i < r->n; i++)
+        if (r->c[i].arriving && !proc_find(ps, r->c[i].pid)) {
+            r->c[i].arriving = false; /* is it still? */
+            wait = true;
+        }
+    if (wait) {
+        r->settle = 0;
+        recover_nodes(ps);
+        return;
+    }
     for (size_t i = 0; i < r->n; i++) {
         struct proc left = { .pid = r->c[i].pid, .pidfd = r->c[i].pidfd };
         struct proc *p = proc_find(ps, left.pid);

@@ -12,7 +12,6 @@
 #include <unistd.h>
 #include "services/procspace/procspace.h"
 
-
 static bool int_at(const struct event *e, uint32_t i, int64_t *out)
 {
     return i < e->n && mp_as_int(&e->v[i], out);
@@ -23,29 +22,8 @@ static uint64_t uint_at(const struct event *e, uint32_t i)
     return i < e->n && e->v[i].type == MSGPACK_OBJECT_POSITIVE_INTEGER ? e->v[i].via.u64 : 0;
 }
 
-/* A body of whose ghost we know nothing has ended: after a restart that came
- * between its launch and this word. Its ghost, if it is there, is told. */
-static void end_unknown(pid_t pid, uint64_t launch, int status)
-{
-    struct proc p = { .pid = pid };
-    uint64_t of;
-
-    p.pidfd = ghost_take(pid, -1, &of, NULL);
-    if (p.pidfd < 0)
-        return;
-    if (of == launch) {
-        if (WIFEXITED(status))
-            ghost_ring(&p, GHOST_EXIT, WEXITSTATUS(status));
-        else if (WTERMSIG(status) == SIGKILL)
-            ghost_signal(&p, SIGKILL);
-        else
-            ghost_ring(&p, GHOST_DIE, WTERMSIG(status) | (WCOREDUMP(status) ? 0x80 : 0));
-    }
-    close(p.pidfd);
-}
-
 static void on_exit_event(procspace_t *ps, int node, const struct event *e, struct proc *p,
-                          pid_t pid)
+                          pid_t pid, uint32_t gen)
 {
     int64_t status = 0, v;
 
@@ -56,7 +34,7 @@ static void on_exit_event(procspace_t *ps, int node, const struct event *e, stru
         if (int_at(e, 10, &home) && home >= 0 && int_at(e, 11, &npid) && npid > 1)
             home_tell_end(ps, (int)home, (pid_t)npid, (int)status);
         else
-            end_unknown(pid, uint_at(e, 7), (int)status);
+            end_unknown(ps, pid, gen, uint_at(e, 7), uint_at(e, 12), (int)status);
         return;
     }
     if (p->node >= 0 && p->node != node)
@@ -169,7 +147,7 @@ static void on_event(procspace_t *ps, int node, const struct event *e)
     if (p && gen < p->gen)
         return; /* of where it was before it moved */
     if (is_exit) {
-        on_exit_event(ps, node, e, p, (pid_t)pid);
+        on_exit_event(ps, node, e, p, (pid_t)pid, (uint32_t)gen);
         return;
     }
     if (!p || p->node != node || p->state == PROC_ENDED)

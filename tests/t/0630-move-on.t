@@ -11,7 +11,7 @@ need_root
 export LD_LIBRARY_PATH=$CM_BUILD/lib
 flags=(-Wall -Wextra -Werror -g -I"$CM_BUILD/include" -I.)
 chmod 755 "$tmp"
-for prog in go hop says; do
+for prog in go hop says silent; do
     ok "$prog compiles" gcc "${flags[@]}" -o "$tmp/$prog" "tests/libbproc/$prog.c" \
         -L"$CM_BUILD/lib" -lbproc -lm -lpthread
 done
@@ -73,6 +73,17 @@ survives() { # HOW: while one moves
 agents() { pgrep -f "^[^ ]*bpnode .*--space $run/space/[01]( |\$)"; }
 # shellcheck disable=SC2016 # it is evaluated each time
 ok 'agents are killed' survives 'for a in $(agents); do kill -9 "$a"; done'
+# --- who says nothing where images are fetched
+
+silent() {
+    local pid rc=0
+    "$tmp/silent" "$run/move" &
+    pid=$!
+    bpsh 0 "$tmp/silent" /run/clustermatic/move || rc=1
+    wait "$pid" && [ $rc = 0 ]
+}
+ok 'who says nothing is hung up on, on the master and on a node' silent
+
 left() { bpstat -p | tail -n +2 | grep -q .; }
 ok 'nothing is left on the nodes' eventually 20 not left
 ghosts() { pgrep -af "^.?$(printf %s "${tmp#/}")/"; }
