@@ -1,5 +1,5 @@
 SCHED := services/sched
-sched_core := $(addprefix $(SCHED)/,core.c engine.c policies.c swf.c replay_run.c policies/help.c)
+sched_core := $(addprefix $(SCHED)/,core.c engine.c wants.c policies.c swf.c replay_run.c policies/help.c)
 sched_rest := main methods conf reload guard jobs after turn run runners places nodes \
               submit control list acct db db_list replay
 

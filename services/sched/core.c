@@ -77,8 +77,10 @@ void pool_free(struct pool **pp)
         free(s->word);
         free(s);
     }
-    for (uint32_t i = 0; i < p->nodes; i++)
+    for (uint32_t i = 0; i < p->nodes; i++) {
+        node_attrs(p->node[i], NULL);
         free(p->node[i]);
+    }
     free(p->node);
     free(p->view_node);
     free(p->running);
@@ -155,6 +157,34 @@ int pool_set(struct pool *p, const char *word, long value)
     s->next = p->settings; /* the last line wins */
     p->settings = s;
     return 0;
+}
+
+static void texts_free(char **v)
+{
+    for (char **p = v; p && *p; p++)
+        free(*p);
+    free(v);
+}
+
+static bool same_texts(char *const *a, char *const *b)
+{
+    while (a && b && *a && *b && strcmp(*a, *b) == 0)
+        a++, b++;
+    return (!a || !*a) && (!b || !*b);
+}
+
+void node_attrs(struct pnode *n, char **attrs)
+{
+    struct pool *p = n->pool;
+
+    if (attrs && same_texts(n->attrs, attrs)) {
+        texts_free(attrs);
+        return;
+    }
+    texts_free(n->attrs);
+    n->attrs = attrs;
+    p->view_node[n->index].attrs = (const char *const *)attrs;
+    p->wake = true;
 }
 
 void node_usable(struct pnode *n, bool up, uint32_t cpus, uint64_t mem_mb)
@@ -354,6 +384,8 @@ void job_clear(struct job *j)
 {
     free(j->reason);
     free(j->place);
+    wants_put(j->pub.wants);
+    j->pub.wants = NULL;
     j->reason = NULL;
     j->place = NULL;
 }

@@ -35,8 +35,9 @@ enum { /* struct job: flags; kept in the database */
     JOB_TIMED_OUT = 64,
     JOB_NODE_LOST = 128,
     JOB_AGAIN = 256,     /* to be queued again once it has ended */
-    JOB_FREE_MEM = 512,  /* a node could not limit its memory to --mem */
-    JOB_FREE_CPUS = 1024, /* ... its processors to --cpus */
+    JOB_GIVEN_UP = 512,  /* an attempt was, of which nothing had been heard */
+    JOB_FREE_MEM = 1024, /* a node could not limit its memory to --mem */
+    JOB_FREE_CPUS = 2048, /* ... its processors to --cpus */
 };
 
 struct pool;
@@ -69,6 +70,7 @@ struct pnode { /* a node of a pool */
     uint32_t cpus;
     uint64_t mem_mb;
     char space[65];
+    char **attrs;     /* as the policy sees them; NULL: none */
     struct job *job;  /* of exclusive pools */
     bool busy;        /* nodemgr is being asked to change it */
 };
@@ -172,6 +174,8 @@ long pool_setting(const struct pool *p, const char *word, long dflt);
 int pool_set(struct pool *p, const char *word, long value); /* -1: no memory */
 struct user *pool_user(struct pool *p, uint32_t uid); /* made if need be; NULL: no memory */
 
+/* What the node's attributes are: taken over. */
+void node_attrs(struct pnode *n, char **attrs);
 /* The node can be given (or not), and what it has. */
 void node_usable(struct pnode *n, bool up, uint32_t cpus, uint64_t mem_mb);
 
@@ -202,6 +206,12 @@ void engine_pass(struct pool *p, int64_t now_ms, struct engine_hooks *h);
 void engine_order(struct pool *p, int64_t now_ms,
                   bool (*fn)(void *arg, const struct bjs_pool *v, const struct bjs_job *j),
                   void *arg);
+
+/* --- wants.c --- */
+/* Of requirements as they are kept ("KEY=VALUE KEY "); *out NULL: none is a node's
+ * matter. To be given back by wants_put(). -1: no memory. */
+int wants_get(const char *reqs, const char *const **out);
+void wants_put(const char *const *v);
 
 double user_usage(const struct pool *p, const struct user *u, int64_t now_ms);
 

@@ -74,9 +74,10 @@ db_t *db_open(const char *path, struct err *err)
         { &d->text, "SELECT shell, command, dir, output, name, reqs, env, groups, umask"
                     " FROM text WHERE id = ?" },
         { &d->ended, "SELECT status FROM job WHERE id = ? AND state = 7" },
-        { &d->load, "SELECT id, text, pool, state, flags, uid, gid, nodes, cpus, mem, secs,"
+        { &d->load, "SELECT job.id, job.text, pool, state, flags, uid, gid, nodes, cpus, mem, secs,"
                     " priority, attempt, retries, first, place, submitted, started, status,"
-                    " reason, node_list, spaces, pid, began FROM job WHERE state < 7 ORDER BY id" },
+                    " reason, node_list, spaces, pid, began, reqs FROM job LEFT JOIN text"
+                    " ON text.id = job.text WHERE state < 7 ORDER BY job.id" },
         { &d->load_after, "SELECT job, target, kind FROM after" },
         { &d->load_usage, "SELECT uid, seconds, at FROM usage WHERE pool = ?" },
         { &d->pack_one, PACK_COLUMNS " WHERE job.id = ?1 AND (?2 < 0 OR job.state = 7 OR ?2 = 0)"
@@ -391,6 +392,11 @@ int db_load(db_t *d, sched_t *s, db_job_fn *fn, void *arg, struct err *err)
             return err_set(err, ENOMEM, "out of memory");
         }
         read_job(st, j);
+        CLEANUP(cleanup_free) char *reqs = column_bytes(st, 24);
+        if (wants_get(reqs, &j->pub.wants) < 0) {
+            store_reset(st);
+            return err_set(err, ENOMEM, "out of memory");
+        }
         if (fn(arg, j, pool, nodes, spaces, sqlite3_column_int64(st, 22),
                sqlite3_column_int64(st, 23)) < 0) {
             store_reset(st);

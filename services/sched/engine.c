@@ -93,6 +93,8 @@ static const char *check_place(struct pool *p, const struct job *j, const uint32
     if (n->cpus < j->pub.cpus + (p->policy->sharing && j->pub.cpus ? n->cpus_used : 0) ||
         n->mem_mb < j->pub.mem_mb + (p->policy->sharing && j->pub.mem_mb ? n->mem_used_mb : 0))
         return "the policy wanted a node that is too small";
+    if (!bjs_has(n->attrs, j->pub.wants))
+        return "the policy wanted a node without what the job requires";
     return NULL;
 }
 

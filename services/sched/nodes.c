@@ -350,6 +350,24 @@ static struct pnode *node_of(sched_t *s, int64_t number)
     return left;
 }
 
+/* Its attributes as "NAME=VALUE"; NULL: none, or no memory. */
+static char **attrs_of(const msgpack_object *o)
+{
+    const msgpack_object *map = mp_get(o, "attrs");
+    uint32_t n = map && map->type == MSGPACK_OBJECT_MAP ? map->via.map.size : 0, k = 0;
+    char **v = n ? calloc(n + 1, sizeof(char *)) : NULL;
+
+    for (uint32_t i = 0; v && i < n; i++) {
+        CLEANUP(cleanup_free) char *name = mp_dup(&map->via.map.ptr[i].key);
+        CLEANUP(cleanup_free) char *value = mp_dup(&map->via.map.ptr[i].val);
+        if (name && value && asprintf(&v[k], "%s=%s", name, value) >= 0)
+            k++;
+        else
+            v[k] = NULL;
+    }
+    return v;
+}
+
 static void take_node(sched_t *s, const msgpack_object *o, bool standing)
 {
     struct pnode *n = node_of(s, mp_opt_int(o, "node", -1));
@@ -373,6 +391,7 @@ static void take_node(sched_t *s, const msgpack_object *o, bool standing)
     n->alive = up && near;
     n->cpus = (uint32_t)mp_opt_int(o, "cpus", 0);
     n->mem_mb = (uint64_t)mp_opt_int(o, "mem", 0) >> 20;
+    node_attrs(n, attrs_of(o));
     if (standing && !n->busy) {
         n->uid = (uid_t)mp_opt_int(o, "uid", 0);
         n->gid = (gid_t)mp_opt_int(o, "gid", 0);

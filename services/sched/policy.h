@@ -19,15 +19,14 @@
  * state; pointers are good until schedule() returns. Times are milliseconds
  * since the epoch, in a simulation those of the trace. One thread.
  *
- * Version: a policy of another BJS_POLICY_VERSION is not loaded. New fields are
- * only added at the ends of structures.
+ * Version: a policy of another BJS_POLICY_VERSION is not loaded.
  */
 #ifndef BJS_POLICY_H
 #define BJS_POLICY_H
 #include <stdbool.h>
 #include <stdint.h>
 
-#define BJS_POLICY_VERSION 1
+#define BJS_POLICY_VERSION 2
 #define BJS_PATIENCE_S 10
 
 struct bjs_job {
@@ -40,6 +39,8 @@ struct bjs_job {
     int32_t priority;  /* higher is sooner; 0 unless asked for */
     int64_t submitted_ms;
     int64_t started_ms; /* running ones */
+    const char *const *wants; /* what each node must have, "NAME" or "NAME=VALUE", NULL after
+                                 the last; or NULL */
 };
 
 struct bjs_node {
@@ -48,6 +49,7 @@ struct bjs_node {
     uint32_t jobs;      /* that it is given to */
     uint32_t cpus, cpus_used;
     uint64_t mem_mb, mem_used_mb;
+    const char *const *attrs; /* its attributes, "NAME=VALUE", NULL after the last; or NULL */
 };
 
 struct bjs_pool {
@@ -92,11 +94,11 @@ struct bjs_policy {
     void (*close)(struct bjs_pool *p); /* free state; may be NULL */
 };
 
+/* Are all of these wants among these attributes? Either may be NULL. */
+bool bjs_has(const char *const *attrs, const char *const *wants);
+
 /* May this job have this node, were it idle? */
-static inline bool bjs_suits(const struct bjs_job *j, const struct bjs_node *n)
-{
-    return n->up && n->cpus >= j->cpus && n->mem_mb >= j->mem_mb;
-}
+bool bjs_suits(const struct bjs_job *j, const struct bjs_node *n);
 
 /* Idle nodes for the job, the least able ones that do, in pool order among equals.
  * place has room for j->nodes. False: there are not as many now. */

@@ -30,6 +30,7 @@ struct wanted {
     uint64_t mem_mb;
     int64_t secs, priority, from, to; /* array; from -1: none */
     bool default_secs;
+    const char *const *wants;
     uint32_t *groups;
     size_t ngroups;
     char *token;
@@ -41,6 +42,7 @@ static void wanted_free(struct wanted *w)
     text_free(&w->text);
     free(w->groups);
     free(w->token);
+    wants_put(w->wants);
 }
 
 /* ---- who asks ---- */
@@ -135,9 +137,15 @@ static int take_reqs(const msgpack_object *body, struct wanted *w, struct err *e
         return err_set(err, ENOMEM, "out of memory");
     for (uint32_t i = 0; i < a->size; i++) {
         CLEANUP(cleanup_free) char *text = mp_dup(&a->ptr[i]);
+        if (text && strncmp(text, "output=", 7) != 0 && text[strcspn(text, " \t\n")]) {
+            fclose(f);
+            return err_set(err, EINVAL, "--requirement %s: want no blanks in it", text);
+        }
         fprintf(f, "%s ", text ? text : "?");
     }
-    return fclose(f) == 0 ? 0 : err_set(err, ENOMEM, "out of memory");
+    if (fclose(f) != 0 || wants_get(w->text.reqs, &w->wants) < 0)
+        return err_set(err, ENOMEM, "out of memory");
+    return 0;
 }
 
 static int take_flags(const msgpack_object *body, struct wanted *w, struct err *err)
@@ -206,6 +214,17 @@ static int take_secs(const msgpack_object *body, struct wanted *w, struct err *e
     return 0;
 }
 
+static void size_text(const struct wanted *w, char *out, size_t size)
+{
+    int n = 0;
+
+    if (w->cpus || w->mem_mb)
+        n = snprintf(out, size, "%u processors and %llu MB of memory", w->cpus,
+                     (unsigned long long)w->mem_mb);
+    for (const char *const *v = w->wants; v && *v && (size_t)n < size; v++)
+        n += snprintf(out + n, size - (size_t)n, "%s%s", n ? " and " : "", *v);
+}
+
 static int take_size(const msgpack_object *body, struct wanted *w, struct err *err)
 {
     const struct pool *p = w->pool;
@@ -217,11 +236,15 @@ static int take_size(const msgpack_object *body, struct wanted *w, struct err *e
     w->cpus = (uint32_t)cpus;
     w->mem_mb = (uint64_t)mem;
     for (uint32_t i = 0; i < p->nodes; i++) /* of those whose size is known */
-        fit += !p->node[i]->space[0] || (p->node[i]->cpus >= w->cpus &&
-                                         p->node[i]->mem_mb >= w->mem_mb);
-    if (fit < w->nodes)
-        return err_set(err, EINVAL, "pool %s has %u nodes with %lld processors and %lld MB of "
-                       "memory, not %u", p->name, fit, (long long)cpus, (long long)mem, w->nodes);
+        fit += !p->node[i]->space[0] ||
+               (p->node[i]->cpus >= w->cpus && p->node[i]->mem_mb >= w->mem_mb &&
+                bjs_has(p->view_node[i].attrs, w->wants));
+    if (fit < w->nodes) {
+        char size[120] = "";
+        size_text(w, size, sizeof size);
+        return err_set(err, EINVAL, "pool %s has %u nodes with %s, not %u", p->name, fit, size,
+                       w->nodes);
+    }
     return 0;
 }
 
@@ -244,7 +267,7 @@ static int take_rest(const msgpack_object *body, const struct wire *wire, struct
     if (take_text(body, "shell", &t->shell, err) < 0 ||
         take_text(body, "dir", &t->dir, err) < 0 ||
         take_text(body, "output", &t->output, err) < 0 ||
-        take_text(body, "name", &t->name, err) < 0 || take_reqs(body, w, err) < 0)
+        take_text(body, "name", &t->name, err) < 0)
         return -1;
     if (t->name && strlen(t->name) > NAME_MAX_BYTES)
         return err_set(err, EINVAL, "--name: longer than %d bytes", NAME_MAX_BYTES);
@@ -279,8 +302,8 @@ static int take(sched_t *s, struct svc_req *req, struct wanted *w, struct err *e
                      w->ngroups))
         return err_set(err, EACCES, "You don't have permission to submit to %s", pool);
     return take_nodes(body, w, err) < 0 || take_secs(body, w, err) < 0 ||
-           take_flags(body, w, err) < 0 || take_size(body, w, err) < 0 ||
-           take_rest(body, req->w, w, err) < 0 ? -1 : 0;
+           take_flags(body, w, err) < 0 || take_reqs(body, w, err) < 0 ||
+           take_size(body, w, err) < 0 || take_rest(body, req->w, w, err) < 0 ? -1 : 0;
 }
 
 /* ---- noting it ---- */
@@ -344,6 +367,10 @@ static struct job *make_job(sched_t *s, const struct wanted *w, const struct wir
     j->pub.nodes = w->nodes;
     j->pub.cpus = w->cpus;
     j->pub.mem_mb = w->mem_mb;
+    if (wants_get(w->text.reqs, &j->pub.wants) < 0) {
+        job_forget(s, j);
+        return NULL;
+    }
     j->pub.secs = w->secs;
     j->pub.priority = (int32_t)w->priority;
     j->pub.submitted_ms = wall_ms();

@@ -4,7 +4,7 @@
 . tests/lib.sh
 
 need bin/bjssub bin/bjsstat bin/bjsctl bin/bpsh libexec/clustermatic/sched \
-    libexec/clustermatic/bpvnode tests/policies/crash.so
+    libexec/clustermatic/bpvnode libexec/clustermatic/bpfs tests/policies/crash.so
 sched=$libexec/sched
 
 # --- the simulator, without any cluster
@@ -112,8 +112,21 @@ ended "$job"
 ok '--retry 2 is three attempts' is 3 bash -c 'wc -l <retried'
 ok 'the last one'"'"'s status counts' is 9 field "$job" exit
 ok '--json' bash -c "as() { setpriv --reuid $a --regid $a --clear-groups \"\$@\"; }; as bjssub --json --array 1-3 true | python3 -c 'import json, sys; assert json.load(sys.stdin)[\"count\"] == 3'"
-ok 'what else is required is kept and shown' \
-    has 'colour=blue' bash -c "bjssub --hold -R colour=blue true >/dev/null; bjsstat"
+ok 'what no node has is refused' fails_with 'pool default has 0 nodes with colour=blue, not 1' \
+    bjssub -R colour=blue true
+ok 'a requirement of two words too' fails_with 'want no blanks' bjssub -R 'colour=light blue' true
+setfattr -n bproc.colour -v blue "$run/bpfs/1"
+blue() { bjssub --hold -R colour=blue 'echo $NODES >>blue' | id_of; }
+ok 'once a node has it, it is taken' eventually 10 bash -c 'bjssub --hold -R colour=blue true >/dev/null'
+ok 'and shown' has 'colour=blue' bjsstat
+one=$(blue) two=$(blue)
+ok 'sched is killed' bash -c "kill -KILL $(pid_of sched)"
+eventually 20 in_state "$one" held
+bjsctl release "$one" "$two" >/dev/null
+ended "$one"
+ended "$two"
+ok 'both get that node' is '1 1' bash -c 'paste -sd" " blue'
+ok 'others get any' eventually 10 in_state "$(submit true)" 'done'
 bjsctl -r "$(bjsstat --json | python3 -c 'import json, sys
 print(*[j["id"] for j in json.load(sys.stdin)["jobs"] if j["state"] == "held"])')" >/dev/null
 

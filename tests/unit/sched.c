@@ -468,6 +468,232 @@ static void shared_pool(void)
     pool_free(&p);
 }
 
+/* ---- shared, against a plain model: random jobs come, and end in any order ---- */
+
+#define SHARED_NODES 8
+#define SHARED_STEPS 60
+
+struct crowd { /* the model: what is on each node */
+    uint32_t nodes;
+    struct crowd_node {
+        uint32_t cpus, mem, cpus_used, mem_used, jobs;
+        bool up;
+        int colour; /* of colours; 0: none */
+    } node[SHARED_NODES];
+    struct job job[JOBS_MAX];
+    int wants[JOBS_MAX];
+    uint32_t place[JOBS_MAX][SHARED_NODES];
+    bool waits[JOBS_MAX], runs[JOBS_MAX];
+    int jobs;
+};
+
+static const char *const colours[] = { "", "colour=red ", "colour=blue " };
+
+static void crowd_node_is(struct crowd *c, struct pool *p, uint32_t i)
+{
+    char **attrs = c->node[i].colour ? calloc(2, sizeof(char *)) : NULL;
+
+    if (attrs) {
+        attrs[0] = strdup(colours[c->node[i].colour]);
+        attrs[0][strlen(attrs[0]) - 1] = 0;
+    }
+    node_attrs(p->node[i], attrs);
+    node_usable(p->node[i], c->node[i].up, c->node[i].cpus, c->node[i].mem);
+}
+
+static struct pool *crowd_begin(struct crowd *c)
+{
+    *c = (struct crowd){ .nodes = 1 + upto(SHARED_NODES - 1) };
+    struct pool *p = make_pool("shared", c->nodes);
+    for (uint32_t i = 0; i < c->nodes; i++) {
+        c->node[i] = (struct crowd_node){ .cpus = 1 + upto(15), .mem = 1 + upto(999), .up = true,
+                                          .colour = (int)upto(2) };
+        crowd_node_is(c, p, i);
+    }
+    return p;
+}
+
+static void crowd_submit(struct crowd *c, struct pool *p)
+{
+    int i = c->jobs++;
+    struct job *j = &c->job[i];
+
+    *j = (struct job){ .pool = p, .pub = { .id = (uint64_t)i + 1, .nodes = 1 + upto(c->nodes - 1),
+                                           .secs = 9, .cpus = upto(1) ? upto(9) : 0,
+                                           .mem_mb = upto(1) ? upto(600) : 0 } };
+    c->wants[i] = upto(3) ? 0 : 1 + (int)upto(1);
+    wants_get(colours[c->wants[i]], &j->pub.wants);
+    c->waits[i] = true;
+    job_enqueue(j);
+}
+
+static void crowd_add(struct crowd *c, int i, int sign)
+{
+    const struct bjs_job *b = &c->job[i].pub;
+
+    for (uint32_t k = 0; k < b->nodes; k++) {
+        struct crowd_node *n = &c->node[c->place[i][k]];
+        n->jobs += (uint32_t)sign;
+        n->cpus_used += (uint32_t)sign * b->cpus;
+        n->mem_used += (uint32_t)sign * (uint32_t)b->mem_mb;
+    }
+}
+
+static void crowd_end(struct crowd *c)
+{
+    int i = (int)upto((unsigned)c->jobs);
+
+    if (i == c->jobs || !c->runs[i] || !c->job[i].place)
+        return;
+    crowd_add(c, i, -1);
+    c->runs[i] = false;
+    job_leave(&c->job[i], 1);
+}
+
+static void crowd_flip(struct crowd *c, struct pool *p)
+{
+    uint32_t i = upto(c->nodes - 1);
+
+    if (c->node[i].jobs)
+        return;
+    c->node[i].up = !c->node[i].up;
+    crowd_node_is(c, p, i);
+}
+
+/* Each waiting job in turn: on the nodes with the fewest jobs, if as many have room. */
+static void crowd_decide(struct crowd *c)
+{
+    for (int i = 0; i < c->jobs; i++) {
+        const struct bjs_job *b = &c->job[i].pub;
+        bool taken[SHARED_NODES] = { false };
+        uint32_t have = 0;
+
+        for (; c->waits[i] && have < b->nodes; have++) {
+            int best = -1;
+            for (uint32_t k = 0; k < c->nodes; k++) {
+                const struct crowd_node *n = &c->node[k];
+                if (!taken[k] && n->up && n->cpus_used + b->cpus <= n->cpus &&
+                    n->mem_used + b->mem_mb <= n->mem &&
+                    (!c->wants[i] || n->colour == c->wants[i]) &&
+                    (best < 0 || n->jobs < c->node[best].jobs))
+                    best = (int)k;
+            }
+            if (best < 0)
+                break;
+            taken[best] = true;
+            c->place[i][have] = (uint32_t)best;
+        }
+        if (!c->waits[i] || have < b->nodes)
+            continue;
+        c->waits[i] = false;
+        c->runs[i] = true;
+        crowd_add(c, i, 1);
+    }
+}
+
+/* Are the same jobs on the same nodes? */
+static bool crowd_agrees(const struct crowd *c, const struct pool *p)
+{
+    for (int i = 0; i < c->jobs; i++) {
+        const struct job *j = &c->job[i];
+        if ((j->place != NULL) != c->runs[i] || (j->state == JOB_QUEUED) != c->waits[i])
+            return false;
+        for (uint32_t a = 0; j->place && a < j->pub.nodes; a++) {
+            bool found = false;
+            for (uint32_t b = 0; b < j->pub.nodes; b++)
+                found = found || c->place[i][b] == j->place[a]->index;
+            if (!found)
+                return false;
+        }
+    }
+    for (uint32_t k = 0; k < c->nodes; k++)
+        if (p->view_node[k].jobs != c->node[k].jobs ||
+            p->view_node[k].cpus_used != c->node[k].cpus_used)
+            return false;
+    return true;
+}
+
+static void crowd_finish(struct crowd *c, struct pool *p)
+{
+    for (int i = 0; i < c->jobs; i++) {
+        if (c->job[i].place)
+            job_leave(&c->job[i], 1);
+        if (c->job[i].state == JOB_QUEUED)
+            job_dequeue(&c->job[i]);
+        job_clear(&c->job[i]);
+    }
+    pool_free(&p);
+}
+
+static void shared_against_model(void)
+{
+    static struct crowd c;
+    struct engine_hooks h = { .started = count_start, .refused = count_refusal };
+    unsigned other = 0, ran = 0;
+
+    refused = 0;
+    for (int round = 0; round < TRACES; round++) {
+        struct pool *p = crowd_begin(&c);
+        bool same = true;
+        for (int step = 0; same && step < SHARED_STEPS; step++) {
+            unsigned what = upto(9);
+            if (what < 5 && c.jobs < JOBS_MAX)
+                crowd_submit(&c, p);
+            else if (what < 9)
+                crowd_end(&c);
+            else
+                crowd_flip(&c, p);
+            engine_pass(p, 1000, &h);
+            crowd_decide(&c);
+            same = crowd_agrees(&c, p);
+        }
+        other += !same;
+        for (int i = 0; i < c.jobs; i++)
+            ran += !c.waits[i];
+        crowd_finish(&c, p);
+    }
+    ok(other == 0, "shared: on %d traces each job is where the model says", TRACES);
+    ok(refused == 0, "shared: and asks for nothing that is not to be had");
+    ok(ran > TRACES * 5, "shared: %u jobs have been started", ran);
+}
+
+static void required(void)
+{
+    struct engine_hooks h = { .started = count_start, .refused = count_refusal };
+    const char *const *w, *const *again, *const *none;
+    struct pool *p = make_pool("easy", 3);
+    struct job j = { .pool = p, .pub = { .id = 1, .nodes = 1, .secs = 9 } };
+    static const char *const any[] = { "colour", NULL }, *const part[] = { "colour=bl", NULL };
+    char **attrs = calloc(2, sizeof(char *));
+
+    wants_get("colour=blue gpu restartable output=out put x=1 ", &w);
+    ok(w && strcmp(w[0], "colour=blue") == 0 && strcmp(w[1], "gpu") == 0 && !w[2],
+       "what is required of nodes, without the words that are not theirs");
+    wants_get("colour=blue gpu output=other", &again);
+    ok(w == again, "the same list for all who want the same");
+    wants_get("restartable output=out", &none);
+    ok(!none, "none is none");
+    wants_put(again);
+    wants_put(w);
+    attrs[0] = strdup("colour=blue");
+    node_attrs(p->node[2], attrs);
+    ok(bjs_has(p->view_node[2].attrs, any), "a name alone is any value");
+    ok(!bjs_has(p->view_node[2].attrs, part), "a value is all of it");
+    wants_get("colour=blue ", &j.pub.wants);
+    job_enqueue(&j);
+    engine_pass(p, 1000, &h);
+    ok(j.place && j.place[0]->number == 2, "the job gets the node that has it");
+    job_leave(&j, 1);
+    node_attrs(p->node[2], NULL);
+    ok(p->wake, "an attribute that changes may let jobs start");
+    job_enqueue(&j);
+    engine_pass(p, 1000, &h);
+    ok(j.state == JOB_QUEUED, "and waits when none has");
+    job_dequeue(&j);
+    job_clear(&j);
+    pool_free(&p);
+}
+
 static void traces(void)
 {
     struct swf a = { 0 }, b = { 0 };
@@ -502,6 +728,8 @@ int main(void)
     fair_order();
     sizes();
     shared_pool();
+    shared_against_model();
+    required();
     traces();
     return done_testing();
 }

@@ -37,7 +37,7 @@ static int cast_shadow(struct bjs_pool *p, const struct bjs_job *first, struct s
 }
 
 /* Special wishes: the reserved job may need the very nodes that are idle now. */
-static bool special(const struct bjs_job *j) { return j->cpus || j->mem_mb; }
+static bool special(const struct bjs_job *j) { return j->cpus || j->mem_mb || j->wants; }
 
 static void schedule(struct bjs_pool *p)
 {

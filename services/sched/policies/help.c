@@ -3,6 +3,30 @@
 #include <string.h>
 #include "services/sched/policy.h"
 
+static bool is_attr(const char *attr, const char *want)
+{
+    size_t n = strlen(want);
+
+    return strncmp(attr, want, n) == 0 && (!attr[n] || (attr[n] == '=' && !strchr(want, '=')));
+}
+
+bool bjs_has(const char *const *attrs, const char *const *wants)
+{
+    for (; wants && *wants; wants++) {
+        const char *const *a = attrs;
+        while (a && *a && !is_attr(*a, *wants))
+            a++;
+        if (!a || !*a)
+            return false;
+    }
+    return true;
+}
+
+bool bjs_suits(const struct bjs_job *j, const struct bjs_node *n)
+{
+    return n->up && n->cpus >= j->cpus && n->mem_mb >= j->mem_mb && bjs_has(n->attrs, j->wants);
+}
+
 /* Less able first: what others may need is left to them. */
 static bool less_able(const struct bjs_node *a, const struct bjs_node *b)
 {
@@ -43,7 +67,7 @@ uint32_t bjs_suiting(const struct bjs_pool *p, const struct bjs_job *j)
 {
     uint32_t n = 0;
 
-    if (!j->cpus && !j->mem_mb)
+    if (!j->cpus && !j->mem_mb && !j->wants)
         return p->up;
     for (uint32_t i = 0; i < p->nodes; i++)
         n += bjs_suits(j, &p->node[i]);
