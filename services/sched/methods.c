@@ -61,6 +61,9 @@ static int on_loaded(void *arg, struct job *j, const char *pool, const char *nod
     sched_t *s = arg;
     bool had = j->state >= JOB_STARTING;
 
+    if (j->state == JOB_ENDING) /* its end is told once more: by its runner, or its bjssub */
+        j->state = JOB_RUNNING;
+    j->flags &= ~(uint32_t)JOB_GIVEN_UP; /* by the gate of that life nobody comes any more */
     j->pool = pool_find(s->conf.pools, pool);
     if (!j->pool) {
         j->pool = s->conf.pools;
@@ -152,6 +155,7 @@ int sched_configure(sched_t *s)
         resume_all(s, &err) < 0)
         goto bad;
     s->configured = true;
+    runner_files_tidy(s);
     if (runners_open(s, &err) < 0) {
         s->configured = false;
         goto bad;

@@ -598,10 +598,12 @@ static void on_silent(void *arg)
         look_later(s, r, LOOK_MS);
         break;
     case 0:
-        if (j->state == JOB_STARTING)
+        if (j->state == JOB_STARTING) {
+            j->flags |= JOB_GIVEN_UP;
             requeue(s, j);
-        else
+        } else {
             lost(s, j, "it was lost when the master went down");
+        }
         break;
     default:
         lost(s, j, "it was lost: its runner was killed");

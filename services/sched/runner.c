@@ -524,12 +524,12 @@ static void watch(struct runner *r)
 /* ---- begin ---- */
 
 /* One runner for each attempt, ever: who makes the file is it. */
-static bool only_one(const struct runner *r)
+static bool only_one(const struct runner *r, const char *gate)
 {
     char path[PATH_MAX], mine[PATH_MAX + 32], text[32];
 
     sched_lock_path(path, r->id, r->attempt);
-    snprintf(mine, sizeof mine, "%s.%d", path, (int)getpid());
+    snprintf(mine, sizeof mine, "%s/%d", gate, (int)getpid());
     int fd = open(mine, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB) < 0)
         return false;
@@ -539,7 +539,7 @@ static bool only_one(const struct runner *r)
     return good; /* fd stays open: it is the lock */
 }
 
-void runner_main(const msgpack_object *job)
+void runner_main(const msgpack_object *job, const char *gate)
 {
     struct runner r = { .job = job, .sched = -1 };
     char name[16];
@@ -556,7 +556,7 @@ void runner_main(const msgpack_object *job)
     sigprocmask(SIG_BLOCK, &set, NULL);
     setpgid(0, 0);
     r.sigfd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-    if (r.sigfd < 0 || !only_one(&r))
+    if (r.sigfd < 0 || !only_one(&r, gate))
         _exit(1);
     start(&r);
     watch(&r);

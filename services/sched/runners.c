@@ -1,6 +1,7 @@
 /* runners.c - what runners and the starter say, and what is said to them */
 #include "services/sched/db.h"
 #include "services/sched/starter.h"
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -10,6 +11,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include "bus/pkt.h"
@@ -30,16 +32,37 @@ int runner_state(const struct job *j)
     if (fd < 0)
         return errno == ENOENT ? 0 : -1;
     bool free = flock(fd, LOCK_EX | LOCK_NB) == 0;
+    struct stat st;
+    bool ours = fstat(fd, &st) == 0 && st.st_size == 0; /* made above, in a life before this */
     close(fd);
-    return free ? 1 : -1;
+    return !free ? -1 : ours ? 0 : 1;
 }
 
+/* A runner of this life that was given up may still come, and must find its file. */
 void runner_files_drop(const struct job *j)
 {
     char path[PATH_MAX];
 
+    if (j->flags & JOB_GIVEN_UP)
+        return;
     for (uint32_t i = 1; !(j->flags & JOB_INTERACTIVE) && i <= j->attempt; i++)
         unlink(sched_lock_path(path, j->pub.id, i));
+}
+
+void runner_files_tidy(sched_t *s)
+{
+    char path[PATH_MAX];
+    DIR *d = opendir(sched_path(path, ""));
+    struct dirent *e;
+
+    while (d && (e = readdir(d))) {
+        char *end;
+        uint64_t id = strtoull(e->d_name, &end, 10);
+        if (id && *end == '.' && !job_find(s, id))
+            unlinkat(dirfd(d), e->d_name, 0);
+    }
+    if (d)
+        closedir(d);
 }
 
 /* ---- to runners ---- */
@@ -228,7 +251,8 @@ static void take_hello(struct guest *g, const msgpack_object *o)
     struct err err = { 0 };
 
     if (!j || j->attempt != mp_opt_int(o, "attempt", -1) || !j->run ||
-        (j->state != JOB_STARTING && j->state != JOB_RUNNING) || j->run->runner >= 0) {
+        (j->state != JOB_STARTING && j->state != JOB_RUNNING) ||
+        (j->run->runner >= 0 && j->run->pid != mp_opt_int(o, "pid", 0))) {
         CLEANUP(mp_free) mp_buf m;
         mp_init(&m);
         mp_map(&m, 1); /* nobody waits for it: it is to end all that it has, and go */
@@ -237,6 +261,10 @@ static void take_hello(struct guest *g, const msgpack_object *o)
         return;
     }
     struct run *r = j->run;
+    if (r->runner >= 0) { /* it has left that one */
+        loop_fd_del(s->loop, r->runner);
+        close(r->runner);
+    }
     r->runner = g->fd;
     r->pid = (pid_t)mp_opt_int(o, "pid", 0);
     r->began = (unsigned long long)mp_opt_int(o, "sid", 0);

@@ -140,6 +140,7 @@ int starter_send(sched_t *s, struct job *j, struct err *err);
 /* -1: this attempt's runner lives; 0: there was none, and will be none; 1: it died. */
 int runner_state(const struct job *j);
 void runner_files_drop(const struct job *j);
+void runner_files_tidy(sched_t *s); /* at the start: those of jobs that are over */
 void runner_ack(sched_t *s, struct run *r); /* once this turn is written */
 void acks_send(sched_t *s);
 

@@ -29,7 +29,7 @@ static void tell_failure(int sock, const msgpack_object *job, int code)
     pkt_send(sock, m.b.data, m.b.size, NULL, 0, NULL);
 }
 
-static void start_one(int sock, const struct pkt *p)
+static void start_one(int sock, const char *gate, const struct pkt *p)
 {
     msgpack_unpacked u;
 
@@ -38,7 +38,7 @@ static void start_one(int sock, const struct pkt *p)
         pid_t pid = fork();
         if (pid == 0) {
             close(sock);
-            runner_main(&u.data);
+            runner_main(&u.data, gate);
         }
         if (pid < 0)
             tell_failure(sock, &u.data, errno);
@@ -47,7 +47,7 @@ static void start_one(int sock, const struct pkt *p)
 }
 
 __attribute__((noreturn))
-static void serve(int sock)
+static void serve(int sock, const char *gate)
 {
     struct err err = { 0 };
 
@@ -66,7 +66,7 @@ static void serve(int sock)
             continue;
         if (rc <= 0)
             exit(0);
-        start_one(sock, &p);
+        start_one(sock, gate, &p);
         pkt_clear(&p);
     }
 }
@@ -77,9 +77,9 @@ int main(int argc, char **argv)
         puts("bjsrun " CM_VERSION);
         return 0;
     }
-    if (argc != 2 || argv[1][0] < '0' || argv[1][0] > '9') {
+    if (argc != 3 || argv[1][0] < '0' || argv[1][0] > '9') {
         bool help = argc == 2 && strcmp(argv[1], "--help") == 0;
-        fputs("usage: bjsrun FD\nsched starts it, with its end of a socket: see sched(8)\n",
+        fputs("usage: bjsrun FD GATE\nsched starts it, with its end of a socket: see sched(8)\n",
               help ? stdout : stderr);
         return help ? 0 : 2;
     }
@@ -88,5 +88,5 @@ int main(int argc, char **argv)
         close_range(3, (unsigned)sock - 1, 0);
     close_range((unsigned)sock + 1, ~0U, 0);
     fcntl(sock, F_SETFD, FD_CLOEXEC);
-    serve(sock);
+    serve(sock, argv[2]);
 }

@@ -12,8 +12,12 @@
  * sched to runner: {sig} to all processes of the job; {kill: true} end them all;
  * {ack: true} the report is on the disk.
  *
- * RUN/sched/ID.ATTEMPT exists once this attempt was started, and is locked as
- * long as its runner lives: who makes the file first decides whether it runs.
+ * RUN/sched/ID.ATTEMPT exists once this attempt was started, names its runner and
+ * is locked as long as that lives: who makes the file first decides whether it
+ * runs; sched makes it empty, and then it never will. It is made through a folder
+ * that each life of sched has of its own (the gate) and that the next one takes
+ * away: a starter of before that comes late can start nothing, whatever became of
+ * the job and its files meanwhile.
  */
 #ifndef SCHED_STARTER_H
 #define SCHED_STARTER_H
@@ -21,11 +25,11 @@
 #include <stdint.h>
 #include "bus/err.h"
 
-/* RUN/sched, made; then the starter. Returns sched's end of its socket. */
+/* RUN/sched, made, and the gate; then the starter. Returns sched's end of its socket. */
 int starter_begin(struct err *err);
 
 /* In a fork of the starter: never returns. */
-void runner_main(const msgpack_object *job) __attribute__((noreturn));
+void runner_main(const msgpack_object *job, const char *gate) __attribute__((noreturn));
 
 /* "RUN/sched/NAME" in a buffer of PATH_MAX. */
 char *sched_path(char *buf, const char *name);
