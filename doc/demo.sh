@@ -50,6 +50,9 @@ must 'echo hello | bpsh 2 cat'
 show "bpsh 1 sh -c 'exit 7'"
 [ $? = 7 ] || exit 1
 
+say "A job waits until nodes are its own; -i runs it here, at this terminal."
+must "bjssub -i -n 2 'bpsh \$NODES -p hostname'"
+
 say "A process of a node has a stand-in here with the same pid, a ghost: ps and kill work."
 bpsh=
 show 'bpsh 0-3 sleep 1000 </dev/null & bpsh=$!'

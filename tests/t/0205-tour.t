@@ -3,7 +3,7 @@
 . tests/lib.sh
 
 need_root
-need bin/bpsh bin/bpstat bin/bpps libexec/clustermatic/bpvnode libexec/clustermatic/nodemgr \
+need bin/bpsh bin/bpstat bin/bpps bin/bjssub libexec/clustermatic/sched libexec/clustermatic/bpvnode libexec/clustermatic/nodemgr \
     libexec/clustermatic/procspace libexec/clustermatic/iofwd
 cluster=t$$
 names+=("$cluster")
@@ -25,6 +25,7 @@ done
 ok 'none of the master' not grep -E '^  [0-3]: /dev/' "$tmp/tour"
 ok 'input comes back' shows '^hello$'
 ok 'and a status' shows '^\(status 7\)$'
+ok 'a job is given nodes' shows '^NODES=[0-3],[0-3]$'
 ok 'four ghosts are children of bpsh' is 4 grep -cE '^ *[0-9]+ S[^ ]* +sleep 1000$' "$tmp/tour"
 ghosts() { sed -n 's/^ *\([0-9]*\) S[^ ]* *sleep 1000$/\1/p' "$tmp/tour" | sort -u; }
 bodies() { awk '$3 == "root" && $7 == "sleep" { print $2 }' "$tmp/tour" | sort -u; }

@@ -55,7 +55,7 @@ ok 'it has ended well' is 0 field "$job" exit
 
 ok 'another is given to the starter' begin
 old=$(pid_of sched)
-s6-svc -d "$run/s6/sched" # and stays away
+s6-svc -O "$run/s6/sched" # and stays away
 kill -KILL "$old"
 eventually 10 not pid_of sched >/dev/null
 kill -CONT "$starter"
