@@ -132,7 +132,8 @@ static void calm_signals(void)
     sigprocmask(SIG_SETMASK, &all, NULL);
 }
 
-/* Descriptors 0-2 are taken, so that no pipe of ours lands there. */
+/* Descriptors 0-2 are taken, so that no pipe of ours lands there. What else we
+ * were started with is not for our children. */
 static void many_descriptors(void)
 {
     struct rlimit l;
@@ -142,6 +143,7 @@ static void many_descriptors(void)
         fd = open("/dev/null", O_RDWR);
     while (fd >= 0 && fd < 3);
     cleanup_close(&fd);
+    close_range(3, ~0u, CLOSE_RANGE_CLOEXEC);
     if (getrlimit(RLIMIT_NOFILE, &l) == 0) {
         l.rlim_cur = l.rlim_max;
         setrlimit(RLIMIT_NOFILE, &l);
