@@ -96,6 +96,17 @@ gate_t *gate_open_within(const char *dir, int timeout_ms, struct err *err)
     return g;
 }
 
+gate_t *gate_adopt(int sock, struct err *err)
+{
+    gate_t *g = make(NULL, "", err);
+
+    if (g)
+        g->sock = sock;
+    else
+        close(sock);
+    return g;
+}
+
 void gate_close(gate_t **gp)
 {
     gate_t *g = *gp;
@@ -247,6 +258,11 @@ static int keep_value(const struct gate_msg *m, msgpack_unpacked *reply, struct 
     if (msgpack_unpack(p, copy.b.size, &off, reply->zone, &reply->data) < 0)
         return err_set(err, EPROTO, "the answer was not understood");
     return 0;
+}
+
+int gate_answer(const struct gate_msg *m, msgpack_unpacked *reply, struct err *err)
+{
+    return m->w.kind == WIRE_REPLY ? keep_value(m, reply, err) : service_error(&m->u.data, err);
 }
 
 static void service_of(const char *topic, char *out, size_t room)

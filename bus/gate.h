@@ -28,6 +28,9 @@ gate_t *gate_open_at(const char *dir, struct err *err);
 /* For a library whose callers must not wait: one try, which takes no longer
  * than this. Then gate_send() and gate_recv(), not gate_call(). */
 gate_t *gate_open_within(const char *dir, int timeout_ms, struct err *err);
+/* A connection that is there already, made by whoever is to be the asker; it is
+ * the gate's then. gate_send() and gate_recv() only. NULL: sock is closed. */
+gate_t *gate_adopt(int sock, struct err *err);
 void gate_close(gate_t **g);
 int gate_fd(gate_t *g); /* changes after a reconnect: ask each time; -1 none */
 
@@ -47,6 +50,8 @@ int gate_send(gate_t *g, const char *topic, const mp_buf *body, int timeout_ms,
 int gate_recv(gate_t *g, int timeout_ms, struct gate_msg *msg, struct err *err);
 int gate_reopen(gate_t *g, int timeout_ms, struct err *err);
 void gate_msg_clear(struct gate_msg *m);
+/* A reply's value, which lives on without its message, or -1: the error that it is. */
+int gate_answer(const struct gate_msg *m, msgpack_unpacked *reply, struct err *err);
 
 /* Events whose topic begins with prefix now come out of gate_recv().
  * Kept over gate_reopen(). */

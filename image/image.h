@@ -109,10 +109,24 @@ struct image_map {
     uint32_t pad;
 };
 
-struct image_file { /* only in images of processes that were stopped from outside */
-    int32_t fd, flags;
+/* A descriptor, only in images of processes that were stopped from outside: those
+ * of 0-2 that have none are closed. */
+struct image_file {
+    int32_t fd, flags; /* O_*, as it was opened */
+    uint32_t kind;     /* IMAGE_FILE_*; a path follows, "" unless IMAGE_FILE_PATH */
+    int32_t of;        /* IMAGE_FILE_STREAM, _SAME: of which */
     uint64_t offset, size;
-    uint32_t mode, path_len, pipe, pad; /* pipe: 1: an iofwd stream, no path */
+    uint64_t inode;    /* together with the times: open for writing, it must be this */
+    int64_t modified, changed;
+    uint32_t modified_ns, changed_ns;
+    uint32_t mode;     /* with the type */
+    uint32_t crc;      /* CRC-32C of all of it: open for reading, it must have this */
+    uint32_t path_len, pad;
+};
+enum {
+    IMAGE_FILE_PATH = 0,
+    IMAGE_FILE_STREAM = 1, /* 1 or 2, whatever that is there */
+    IMAGE_FILE_SAME = 2,   /* a copy of a descriptor told before */
 };
 
 /* What bprestore says on its control descriptor, and is told there. */

@@ -7,6 +7,7 @@
  *   bpinit_child.c   the last steps before a body's exec
  *   bpinit_bodies.c  the table of bodies
  *   bpinit_arrive.c  processes that come from another machine, or go there
+ *   bpinit_mover.c   those that go and know nothing of it
  *   bpinit_cgroup.c  a launch and all that comes of it, held together
  *   bpinit_reap.c    waiting for them
  *   bpinit_watch.c   a bell that rings when processes fork, exec, end, stop
@@ -59,6 +60,7 @@ struct init {
     journal_t *journal;
     cages_t *cages;
     arrivals_t *arrivals;
+    struct mover *movers; /* at work */
     kids_t *kids;
     kin_t *kin;
     stands_t *stands;
@@ -150,6 +152,9 @@ int arrivals_depart(arrivals_t *t, const msgpack_object *map, struct err *err);
 bool arrivals_departed(const arrivals_t *t, pid_t npid); /* its body is elsewhere */
 void arrivals_departed_end(arrivals_t *t, pid_t npid);
 
+/* ---- a body that is to go to another machine, and knows nothing of it ---- */
+int mover_ask(struct init *in, const msgpack_object *map, struct err *err);
+
 /* ---- reaper ---- */
 int reap_start(struct init *in, struct err *err);
 /* What wait() said of npid, to us or to a stand-in of ours. */
@@ -213,6 +218,7 @@ void pump_destroy(pump_t **p);
  * uid: whose stream it is, for lists. */
 int pump_add(pump_t *p, uint32_t slot, int fd, uid_t uid, struct err *err);
 uid_t pump_uid(const pump_t *p, uint32_t slot);
+uint64_t pump_inode(const pump_t *p, uint32_t slot); /* of its pipe; 0: it is closed */
 void pump_release(pump_t *p, uint32_t slot); /* close the pipe, give the ring back */
 void pump_drain(pump_t *p, int slot); /* read now what an ended body wrote; -1 fine */
 void pump_hangup(pump_t *p, uint64_t launch, uint32_t rank, int fd);

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
 #include "node/bpinit.h"
@@ -265,6 +266,13 @@ int pump_add(pump_t *p, uint32_t slot, int fd, uid_t uid, struct err *err)
 }
 
 uid_t pump_uid(const pump_t *p, uint32_t slot) { return p->end[slot].uid; }
+
+uint64_t pump_inode(const pump_t *p, uint32_t slot)
+{
+    struct stat st;
+
+    return p->end[slot].fd >= 0 && fstat(p->end[slot].fd, &st) == 0 ? st.st_ino : 0;
+}
 
 void pump_release(pump_t *p, uint32_t slot)
 {

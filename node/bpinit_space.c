@@ -402,6 +402,7 @@ static const struct {
     { "list", on_list },       { "release", on_release }, { "hangup", on_hangup },
     { "end", on_end },         { "end_launch", on_end_launch }, { "orphan", kin_orphan },
     { "arrived", on_arrived }, { "depart", on_depart },         { "end_job", on_end_job },
+    { "move", mover_ask },
     { "stand", stand_begin },  { "ring", stand_ring },    { "cry", stand_cry },
 };
 

@@ -23,7 +23,8 @@ $(LIBEXEC)/bpinit: LIBS = $(MP_LIBS)
 $(LIBEXEC)/bpinit: $(call objs,node/bpinit.c node/bpinit_root.c node/bpinit_space.c \
     node/bpinit_spawn.c node/bpinit_child.c node/bpinit_bodies.c node/bpinit_reap.c \
     node/bpinit_journal.c node/bpinit_pump.c node/bpinit_io.c node/redirect.c node/bpinit_cgroup.c node/bpinit_arrive.c \
-    node/bpinit_watch.c node/bpinit_kids.c node/bpinit_kin.c node/bpinit_stand.c node/rings.c) $(LIBCM)
+    node/bpinit_watch.c node/bpinit_kids.c node/bpinit_kin.c node/bpinit_stand.c node/bpinit_mover.c \
+    node/rings.c) $(mover_objs) $(LIBCM)
 	$(LINK)
 
 helpers += $(LIBEXEC)/bpstart
@@ -43,7 +44,7 @@ RESTORE_FLAGS := -std=gnu11 -O2 -Wall -Wextra -Werror -Wshadow -Wvla -I. \
     -fno-stack-protector -fno-jump-tables -fno-asynchronous-unwind-tables -fno-unwind-tables \
     -fcf-protection=none -fno-builtin -mgeneral-regs-only \
     -Wl,-T,node/restore.ld,-z,noexecstack,--build-id=none,--no-warn-rwx-segments -s
-restore_src := node/restore.c node/restore_maps.c node/restore_go.c
+restore_src := node/restore.c node/restore_maps.c node/restore_files.c node/restore_go.c
 helpers += $(LIBEXEC)/bprestore
 $(LIBEXEC)/bprestore: $(restore_src) node/restore.h node/restore.ld node/nolibc.h image/image.h \
     image/machine.h bus/rundir.h

@@ -59,6 +59,7 @@ enum {
     NR_set_tid_address = 218,
     NR_exit_group = 231,
     NR_set_robust_list = 273,
+    NR_dup3 = 292,
     NR_getrandom = 318,
     NR_rseq = 334,
     NR_clone3 = 435,

@@ -2,6 +2,7 @@
  *
  *   restore.c       the flow: read, hide, build, wait for the word, go
  *   restore_maps.c  memory: our own put away, the process's put in place
+ *   restore_files.c what it has open
  *   restore_go.c    what the memory does not say, and the jump
  *
  * No libc and no relocations: we copy ourselves to another address and go on
@@ -87,8 +88,12 @@ void map_take(void);      /* IMAGE_MAP */
 void pages_take(void);    /* IMAGE_PAGES */
 void maps_done(void);     /* no more of them */
 
-/* --- restore_go.c --- */
+/* --- restore_files.c --- */
 void file_take(const struct image_file *f); /* IMAGE_FILE */
+void files_settle(void); /* what can fail, before "ready" */
+void files_place(void);  /* the streams are there: the rest too */
+
+/* --- restore_go.c --- */
 void settle(void);     /* what can fail, before "ready" */
 void go(void) __attribute__((noreturn));
 

@@ -16,38 +16,6 @@
 #define SIGKILL 9
 #define SIGSTOP 19
 #define SIGRT_LAST 64
-#define F_DUPFD 0
-#define O_CREAT_TRUNC_EXCL (0100 | 01000 | 0200)
-
-static void fd_out_of_the_way(int *fd, int wanted)
-{
-    if (*fd != wanted)
-        return;
-    long other = sys3(NR_fcntl, *fd, F_DUPFD, wanted + 1);
-    if (other < 0)
-        fail(-other, "no descriptor is free", 0);
-    *fd = (int)other;
-}
-
-void file_take(const struct image_file *f)
-{
-    if (f->fd < 0)
-        fail(EBADMSG, "the image makes no sense: a descriptor", rs.path);
-    if (f->pipe) /* it is there already: a stream */
-        return;
-    fd_out_of_the_way(&rs.image, f->fd);
-    fd_out_of_the_way(&rs.control, f->fd);
-    long fd = sys2(NR_open, rs.path, f->flags & ~O_CREAT_TRUNC_EXCL);
-    if (fd < 0)
-        fail(-fd, "cannot be opened here", rs.path);
-    if (fd != f->fd) {
-        sys2(NR_dup2, fd, f->fd);
-        sys1(NR_close, fd);
-    }
-    long at = sys3(NR_lseek, f->fd, f->offset, 0);
-    if (at != (long)f->offset)
-        fail(at < 0 ? -at : EIO, "cannot be read on from where it was", rs.path);
-}
 
 static void set_mm(void)
 {
@@ -86,6 +54,7 @@ void settle(void)
     const struct image_process *p = &rs.p;
 
     maps_done();
+    files_settle();
     if (ours(p->rseq, 64) || ours(p->tid_address, 4) || ours(p->alt_sp, p->alt_size))
         fail(EBADMSG, "the image makes no sense: it points into us", 0);
     if ((p->flags & IMAGE_FULL) &&
@@ -221,6 +190,7 @@ void go(void)
     sys1(NR_close, rs.image);
     if (rs.control >= 0)
         sys1(NR_close, rs.control);
+    files_place();
     give_up_rights(p);
     sys2(NR_arch_prctl, ARCH_SET_FS, p->fs_base);
     if (p->gs_base)

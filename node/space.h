@@ -39,6 +39,8 @@
  *        was let go; go: let those that are ready go, in the same step; abort: end those that
  *        were not let go
  *   ["depart", {id, pid, gen, launch}]  it runs elsewhere now: its end here is not told
+ *   ["move", {id, pid, launch, to, check?, no_input?}]  this body goes to another machine
+ *        (mover/), or could it? -> ["arrivals", {id, code, text, hindrances}]
  *   ["ack", {seq}]          events up to seq are known to the master
  *   ["list", {id}]
  *   ["stand", {id, asker, pids}]  children of the process asker stand for others from

@@ -189,6 +189,27 @@ int on_depart(void *self, struct svc_req *req, struct err *err)
     return rc;
 }
 
+/* node.N.move: {pid, launch, to, check?, no_input?} -> {code, text, hindrances: [[what,
+ * text]...]}: the process goes to another machine by our hand, or could it? */
+int on_move(void *self, struct svc_req *req, struct err *err)
+{
+    CLEANUP(mp_free) mp_buf m;
+    int64_t pid, to;
+    uint64_t launch;
+
+    mp_init(&m);
+    if (mp_get_int(req->body, "pid", 1, INT32_MAX, &pid, err) < 0 ||
+        mp_get_uint(req->body, "launch", &launch, err) < 0 ||
+        mp_get_int(req->body, "to", -1, INT32_MAX, &to, err) < 0)
+        return -1;
+    mp_kint(&m, "pid", pid);
+    mp_kuint(&m, "launch", launch);
+    mp_kint(&m, "to", to);
+    mp_kbool(&m, "check", mp_opt_bool(req->body, "check", false));
+    mp_kbool(&m, "no_input", mp_opt_bool(req->body, "no_input", false));
+    return ask(self, req, "move", &m, 5, err);
+}
+
 /* node.N.relay: {token, to: [[addr, port, token, key]...]} -> nil: the image
  * that is expected here under this ticket goes on there */
 int on_relay(void *self, struct svc_req *req, struct err *err)

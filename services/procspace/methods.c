@@ -7,6 +7,7 @@ const struct svc_method procspace_methods[] = {
     { "procspace.launch", on_launch, SVC_USER | SVC_CHANGES },
     { "procspace.moved", on_moved, SVC_USER | SVC_CHANGES },
     { "procspace.pass", on_pass, SVC_USER | SVC_CHANGES },
+    { "procspace.move", on_move_outside, SVC_USER | SVC_CHANGES },
     { "procspace.signal", on_signal, SVC_USER | SVC_CHANGES },
     { "procspace.stopped", on_stopped, SVC_USER | SVC_CHANGES },
     { "procspace.ghost", on_ghost, SVC_USER | SVC_CHANGES },

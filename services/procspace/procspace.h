@@ -371,6 +371,9 @@ bool move_deliver(procspace_t *ps, const struct proc *p, int sig, bool has_value
  * hear; NULL. */
 struct proc *move_heard(procspace_t *ps, pid_t pid, int node, uint64_t launch);
 
+/* --- outside.c: those that know nothing of it --- */
+int on_move_outside(void *self, struct svc_req *req, struct err *err);
+
 /* --- readers.c: who reads what moving processes say --- */
 struct pkt;
 void readers_close(procspace_t *ps);

@@ -17,8 +17,8 @@ missing() { # FILE...: those that are not there
         [ -s "$root/usr/$file" ] || echo "$file"
     done
 }
-ok 'programs are where they belong' is '' missing bin/clustermatic bin/bpsh bin/bpps bin/bptrace \
-    libexec/clustermatic/busd libexec/clustermatic/bpghost libexec/clustermatic/bpfwd
+ok 'programs are where they belong' is '' missing bin/clustermatic bin/bpsh bin/bpps bin/bptrace bin/bpmove \
+    libexec/clustermatic/bpmover libexec/clustermatic/busd libexec/clustermatic/bpghost libexec/clustermatic/bpfwd
 ok 'so is the library, in all its forms' is '' missing lib/libbproc.so lib/libbproc.so.4 \
     lib/libbproc.a lib/pkgconfig/bproc.pc include/sys/bproc.h
 ok 'and manuals, of each call too' is '' missing share/man/man1/bpsh.1 share/man/man8/clustermatic.8 \

@@ -1,0 +1,7 @@
+mover_objs := $(call objs,$(addprefix mover/,run.c look.c files.c freeze.c collect.c request.c \
+    ghost.c) image/write.c image/maps.c)
+
+helpers += $(LIBEXEC)/bpmover
+$(LIBEXEC)/bpmover: LIBS = $(MP_LIBS)
+$(LIBEXEC)/bpmover: $(call objs,mover/main.c) $(mover_objs) $(LIBCM)
+	$(LINK)

@@ -1,0 +1,156 @@
+/* mover.h - a process that knows nothing of it goes to another machine
+ *
+ *   run.c       the flow: look, stop, send, the word, the end of the old self
+ *   look.c      what stands in the way
+ *   files.c     what it has open, and how that is carried
+ *   freeze.c    stopping it, and system calls in its name
+ *   collect.c   what an image needs that only the process itself is told
+ *   request.c   what it would have asked the cluster
+ *   ghost.c     on the master: the old self becomes the ghost
+ *   main.c      the program bpmover: for processes of the master
+ *
+ * On a node bpinit runs it in a child of its own; on the master procspace starts
+ * bpmover. With the right to trace the process, and beside it: same process
+ * numbers, same files. Only look.c and files.c are needed to say whether it could
+ * go; they touch nothing.
+ *
+ * To the cluster the process itself asks: its connections are made in its name,
+ * so that the kernel's word on who asks is about it (doc/moving.md).
+ */
+#ifndef MOVER_MOVER_H
+#define MOVER_MOVER_H
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <sys/user.h>
+#include "bus/err.h"
+#include "bus/gate.h"
+#include "bus/mp.h"
+#include "image/write.h"
+
+struct mover_conf {
+    pid_t pid;
+    int to;            /* node; -1 the master */
+    bool check;        /* only look */
+    bool no_input;     /* its standard input may become empty */
+    bool node;         /* we are on a node */
+    const char *run;   /* the folder of gate and move there */
+    uint64_t stream[3]; /* inodes of the pipes that are its streams; 0 none */
+    pid_t like;        /* of this one's namespaces it must be */
+};
+
+/* Packs {code, text, hindrances: [[what, text]...]}: code 0: it could go, or has gone;
+ * EBUSY with hindrances: what stands in the way; else an errno, and it goes on where
+ * it was. */
+void mover_run(const struct mover_conf *c, mp_buf *result);
+
+/* --- what stands in the way --- */
+struct hindrances {
+    mp_buf rows;
+    uint32_t n;
+};
+void hindered(struct hindrances *h, const char *what, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* --- what it has open --- */
+#define HELD_MAX 256
+
+enum held_kind { HELD_FILE, HELD_STREAM, HELD_SAME, HELD_NOTHING };
+struct held {
+    int fd, flags; /* O_* */
+    int64_t at;
+    enum held_kind kind;
+    int of;     /* HELD_STREAM: which; HELD_SAME: the descriptor that it is a copy of */
+    char *path; /* HELD_FILE */
+};
+struct held_list {
+    struct held *v;
+    size_t n;
+};
+void held_free(struct held_list *l);
+int held_look(const struct mover_conf *c, struct held_list *l, struct hindrances *h,
+              struct err *err);
+/* Its records of an image. */
+int held_write(const struct mover_conf *c, const struct held_list *l, struct image_writer *w);
+bool held_stream(const struct held_list *l, int fd); /* is fd carried as a stream? */
+/* A copy of its descriptor; -1: errno. */
+int held_copy(pid_t pid, int fd);
+
+/* --- look.c --- */
+int look(const struct mover_conf *c, struct held_list *l, struct hindrances *h,
+         struct err *err);
+/* A file of /proc/PID: fresh text with its length in *len (may be NULL); NULL: errno. */
+char *proc_text(pid_t pid, const char *name, size_t *len);
+/* The number after this key in status; dflt if it is not there. */
+uint64_t status_number(const char *status, const char *key, int base, uint64_t dflt);
+
+/* --- freeze.c --- */
+struct frozen {
+    pid_t pid;
+    int pidfd, mem;
+    bool held;                   /* it stands still */
+    bool alarmed;                /* a SIGALRM was waiting already */
+    bool was_stopped;            /* a SIGSTOP came meanwhile */
+    struct user_regs_struct regs; /* as it was */
+    uint64_t mask;
+    uint64_t call_at;            /* a system call instruction of its own */
+    uint64_t room, room_bytes;   /* memory of ours in it */
+};
+int freeze(struct frozen *f, pid_t pid, struct err *err);
+/* It goes on where it was, as if nothing had been. */
+void thaw(struct frozen *f);
+/* Between these its registers are ours, and nothing can interrupt. */
+int calls_begin(struct frozen *f, struct err *err);
+int calls_end(struct frozen *f, struct err *err);
+/* One system call of it. -1: it has died; *out: its result, or -errno. */
+int call_in(struct frozen *f, long nr, const uint64_t arg[6], int64_t *out, struct err *err);
+int room_make(struct frozen *f, uint64_t bytes, struct err *err);
+int room_put(struct frozen *f, uint64_t at, const void *p, size_t n, struct err *err);
+int room_get(struct frozen *f, uint64_t at, void *p, size_t n, struct err *err);
+/* A connection that it has made to the socket of this path. */
+int frozen_connect(struct frozen *f, const char *path, struct err *err);
+/* Signals that wait for it: rows of [sig, value or nil]; how many. */
+uint32_t frozen_signals(struct frozen *f, mp_buf *rows);
+/* It runs elsewhere: its old self ends, */
+void frozen_end(struct frozen *f);
+/* or executes this in its place. */
+int frozen_exec(struct frozen *f, const char *path, char *const *argv, char *const *envp,
+                struct err *err);
+
+/* --- collect.c --- */
+#define XSTATE_ROOM 16384
+struct xstate {
+    unsigned char data[XSTATE_ROOM];
+    size_t len;
+};
+int collect(struct frozen *f, struct image_writer *w, struct xstate *x, struct err *err);
+
+/* --- request.c --- */
+struct request {
+    const struct mover_conf *c;
+    struct frozen *f;
+    uint64_t launch;
+    char *cmdline; /* argv points into it */
+    char **argv;
+    mp_buf maps;
+    uint32_t nmaps;
+    char token[64];
+    char **lacks; /* files that have to go by value; ends with NULL */
+};
+int request_open(struct request *r, struct image_writer *w, struct err *err);
+void request_close(struct request *r);
+/* Have it stand ready on the other machine. */
+int request_launch(struct request *r, const struct held_list *l, const struct image_writer *w,
+                   struct err *err);
+int request_way(struct request *r, struct err *err); /* where the image goes; -1 */
+/* The word: 0 it runs there; -1 it does not, and will not. */
+int request_moved(struct request *r, bool abort_it, struct err *err);
+void request_pass(struct request *r);
+
+/* --- ghost.c --- */
+/* It runs on a node: what it says there is copied to where it went, and its old
+ * self stands for it. */
+void become_ghost(struct frozen *f, const struct request *r, const struct held_list *l);
+
+#endif

@@ -1,0 +1,175 @@
+/* bpinit_mover.c - a body that knows nothing of it goes to another machine
+ *
+ * The work (mover/) is done by a child of ours, which stops the body, sends it
+ * and ends it: that takes its time, and we have none. It says at its end what has
+ * come of it. Should the agent die meanwhile, the move goes on.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "mover/mover.h"
+#include "node/bpinit.h"
+
+#define RESULT_MAX (256u * 1024)
+#define NODE_RUN "/run/clustermatic"
+
+struct mover {
+    struct init *in;
+    struct mover *next;
+    uint64_t id;
+    pid_t npid;
+    int to;
+    int fd;
+    char *text;
+    size_t got;
+};
+
+static void reply(struct init *in, uint64_t id, const msgpack_object *result,
+                  const struct err *err)
+{
+    const msgpack_object *rows = result ? mp_get(result, "hindrances") : NULL;
+    CLEANUP(cleanup_free) char *text = result ? mp_opt_dup(result, "text") : NULL;
+    CLEANUP(mp_free) mp_buf m;
+
+    mp_init(&m);
+    mp_array(&m, 2);
+    mp_str(&m, "arrivals"); /* the same kind of answer */
+    mp_map(&m, 4);
+    mp_kuint(&m, "id", id);
+    mp_kint(&m, "code", result ? mp_opt_int(result, "code", EPROTO) : err->code);
+    mp_kstr(&m, "text", result ? text : err->text);
+    mp_key(&m, "hindrances");
+    if (rows)
+        mp_obj(&m, rows);
+    else
+        mp_array(&m, 0);
+    link_send(in->link, &m);
+}
+
+static void finish(struct mover *v)
+{
+    struct mover **at = &v->in->movers;
+    msgpack_unpacked u;
+    struct err err = { 0 };
+
+    msgpack_unpacked_init(&u);
+    if (v->got == 0)
+        err_set(&err, EIO, "what moves it has ended");
+    else
+        mp_decode(&u, v->text, v->got, &err);
+    reply(v->in, v->id, err.code ? NULL : &u.data, &err);
+    msgpack_unpacked_destroy(&u);
+    loop_fd_del(v->in->loop, v->fd);
+    close(v->fd);
+    while (*at != v)
+        at = &(*at)->next;
+    *at = v->next;
+    free(v->text);
+    free(v);
+}
+
+static void on_result(void *arg, int fd, uint32_t events)
+{
+    struct mover *v = arg;
+    ssize_t n = read(fd, v->text + v->got, RESULT_MAX - v->got);
+
+    (void)events;
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    if (n > 0)
+        v->got += (size_t)n;
+    else
+        finish(v);
+}
+
+/* In the child: with nothing of ours open but where the result goes. */
+static void __attribute__((noreturn)) run(const struct mover_conf *c, int out)
+{
+    mp_buf result;
+
+    if (out != 3 && dup2(out, 3) < 0)
+        _exit(1);
+    close_range(4, ~0u, 0);
+    mp_init(&result);
+    mover_run(c, &result);
+    for (size_t at = 0; at < result.b.size;) {
+        ssize_t n = write(3, result.b.data + at, result.b.size - at);
+        if (n <= 0)
+            _exit(1);
+        at += (size_t)n;
+    }
+    _exit(0);
+}
+
+static int start(struct init *in, uint64_t id, const struct mover_conf *c, struct err *err)
+{
+    struct mover *v = calloc(1, sizeof *v);
+    int p[2] = { -1, -1 };
+
+    if (!v || !(v->text = malloc(RESULT_MAX)) || pipe2(p, O_CLOEXEC | O_NONBLOCK) < 0) {
+        if (v)
+            free(v->text);
+        free(v);
+        return err_set(err, ENOMEM, "out of memory");
+    }
+    fcntl(p[1], F_SETFL, 0); /* of the child's end */
+    *v = (struct mover){ .in = in, .id = id, .npid = c->pid, .to = c->to, .fd = p[0],
+                         .text = v->text };
+    pid_t pid = loop_fd(in->loop, p[0], EPOLLIN, on_result, v, err) < 0 ? -1 : fork();
+    if (pid == 0)
+        run(c, p[1]);
+    close(p[1]);
+    if (pid > 0) {
+        v->next = in->movers;
+        in->movers = v;
+        return 0;
+    }
+    if (!err->code)
+        err_set(err, errno, "fork: %s", strerror(errno));
+    loop_fd_del(in->loop, p[0]);
+    close(p[0]);
+    free(v->text);
+    free(v);
+    return -1;
+}
+
+/* ["move", {id, pid, launch, to, check?, no_input?}] */
+int mover_ask(struct init *in, const msgpack_object *map, struct err *err)
+{
+    int64_t pid, to;
+    uint64_t id, launch;
+    struct err why = { 0 };
+
+    if (mp_get_uint(map, "id", &id, err) < 0 || mp_get_uint(map, "launch", &launch, err) < 0 ||
+        mp_get_int(map, "pid", 1, INT32_MAX, &pid, err) < 0 ||
+        mp_get_int(map, "to", -1, INT32_MAX, &to, err) < 0)
+        return -1;
+    const struct body *b = bodies_by_pid(in->bodies, (pid_t)pid);
+    if (!b || b->launch != launch) {
+        err_set(&why, ESRCH, "process %d is not here (any more)", (int)pid);
+        reply(in, id, NULL, &why);
+        return 0;
+    }
+    /* Asked again, by an agent that knows nothing of the first time. */
+    for (struct mover *v = in->movers; v; v = v->next)
+        if (v->npid == b->npid) {
+            if (v->to == to)
+                v->id = id;
+            else {
+                err_set(&why, EBUSY, "process %d is being moved", (int)pid);
+                reply(in, id, NULL, &why);
+            }
+            return 0;
+        }
+    struct mover_conf c = { .pid = b->npid, .to = (int)to, .node = true, .run = NODE_RUN,
+                            .like = getpid(), .check = mp_opt_bool(map, "check", false),
+                            .no_input = mp_opt_bool(map, "no_input", false) };
+    for (int fd = 0; fd < 3; fd++)
+        c.stream[fd] = b->slot[fd] < 0 ? 0 : pump_inode(in->pump, (uint32_t)b->slot[fd]);
+    if (start(in, id, &c, &why) < 0)
+        reply(in, id, NULL, &why);
+    return 0;
+}

@@ -1,0 +1,69 @@
+#!/usr/bin/env python3
+"""Holds what a process cannot take along to another machine, until a signal ends it.
+
+holds.py WORD...: all, or some of threads socket pipe lock deleted epoll memory timer
+child. Says "ready" when it does, and "whole" at its end.
+"""
+import ctypes
+import fcntl
+import mmap
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+
+words = sys.argv[1:]
+kept = []
+over = False
+
+
+def want(word):
+    return word in words or "all" in words
+
+
+def end(_sig, _frame):
+    global over
+    over = True
+
+
+signal.signal(signal.SIGUSR1, end)
+if want("socket"):
+    kept.append(socket.socket())
+if want("pipe"):
+    kept.append(os.pipe())
+if want("lock"):
+    lock = open("/tmp/held", "w")
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    kept.append(lock)
+if want("deleted"):
+    gone = open("/tmp/gone", "w")
+    os.unlink("/tmp/gone")
+    kept.append(gone)
+if want("epoll"):
+    kept.append(select.epoll())
+if want("memory"):
+    kept.append(mmap.mmap(-1, 4096))
+if want("timer"):
+    timer = ctypes.c_void_p()
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.timer_create(1, None, ctypes.byref(timer)) != 0:
+        sys.exit("timer_create failed")
+if want("child"):
+    child = os.fork()
+    if child == 0:
+        signal.signal(signal.SIGUSR1, signal.SIG_DFL)
+        while True:
+            signal.pause()
+    kept.append(child)
+if want("threads"):
+    threading.Thread(target=threading.Event().wait, daemon=True).start()
+print("ready", flush=True)
+while not over:
+    signal.sigtimedwait([], 0.01)
+if want("child"):
+    os.kill(child, signal.SIGKILL)
+    os.wait()
+print("whole", flush=True)
+os._exit(0)

@@ -1,0 +1,191 @@
+#!/bin/bash
+# 0660-bpmove: programs that know nothing of it go from node to node, to the master
+# and back; what cannot is told, whole, and goes on where it was
+# shellcheck disable=SC2317 # functions are called by ok and eventually
+. tests/lib.sh
+
+need bin/bpmove bin/bpsh libexec/clustermatic/bpmover libexec/clustermatic/bprestore
+[ -z "${CM_SAN:-}" ] || plan_skip "a sanitizer's memory cannot be moved"
+need_root
+python=/usr/bin/python3
+[ -x $python ] || plan_skip "$python is not installed"
+lib=$($python -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')
+awk=$(command -v mawk || command -v awk)
+cluster_up 3
+bpmove() { timeout -k 1 100 "$CM_BUILD/bin/bpmove" "$@"; }
+
+pid_of() { pid=$(pgrep -P "$job" | head -n 1); [ -n "$pid" ]; }
+on() { bpstat -p --json | $python -c 'import json, sys
+print(*[p["node"] for p in json.load(sys.stdin) if p["pid"] == int(sys.argv[1])])' "$1"; }
+is_on() { [ "$(on "$1")" = "$2" ]; }
+said() { grep -qs "$1" "$tmp/said"; }
+run() { # NODE COMMAND...: by bpsh; sets job and pid. What it says: $tmp/said
+    local node=$1
+    shift
+    bpsh -n "$node" "$@" >"$tmp/said" 2>&1 & job=$!
+    on_exit+=("kill -9 $job 2>/dev/null")
+    eventually 20 pid_of
+    eventually 20 is_on "$pid" "$node"
+}
+ended() { # STATUS: of bpsh
+    wait "$job"
+    rc=$?
+    [ $rc = "$1" ] || { echo "status $rc"; return 1; }
+}
+
+# --- what goes
+
+cat >"$tmp/count.py" <<'END'
+import signal, time
+over = False
+def end(*a):
+    global over
+    over = True
+signal.signal(signal.SIGUSR1, end)
+print("ready", flush=True)
+n = s = 0
+while not over:
+    n += 1
+    s += n
+    time.sleep(0.001)
+print("right" if s == n * (n + 1) // 2 and n > 10 else "wrong", flush=True)
+raise SystemExit(7)
+END
+count() { run "$1" --with "$lib" $python -c "$(cat "$tmp/count.py")"; eventually 20 said '^ready$'; }
+count 0
+ok 'a Python program could go' is "process $pid can move" bpmove --check "$pid"
+ok 'as JSON' is "[{\"pid\":$pid,\"node\":0,\"can\":true,\"text\":\"\",\"hindrances\":[]}]" \
+    bpmove --check --json "$pid"
+ok 'it is where it was' is_on "$pid" 0
+ok 'it goes to another node' bpmove "$pid" 1
+ok 'and runs there' is_on "$pid" 1
+ok 'and on' bpmove "$pid" 2
+ok 'and back' bpmove "$pid" 0
+ok 'where it is already: said' has "^bpmove: process $pid: process $pid is on node 0 already" \
+    bash -c "bpmove $pid 0 2>&1"
+ok 'to the master' bpmove "$pid" master
+ok 'it is an ordinary process here' has "^ *$pid +python3 *$" ps -o pid=,comm= -p "$pid"
+ok 'of the same parent' is "$job" bash -c "ps -o ppid= -p $pid | tr -d ' '"
+ok 'from there to a node again' bpmove "$pid" 1
+ok 'and runs there' is_on "$pid" 1
+hops() {
+    local n
+    for n in $(seq 8); do
+        bpmove "$pid" $((n % 3)) || return 1
+    done
+}
+ok 'eight times more' hops
+kill -USR1 "$pid"
+ok 'its signal reaches it, its status its parent' ended 7
+ok 'and it has counted right' eventually 20 said '^right$'
+
+# On the node where it ends there is a file that ends it.
+run 1 "$awk" 'BEGIN { while ((getline x < "/tmp/end") < 0) { n++; s += n }
+    print s == n * (n + 1) / 2 ? "right" : "wrong" }'
+ok 'an awk goes' bpmove "$pid" 2
+ok 'there and back' bpmove "$pid" 1
+ok 'and on' bpmove "$pid" 0
+bpsh -n 0 sh -c 'echo x >/tmp/end'
+ok 'it ends as it should' ended 0
+ok 'and is right' eventually 20 said '^right$'
+
+# --- from the master
+
+# Without what we have been given ourselves.
+$python -c 'import os, sys
+os.closerange(3, 1024)
+os.execv(sys.argv[1], sys.argv[1:])' $python -c "$(cat "$tmp/count.py")" >"$tmp/said" 2>&1 & job=$!
+pid=$job
+eventually 20 said '^ready$'
+ok 'a process of the master could go' is "process $pid can move" bpmove --check "$pid"
+ok 'and goes' bpmove "$pid" 2
+ok 'a ghost stands for it here' has "^bpghost *$" bash -c "basename \$(readlink /proc/$pid/exe)"
+ok 'it is there' is_on "$pid" 2
+ok 'goes on to another node' bpmove "$pid" 0
+kill -USR1 "$pid"
+ok 'the shell that has started it gets its status' ended 7
+ok 'what it says is in the same file' eventually 20 said '^right$'
+
+# --- what does not
+
+run 0 --with "$lib" --with "$PWD/tests/holds.py" $python "$PWD/tests/holds.py" all
+eventually 20 said '^ready$'
+bpmove --check "$pid" >"$tmp/told"
+ok 'one that holds everything: it is refused' exits 1 bpmove --check "$pid"
+told() { grep -Eq "^process $pid: $1" "$tmp/told" || { cat "$tmp/told"; return 1; }; }
+ok 'threads are told' told 'it has 2 threads'
+ok 'children are' told 'it has 1 child '
+ok 'a socket is' told 'descriptor [0-9]+: a socket'
+ok 'pipes are' told 'descriptor [0-9]+: a pipe to other processes'
+ok 'a lock is' told 'descriptor [0-9]+: it holds a lock'
+ok 'a deleted file is' told 'descriptor [0-9]+: /tmp/gone \(deleted\)'
+ok 'epoll is' told 'descriptor [0-9]+: \[eventpoll\]'
+ok 'shared memory is' told 'memory at [0-9a-f]+ is shared with other processes'
+ok 'a POSIX timer is' told 'it has 1 POSIX timer'
+ok 'it does not go' fails_with "process $pid: descriptor [0-9]+: a socket" bpmove "$pid" 1
+ok 'it is where it was' is_on "$pid" 0
+kill -USR1 "$pid"
+ok 'and ends as it would' ended 0
+ok 'nothing of it is lost' said '^whole$'
+
+refused() { # WORD PATTERN: alone
+    run 0 --with "$lib" --with "$PWD/tests/holds.py" $python "$PWD/tests/holds.py" "$1"
+    eventually 20 said '^ready$'
+    fails_with "process $pid: $2" bpmove "$pid" 1 && is_on "$pid" 0 && kill -USR1 "$pid" &&
+        ended 0 && said '^whole$'
+}
+ok 'threads alone: the reason, and it goes on' refused threads 'it has 2 threads$'
+ok 'a pipe alone' refused pipe 'descriptor [0-9]+: a pipe to other processes$'
+ok 'a socket alone' refused socket 'descriptor [0-9]+: a socket$'
+
+count 0
+kill -STOP "$pid"
+stopped() { bpmove --check "$pid" | grep -q 'it is stopped: continue it first'; }
+ok 'a stopped one' eventually 10 stopped
+kill -CONT "$pid"
+going() { bpmove --check "$pid" | grep -q 'can move'; }
+ok 'goes on when it is continued' eventually 10 going
+ok 'a node that there is not' fails_with "process $pid: Invalid node number" bpmove "$pid" 99
+ok 'another user may not' fails_with "process $pid is another user's" as 61001 \
+    "$CM_BUILD/bin/bpmove" "$pid" 1
+ok 'nor look' fails_with "process $pid is another user's" as 61001 \
+    "$CM_BUILD/bin/bpmove" --check "$pid"
+bpsh -n 1 --with "$(command -v sleep)" sh -c 'sleep 1000; :' & shell=$!
+on_exit+=("kill -9 $shell 2>/dev/null")
+sleeper() {
+    parent=$(pgrep -P $shell) && kid=$(pgrep -P "$parent") && [ -n "$kid" ] && is_on "$kid" 1
+}
+eventually 20 sleeper
+ok 'the child of one on a node' fails_with "process $kid: it was started on its node by another" \
+    bpmove "$kid" 2
+ok 'nor that one' fails_with "process $parent: it has 1 child" bpmove "$parent" 2
+kill "$kid"
+wait $shell
+kill -USR1 "$pid"
+ok 'the counter has been right all the time' ended 7
+
+setpriv --reuid 61001 --regid 61001 --clear-groups bpsh -n 0 --with "$lib" $python \
+    -c "$(cat "$tmp/count.py")" >"$tmp/said" 2>&1 & job=$!
+on_exit+=("kill -9 $job 2>/dev/null")
+eventually 20 pid_of
+eventually 20 said '^ready$'
+bpctl -S 2 -m 0110
+ok 'a node that refuses its owner' fails_with "process $pid: .*([Pp]ermission|may not|permit)" \
+    bpmove "$pid" 2
+ok 'it goes on' is_on "$pid" 0
+ok 'its owner moves it where he may' as 61001 "$CM_BUILD/bin/bpmove" "$pid" 1
+kill -USR1 "$pid"
+ok 'and it ends as it would' ended 7
+
+# --- mistakes
+
+ok 'no such process' fails_with '^bpmove: there is no process 4194300' bpmove --check 4194300
+ok 'which?' exits 2 bpmove
+ok 'where to?' exits 2 bpmove 77
+ok 'not a number' exits 2 bpmove solver 1
+ok 'not a node' exits 2 bpmove 77 everywhere
+ok 'JSON of a move' exits 2 bpmove --json 77 1
+ok 'no cluster' fails_with '^bpmove: ' env CM_RUNDIR=/nowhere "$CM_BUILD/bin/bpmove" 77 1
+left() { bpstat -p | tail -n +2 | grep -q .; }
+ok 'nothing is left on the nodes' eventually 20 not left
+done_testing
