@@ -51,7 +51,8 @@ int move_one(gate_t *g, const struct options *opt, int64_t pid, int64_t to, bool
     if (gate_call(g, "procspace.move", &m, MOVE_MS, &reply, err) < 0)
         return -1;
     out->node = mp_opt_int(&reply.data, "node", -1);
-    out->good = mp_opt_int(&reply.data, "code", -1) == 0;
+    out->code = mp_opt_int(&reply.data, "code", -1);
+    out->good = out->code == 0;
     out->text = mp_opt_dup(&reply.data, "text");
     if (take_rows(&reply.data, out, err) < 0) {
         outcome_free(out);

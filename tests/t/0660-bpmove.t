@@ -177,6 +177,36 @@ ok 'its owner moves it where he may' as 61001 "$CM_BUILD/bin/bpmove" "$pid" 1
 kill -USR1 "$pid"
 ok 'and it ends as it would' ended 7
 
+# --- all of a node
+
+count 0
+movable=$pid movable_job=$job
+mv "$tmp/said" "$tmp/said.1"
+run 0 --with "$lib" --with "$PWD/tests/holds.py" $python "$PWD/tests/holds.py" socket
+eventually 20 said '^ready$'
+drained() { bpmove --drain 0 >"$tmp/drain" 2>"$tmp/drain.err"; }
+ok 'a node is drained, and not of all' exits 1 drained
+ok 'what can has gone' is "process $movable: to node 1" cat "$tmp/drain"
+ok 'there' is_on "$movable" 1
+ok 'what cannot is named' has "^bpmove: process $pid: descriptor [0-9]+: a socket" \
+    cat "$tmp/drain.err"
+ok 'as JSON' is "[[$pid, false, \"socket\"]]" bash -c "bpmove --drain --json 0 | $python -c '
+import json, sys
+print(json.dumps([[p[\"pid\"], p[\"moved\"], p[\"hindrances\"][0][\"what\"]] for p in json.load(sys.stdin)]))'"
+kill -USR1 "$pid"
+ok 'it goes on, and ends' ended 0
+kill -USR1 "$movable"
+job=$movable_job
+ok 'the other too' ended 7
+ok 'and is right' eventually 20 grep -q '^right$' "$tmp/said.1"
+ok 'a node with nothing on it' bpmove --drain 0
+ok 'a node that there is not' fails_with '^bpmove: there is no node 99' bpmove --drain 99
+
+# The example: a long computation moves off a node being drained.
+example() { timeout -k 1 200 doc/examples/drain.sh 0 "$1" | cat >"$tmp/example"; cat "$tmp/example"; }
+ok 'the example' has '^process [0-9]+: to node [12]$' example 60000000
+ok 'its result is right' has '^pi is about 3.141593$' cat "$tmp/example"
+
 # --- mistakes
 
 ok 'no such process' fails_with '^bpmove: there is no process 4194300' bpmove --check 4194300
@@ -184,6 +214,8 @@ ok 'which?' exits 2 bpmove
 ok 'where to?' exits 2 bpmove 77
 ok 'not a number' exits 2 bpmove solver 1
 ok 'not a node' exits 2 bpmove 77 everywhere
+ok 'drain what?' exits 2 bpmove --drain
+ok 'not a node to drain' exits 2 bpmove --drain master
 ok 'JSON of a move' exits 2 bpmove --json 77 1
 ok 'no cluster' fails_with '^bpmove: ' env CM_RUNDIR=/nowhere "$CM_BUILD/bin/bpmove" 77 1
 left() { bpstat -p | tail -n +2 | grep -q .; }
