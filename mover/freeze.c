@@ -85,8 +85,10 @@ static int step_out(struct frozen *f, uint64_t start, uint64_t end, struct err *
         if (ptrace(PTRACE_SINGLESTEP, f->pid, 0, 0) < 0 || wait_stop(f, -1, &status, err) < 0 ||
             ptrace(PTRACE_GETREGS, f->pid, 0, &f->regs) < 0)
             return died(f, err);
-        if (WSTOPSIG(status) != SIGTRAP) /* a signal: let it have it, later */
+        if (WSTOPSIG(status) != SIGTRAP) { /* a signal: it has it when it goes on */
+            f->owed = WSTOPSIG(status);
             return err_set(err, EAGAIN, "process %d was sent a signal", (int)f->pid);
+        }
     }
     return 0;
 }
@@ -112,6 +114,25 @@ static int stop(struct frozen *f, struct err *err)
     if (WSTOPSIG(status) != SIGTRAP)
         return err_set(err, EBUSY, "process %d is stopped: continue it first", (int)f->pid);
     return 0;
+}
+
+/* The restorer's place in it: what is left of one that has done its work looks the
+ * same, but nothing runs there any more. */
+bool frozen_arrives(const struct frozen *f)
+{
+    CLEANUP(cleanup_free) char *maps = proc_text(f->pid, "maps", NULL);
+    unsigned long start, end, inode;
+    char rights[8], *rest;
+
+    for (char *line = maps ? strtok_r(maps, "\n", &rest) : NULL; line;
+         line = strtok_r(NULL, "\n", &rest))
+        if (sscanf(line, "%lx-%lx %7s %*s %*s %lu", &start, &end, rights, &inode) == 4 &&
+            !inode && end - start == IMAGE_HOLE && start % IMAGE_HOLE == 0 &&
+            strcmp(rights, "rwxp") == 0 &&
+            ((f->regs.rip >= start && f->regs.rip < end) ||
+             (f->regs.rsp >= start && f->regs.rsp < end)))
+            return true;
+    return false;
 }
 
 static bool waits(pid_t pid, int sig)
@@ -148,7 +169,8 @@ int freeze(struct frozen *f, pid_t pid, struct err *err)
 static void let_go(struct frozen *f)
 {
     if (f->held)
-        ptrace(PTRACE_DETACH, f->pid, 0, 0);
+        ptrace(PTRACE_DETACH, f->pid, 0, f->owed);
+    f->owed = 0;
     f->held = false;
     if (f->was_stopped)
         syscall(SYS_pidfd_send_signal, f->pidfd, SIGSTOP, NULL, 0);

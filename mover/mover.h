@@ -91,6 +91,7 @@ struct frozen {
     int pidfd, mem;
     bool held;                   /* it stands still */
     bool alarmed;                /* a SIGALRM was waiting already */
+    int owed;                    /* a signal that it was about to have */
     bool was_stopped;            /* a SIGSTOP came meanwhile */
     struct user_regs_struct regs; /* as it was */
     uint64_t mask;
@@ -98,6 +99,8 @@ struct frozen {
     uint64_t room, room_bytes;   /* memory of ours in it */
 };
 int freeze(struct frozen *f, pid_t pid, struct err *err);
+/* It has only just come here, and is not itself yet. */
+bool frozen_arrives(const struct frozen *f);
 /* It goes on where it was, as if nothing had been. */
 void thaw(struct frozen *f);
 /* Between these its registers are ours, and nothing can interrupt. */

@@ -4,10 +4,16 @@
  * on any failure it goes on where it was.
  */
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include "bus/loop.h"
 #include "mover/mover.h"
+
+#define ARRIVE_MS 10000
+#define NAP_MS 5
+#define LOOKS 4
 
 struct moving {
     const struct mover_conf *c;
@@ -61,12 +67,49 @@ static int send_image(struct moving *m, int fd, struct err *err)
     return 0;
 }
 
-/* Stands still from here on. */
+/* Unless it has only just come here, and is not itself yet: EAGAIN. */
+static int stand_still(struct moving *m, struct err *err)
+{
+    int rc = freeze(&m->f, m->c->pid, err);
+
+    if (rc == 0 && !frozen_arrives(&m->f))
+        return 0;
+    thaw(&m->f);
+    return rc < 0 ? -1
+                  : err_set(err, EAGAIN, "process %d has not arrived yet", (int)m->c->pid);
+}
+
+/* --check stops nothing: what is seen once may be gone. */
+static int look_only(struct moving *m, struct err *err)
+{
+    for (int looks = 1;; looks++, poll(NULL, 0, NAP_MS)) {
+        *err = (struct err){ 0 };
+        if (look_anew(m, err) == 0)
+            return 0;
+        if (!m->h.n || looks == LOOKS)
+            return -1;
+    }
+}
+
+/* It stands still from then on, and nothing stands in the way. What does is told
+ * before anything of it has been touched. */
 static int ready(struct moving *m, struct err *err)
 {
-    if (freeze(&m->f, m->c->pid, err) < 0 || look_anew(m, err) < 0)
-        return -1;
-    return collect(&m->f, &m->w, &m->x, err) < 0 || request_open(&m->r, &m->w, err) < 0 ? -1 : 0;
+    int64_t end = now_ms() + ARRIVE_MS;
+
+    for (;; poll(NULL, 0, NAP_MS)) {
+        struct err why = { 0 };
+        *err = (struct err){ 0 };
+        if (look_anew(m, err) < 0 && !m->h.n)
+            return -1;
+        if (stand_still(m, &why) == 0) {
+            *err = (struct err){ 0 };
+            return look_anew(m, err);
+        }
+        if (why.code == EAGAIN && now_ms() < end)
+            continue;
+        return err->code ? -1 : err_set(err, why.code, "%s", why.text);
+    }
 }
 
 static int send_it(struct moving *m, struct err *err)
@@ -89,14 +132,12 @@ static int send_it(struct moving *m, struct err *err)
     return -1;
 }
 
-/* Something that came between the two looks is told too: nothing has been touched. */
 static int go(struct moving *m, struct err *err)
 {
-    if (look_anew(m, err) < 0)
-        return -1;
     if (m->c->check)
-        return 0;
-    if (ready(m, err) < 0 || send_it(m, err) < 0)
+        return look_only(m, err);
+    if (ready(m, err) < 0 || collect(&m->f, &m->w, &m->x, err) < 0 ||
+        request_open(&m->r, &m->w, err) < 0 || send_it(m, err) < 0)
         return -1;
     if (m->c->node) {
         request_pass(&m->r);
