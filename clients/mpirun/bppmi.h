@@ -59,6 +59,7 @@ struct helper {
     int apps;
     bool bind, alone; /* alone: no other node */
     bool same_kernel; /* this node is virtual, on the master */
+    bool crowded;     /* ranks share processors, with others or among themselves */
     struct seat *seat;
     uint32_t seats;
     int listener;
@@ -77,9 +78,10 @@ void kind_tell(struct helper *h, int from, const char *id, const char *text);
 
 /* seats.c */
 int helper_options(const char *name, int argc, char **argv, int *status); /* 1: no more to do */
-/* From the environment; then, when all else is ready, the ranks may come. */
+/* From the environment; then the ranks may come: they are let in by helper_run(). */
 int helper_prepare(struct helper *h, struct err *err);
 int helper_listen(struct helper *h, struct err *err);
+bool helper_listens(const char *job);               /* is there one of this job here? */
 int helper_run(struct helper *h);                   /* exit status */
 void seat_say(struct seat *s, const char *text);    /* text as it is */
 void helper_end(struct helper *h);                  /* end the ranks of this node, then ourselves */

@@ -97,13 +97,27 @@ static void bind_to(long local)
     sched_setaffinity(0, sizeof one, &one);
 }
 
-/* NAME=VALUE is set, NAME?VALUE if it is not there yet, "bind N" is that. */
+/* Ranks that poll wake all the time. Where they share processors they must not push
+ * aside those that still work, be it the node's own agent, each time they do. */
+static void be_patient(void)
+{
+    struct sched_param none = { 0 };
+
+    if (sched_getscheduler(0) == SCHED_OTHER)
+        sched_setscheduler(0, SCHED_BATCH, &none);
+}
+
+/* NAME=VALUE is set, NAME?VALUE if it is not there yet, "bind N" and "batch" are that. */
 static void take(char *line, int fd)
 {
     char *sep = line + strcspn(line, "=?"), how = *sep, number[16];
 
     if (strncmp(line, "bind ", 5) == 0) {
         bind_to(strtol(line + 5, NULL, 10));
+        return;
+    }
+    if (strcmp(line, "batch") == 0) {
+        be_patient();
         return;
     }
     if (!how)

@@ -32,15 +32,15 @@ $(BIN)/mpirun: $(call objs,$(addprefix $(mpirun_dir),main.c options.c map.c kind
 	$(LINK)
 
 # Loaded into the user's program: of libc alone, and without sanitizers.
-all: $(LIBEXEC)/mpich_finalize.so
-$(LIBEXEC)/mpich_finalize.so: $(mpirun_dir)mpich_finalize.c
+all: $(LIBEXEC)/mpich_wait.so
+$(LIBEXEC)/mpich_wait.so: $(mpirun_dir)mpich_wait.c
 	@mkdir -p $(@D)
 	$(call say,CC)$(CC) -std=gnu11 -D_GNU_SOURCE -O2 -Wall -Wextra -Werror -Wshadow -fPIC -shared \
 	    -Wl,-z,defs -o $@ $<
 	@chmod 644 $@
 
 install: install-mpirun
-install-mpirun: $(LIBEXEC)/mpich_finalize.so
-	install -D -m 644 -t $(DESTDIR)$(PREFIX)/libexec/clustermatic $(LIBEXEC)/mpich_finalize.so
+install-mpirun: $(LIBEXEC)/mpich_wait.so
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/libexec/clustermatic $(LIBEXEC)/mpich_wait.so
 	install -D -m 644 -t $(SHARE)/doc/clustermatic/examples $(wildcard doc/examples/*.c)
 .PHONY: install-mpirun

@@ -7,6 +7,7 @@
  */
 #include <errno.h>
 #include <ftw.h>
+#include <glob.h>
 #include <pmix_server.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -256,20 +257,18 @@ void kind_seated(struct helper *h, struct seat *s, void (*set)(struct seat *, co
      * itself for a program alone otherwise, PMIx or not. This one means: not
      * Open MPI's own, and all else by PMIx. */
     set(s, "JSM_JSRUN_PORT?0");
-    /* Nodes that share processors with others do better without spinning. */
-    if (h->same_kernel || h->seats > (uint32_t)sysconf(_SC_NPROCESSORS_ONLN))
+    if (h->crowded)
         set(s, "OMPI_MCA_mpi_yield_when_idle?1");
+    /* What virtual nodes have between them is TCP: no need to look for more, which
+     * is most of the time that a rank takes to start. */
+    if (h->same_kernel) {
+        set(s, "OMPI_MCA_pml?ob1");
+        set(s, "OMPI_MCA_btl?self,vader,tcp");
+        set(s, "OMPI_MCA_mtl?^ofi");
+    }
 }
 
 /* --- start and end --- */
-
-static int make_folder(const struct helper *h, struct err *err)
-{
-    snprintf(folder, sizeof folder, "/tmp/clustermatic-mpi-%.24s", h->job);
-    if (mkdir(folder, 0700) < 0)
-        return err_set(err, errno, "%s: %s", folder, strerror(errno));
-    return 0;
-}
 
 static int remove_one(const char *path, const struct stat *st, int what, struct FTW *ftw)
 {
@@ -278,11 +277,35 @@ static int remove_one(const char *path, const struct stat *st, int what, struct 
     return 0;
 }
 
-/* What libpmix has left of it. */
-static void remove_folder(void)
+static void remove_folder(const char *path)
 {
-    if (*folder)
-        nftw(folder, remove_one, 8, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
+    nftw(path, remove_one, 8, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
+}
+
+#define FOLDERS "/tmp/clustermatic-mpi-"
+
+/* A helper that was killed could not tidy up. Who listens is still at work. */
+static void remove_old(void)
+{
+    struct stat st;
+    glob_t old;
+
+    if (glob(FOLDERS "*", GLOB_NOSORT, NULL, &old) != 0)
+        return;
+    for (size_t i = 0; i < old.gl_pathc; i++)
+        if (lstat(old.gl_pathv[i], &st) == 0 && S_ISDIR(st.st_mode) && st.st_uid == geteuid() &&
+            !helper_listens(old.gl_pathv[i] + strlen(FOLDERS)))
+            remove_folder(old.gl_pathv[i]);
+    globfree(&old);
+}
+
+static int make_folder(const struct helper *h, struct err *err)
+{
+    remove_old();
+    snprintf(folder, sizeof folder, FOLDERS "%.24s", h->job);
+    if (mkdir(folder, 0700) < 0)
+        return err_set(err, errno, "%s: %s", folder, strerror(errno));
+    return 0;
 }
 
 int main(int argc, char **argv)
@@ -293,14 +316,15 @@ int main(int argc, char **argv)
 
     if (helper_options("bppmix", argc, argv, &status))
         return status;
-    if (helper_prepare(&h, &err) < 0 || make_folder(&h, &err) < 0 ||
-        notes_open(&h, folder, &err) < 0 || helper_listen(&h, &err) < 0) {
+    /* To listen comes first: a folder is taken for forgotten where nobody does. */
+    if (helper_prepare(&h, &err) < 0 || helper_listen(&h, &err) < 0 ||
+        make_folder(&h, &err) < 0 || notes_open(&h, folder, &err) < 0) {
         fprintf(stderr, "bppmix: %s\n", err.text);
-        remove_folder();
+        remove_folder(folder);
         return EXIT_FAILURE;
     }
     status = helper_run(&h);
     PMIx_server_finalize();
-    remove_folder();
+    remove_folder(folder);
     return status;
 }

@@ -163,6 +163,8 @@ static void tell_common(struct helper *h, struct seat *s)
         snprintf(text, sizeof text, "bind %u", s->local);
         set(s, text);
     }
+    if (h->crowded)
+        set(s, "batch");
 }
 
 /* What has come of a seat. False: nothing (more) now. */
@@ -278,17 +280,33 @@ static void on_newcomer(void *arg, int fd, uint32_t events)
     seat_say(s, "go\n");
 }
 
+static socklen_t address(const char *job, struct sockaddr_un *sa)
+{
+    *sa = (struct sockaddr_un){ .sun_family = AF_UNIX };
+    int len = snprintf(sa->sun_path + 1, sizeof sa->sun_path - 1, "clustermatic-mpi-%.80s", job);
+    return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)len);
+}
+
 int helper_listen(struct helper *h, struct err *err)
 {
-    struct sockaddr_un sa = { .sun_family = AF_UNIX };
-    int len = snprintf(sa.sun_path + 1, sizeof sa.sun_path - 1, "clustermatic-mpi-%s", h->job);
-    socklen_t size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)len);
+    struct sockaddr_un sa;
+    socklen_t size = address(h->job, &sa);
 
     h->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (h->listener < 0 || bind(h->listener, (struct sockaddr *)&sa, size) < 0 ||
         listen(h->listener, 4096) < 0)
         return err_set(err, errno, "a socket for the ranks: %s", strerror(errno));
     return loop_fd(h->loop, h->listener, EPOLLIN, on_newcomer, h, err);
+}
+
+/* Anything but a plain "nobody there" is a yes. */
+bool helper_listens(const char *job)
+{
+    struct sockaddr_un sa;
+    socklen_t size = address(job, &sa);
+    CLEANUP(cleanup_close) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+    return fd < 0 || connect(fd, (struct sockaddr *)&sa, size) == 0 || errno != ECONNREFUSED;
 }
 
 /* --- the whole --- */
@@ -329,6 +347,7 @@ int helper_prepare(struct helper *h, struct err *err)
     if (!h->loop || nodespec_numbers(map, &h->map, err) < 0 || which_node(h, err) < 0 ||
         unique_nodes(h, err) < 0 || read_apps(h, apps, err) < 0 || make_seats(h, err) < 0)
         return -1;
+    h->crowded = h->same_kernel || h->seats > (uint32_t)sysconf(_SC_NPROCESSORS_ONLN);
     return line_open(h, err);
 }
 

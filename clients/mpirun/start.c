@@ -224,14 +224,14 @@ static void input_for(const struct job *j, const struct app *app, struct args *a
     }
 }
 
-/* mpich_finalize.c: what it is for happens between nodes only. */
+/* How ranks of MPICH wait: mpich_wait.c. */
 static const char *preload(const struct job *j)
 {
     static char path[PATH_MAX];
 
-    if (j->kind != KIND_PMI1 || j->nodes.n < 2)
+    if (j->kind != KIND_PMI1 || j->ranks < 2)
         return NULL;
-    snprintf(path, sizeof path, "%.4000s/mpich_finalize.so", cm_libexec());
+    snprintf(path, sizeof path, "%.4000s/mpich_wait.so", cm_libexec());
     return access(path, R_OK) == 0 ? path : NULL;
 }
 

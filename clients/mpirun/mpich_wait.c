@@ -1,4 +1,4 @@
-/* mpich_finalize.c - preloaded by mpirun into MPICH programs on several nodes
+/* mpich_wait.c - preloaded by mpirun into MPICH programs: how they wait
  *
  * MPICH 4.0 over UCX: in MPI_Finalize a rank asks its peers to disconnect, and
  * when they have answered it waits in a PMI barrier. There it does not answer
@@ -6,10 +6,14 @@
  * such barrier). So, from the first disconnecting on, a read of the barrier's
  * answer keeps UCX going while it waits.
  *
+ * MPICH polls without a pause, too. Where ranks share processors (bprank has made
+ * them SCHED_BATCH then), who finds nothing for a while lets the others go first.
+ *
  * Nothing else is touched; without UCX or PMI_FD this does nothing.
  */
 #include <dlfcn.h>
 #include <poll.h>
+#include <sched.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdlib.h>
@@ -17,10 +21,12 @@
 
 #define WORKERS 64
 #define STEP_MS 1
+#define TRIES 8 /* looks that find nothing before others go first */
 
 int ucp_worker_create(void *context, const void *params, void **worker);
 void ucp_worker_destroy(void *worker);
 void *ucp_disconnect_nb(void *ep);
+unsigned ucp_worker_progress(void *worker);
 ssize_t read(int fd, void *buf, size_t n);
 
 static void *worker_of[WORKERS];
@@ -58,6 +64,24 @@ void *ucp_disconnect_nb(void *ep)
 
     leaving = true;
     return fn(ep);
+}
+
+unsigned ucp_worker_progress(void *worker)
+{
+    static unsigned (*fn)(void *);
+    static int crowded = -1;
+    static __thread int in_vain;
+
+    if (!fn) {
+        fn = real("ucp_worker_progress");
+        crowded = sched_getscheduler(0) == SCHED_BATCH;
+    }
+    unsigned n = fn(worker);
+    if (n)
+        in_vain = 0;
+    else if (crowded && in_vain++ >= TRIES)
+        sched_yield();
+    return n;
 }
 
 static void progress_until(int fd)
