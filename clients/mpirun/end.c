@@ -16,7 +16,8 @@
 #include <unistd.h>
 #include "clients/mpirun/mpirun.h"
 
-#define ASKED_MS 2000  /* ranks may tidy up for so long */
+#define ASKED_MS 2000  /* ranks may tidy up for so long: */
+#define SILENT_MS 300  /* after this, who waits at a terminal is told */
 #define KILLED_MS 5000 /* nodes may take so long to answer */
 #define HELPERS_MS 3000
 
@@ -87,6 +88,17 @@ static void kill_ranks(void *arg)
     step(j, KILLED_MS, on_left);
 }
 
+/* Who has pressed Ctrl-C and sees nothing happen presses it again, knowing or not. */
+static void on_slow(void *arg)
+{
+    struct job *j = arg;
+
+    j->timer = 0;
+    if (j->interrupted && !j->opt.quiet && isatty(STDERR_FILENO))
+        fprintf(stderr, "mpirun: waiting for the ranks to end; once more kills them at once\n");
+    step(j, ASKED_MS - SILENT_MS, kill_ranks);
+}
+
 static void pass_on(struct job *j, int sig)
 {
     for (struct child *c = j->child; c; c = c->next)
@@ -101,7 +113,7 @@ void end_begin(struct job *j, int sig)
     j->ending = true;
     if (sig)
         pass_on(j, sig);
-    step(j, ASKED_MS, kill_ranks);
+    step(j, SILENT_MS, on_slow);
 }
 
 static void on_helpers_late(void *arg)
