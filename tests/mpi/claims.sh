@@ -29,7 +29,34 @@ chmod 644 "$tmp/config"
 cluster_up 16 --config "$tmp/config"
 cd "$tmp" || exit 1
 
-run() { timeout 120 mpirun "$@"; }
+# mpirun, but not for ever: after a minute, who is missing, and its end.
+run() {
+    mpirun "$@" <&0 &
+    ends_in_time $!
+}
+ends_in_time() { # PID: its status
+    local end=$((SECONDS + 60))
+    until has_ended "$1"; do
+        if [ $SECONDS -ge $end ]; then
+            who_is_left "$1" >&2
+            kill -KILL "$1"
+            break
+        fi
+        sleep 0.02
+    done
+    wait "$1"
+}
+has_ended() { # PID: a child of ours
+    local stat
+    { read -r stat <"/proc/$1/stat"; } 2>/dev/null || return 0
+    stat=${stat##*) }
+    [ "${stat%% *}" = Z ]
+}
+who_is_left() { # PID
+    echo "mpirun ($1) has not ended; there are:"
+    bpps | grep -E 'odd|basics|mpi_|bppmi|bprank'
+    ps -eo pid,ppid,stat,wchan:20,args | grep -E "$tmp|mpirun|bpsh" | grep -v grep
+}
 # What N ranks of hello say, in order.
 hello() { # RANKS NODES
     local r
@@ -69,7 +96,8 @@ ok 'one on each of 16' says_hello 16 16 # all nodes have what it takes from here
 ok '64 ranks on 16 nodes' says_hello 64 16
 ok 'rank 0 is on n0 and rank 1 on n1' says_hello 2 2
 ok 'a ring of 1000 rounds' is '1000 rounds over 2 ranks: 2000' run -np 2 ./mpi_ring 1000
-ok 'a ring of four' is '50 rounds over 4 ranks: 200' run -np 4 ./mpi_ring 50
+ok '16 on 4 nodes, which share processors' is '50 rounds over 16 ranks: 800' \
+    run -np 16 --nodes 0-3 ./mpi_ring 50
 ok 'pi' is 'pi is about 3.1415926536' run -np 3 ./mpi_pi 100000
 ok 'a halo exchange, and its files on the nodes' \
     is '3 ranks, 100 steps: mean 10.756 degrees' run -np 3 ./mpi_halo 100
@@ -103,14 +131,32 @@ ok 'one that calls MPI_Abort' ends_with 5 'rank 2 on node 2 called MPI_Abort wit
     -np 3 "$tmp/odd" abort 2 5
 ok 'one that leaves without MPI_Finalize' \
     ends_with 1 'rank 1 on node 1 ended without MPI_Finalize' -np 2 "$tmp/odd" unfinished 1
-killed_ghost() {
-    run -np 2 "$tmp/odd" hang >"$tmp/hang" 2>"$tmp/err" & local job=$! rc
-    eventually 30 grep -q ready "$tmp/hang" || return
-    kill -KILL "$(bpps | awk '$1 == 1 && /odd hang/ { print $2; exit }')"
-    wait $job
-    rc=$?
+# Started in the background, as $job: all of its ranks are there.
+started() { # PROGRAM ARGUMENT...
+    : >"$tmp/hang" # here, and not when the job gets to it: the last one's word is in it
+    mpirun -np 3 "$@" >"$tmp/hang" 2>"$tmp/err" & job=$!
+    eventually 15 grep -q ready "$tmp/hang" && return
     cat "$tmp/err"
-    [ $rc = 137 ] && grep -q 'rank 1 on node 1 was killed by signal 9' "$tmp/err"
+    who_is_left "$job"
+    kill -KILL "$job"
+    return 1
+}
+job_ends() { # STATUS [WHY]: regular expressions
+    local rc
+    ends_in_time "$job"
+    rc=$?
+    [[ $rc =~ ^($1)$ ]] && { [ $# = 1 ] || grep -Eq -- "$2" "$tmp/err"; } && return
+    echo "status $rc, want $1; stderr:"
+    cat "$tmp/err"
+    return 1
+}
+pid_on() { # NODE PATTERN: of a process there
+    bpps | awk -v node="$1" -v what="$2" '$1 == node && $0 ~ what { print $2; exit }'
+}
+killed_ghost() {
+    started "$tmp/odd" hang || return
+    kill -KILL "$(pid_on 1 'odd hang')" || return
+    job_ends 137 'rank 1 on node 1 was killed by signal 9'
 }
 ok 'one that is killed here, by its ghost' killed_ghost
 ok 'spawning is refused, and said to be' is 'spawn was refused' run -np 1 "$tmp/odd" spawn
@@ -119,54 +165,46 @@ ok 'of all these nothing is left' nothing_left odd
 # --- ends from outside ------------------------------------------------------------
 
 lost_node() {
-    run -np 3 "$tmp/odd" hang >"$tmp/hang" 2>"$tmp/err" & local job=$! rc
-    eventually 30 grep -q ready "$tmp/hang" || return
-    kill -KILL "$(pid_of node.1)"
-    wait $job
-    rc=$?
-    cat "$tmp/err"
-    [ $rc = 137 ] && grep -Eq 'node 1 was lost|rank 1 on node 1 was killed' "$tmp/err"
+    started "$tmp/odd" hang || return
+    kill -KILL "$(pid_of node.1)" || return
+    job_ends 137 'node 1 was lost|rank 1 on node 1 was killed'
 }
 ok 'a node that dies under it' lost_node
 ok 'the others are rid of it' nothing_left odd
 ok 'and the node comes back' eventually 60 is up bpstat -s 1
 
-started() { # PROGRAM ARGUMENT...: as $job
-    mpirun -np 2 "$@" >"$tmp/hang" 2>"$tmp/err" & job=$!
-    eventually 30 grep -q ready "$tmp/hang"
-}
-ends_by() { # STATUS SIGNAL...
-    local want=$1 rc sig
-    shift
-    started "$tmp/odd" "$what" || return
+takes() { # SIGNAL...: mpirun gets them, one after the other
+    local sig
     for sig; do
-        kill "-$sig" "$job" || return
-        sleep 0.2
+        kill "-$sig" "$job" && eventually 10 took_all || return
     done
-    wait "$job"
-    rc=$?
-    [ $rc = "$want" ] || { echo "status $rc, want $want"; cat "$tmp/err"; return 1; }
 }
-what=hang
-ok 'SIGTERM ends all of it' ends_by 143 TERM
-what=deaf
-ok 'ranks that do not listen are killed' ends_by 143 TERM
-ok 'SIGTERM twice: at once' ends_by 143 TERM TERM
-ok 'a time limit, even for those who do not listen' \
-    ends_with 124 'did not end within 1 s' --timeout 1 -np 2 "$tmp/odd" deaf
+took_all() { # none waits to be taken; or it has ended
+    has_ended "$job" || ! grep -Eq '^(Shd|Sig)Pnd:.*[1-9a-f]' "/proc/$job/status"
+}
+ends_by() { # STATUS HANG|DEAF SIGNAL...
+    local want=$1
+    started "$tmp/odd" "$2" || return
+    shift 2
+    takes "$@" && job_ends "$want"
+}
+ok 'SIGTERM ends all of it' ends_by 143 hang TERM
+ok 'SIGTERM twice, though the ranks do not listen' ends_by 143 deaf TERM TERM
+ok 'a time limit, and they do not listen either' \
+    ends_with 124 'did not end within 0.5 s' --timeout 0.5 -np 2 "$tmp/odd" deaf
 # Its own death leaves nobody: the helpers see to that.
 orphans() {
     started "$tmp/odd" hang || return
     kill -KILL "$job"
-    wait "$job" 2>/dev/null
-    nothing_left odd
+    job_ends 137 && nothing_left odd
 }
 ok 'mpirun itself is killed, and nothing is left' orphans
 
 cd "$OLDPWD" || exit 1
-terminal() { timeout 60 tests/terminal.py "$@"; }
+terminal() { timeout 120 tests/terminal.py "$@"; }
 ok 'Ctrl-C ends it' terminal "cd $tmp" '=ready> ' "mpirun -np 2 $tmp/odd hang" '=^ready$' '^C' \
     '=ready> ' 'echo status=$?' '=^status=130'
 ok 'Ctrl-C twice, though the ranks do not listen' terminal "cd $tmp" '=ready> ' \
-    "mpirun -np 2 $tmp/odd deaf" '=^ready$' '^C' '^C' '=ready> ' 'echo status=$?' '=^status=130'
+    "mpirun -np 2 $tmp/odd deaf" '=^ready$' '^C' '=once more' '^C' '=ready> ' \
+    'echo status=$?' '=^status=130'
 ok 'nothing is left of those either' nothing_left odd

@@ -8,16 +8,17 @@ mpi=openmpi
 no_folders() { ! bpsh -a ls /tmp | grep clustermatic-mpi; }
 killed_helper() {
     started "$tmp/odd" hang || return
-    kill -KILL "$(bpps | awk '$1 == 0 && /bppmix/ { print $2; exit }')"
-    wait "$job"
-    local rc=$?
-    cat "$tmp/err"
-    [ $rc != 0 ] && nothing_left odd
+    kill -KILL "$(pid_on 0 bppmix)" || return
+    job_ends '[1-9].*' && nothing_left odd
 }
 ok 'no folder of PMIx is left on the nodes' no_folders
 cd "$tmp" || exit 1
 ok 'a helper is killed: the job ends' killed_helper
+cd "$OLDPWD" || exit 1
+no_old_folders() { mpirun --nodes 0 -np 1 "$tmp/odd" exit 0 0 && no_folders; }
+ok 'what it left is removed by the next of its user' no_old_folders
+cd "$tmp" || exit 1
 ok '--mpi pmi1 for a program that wants PMIx fails, and does not hang' \
-    not timeout 60 mpirun --mpi pmi1 --timeout 20 -np 2 ./mpi_hello
+    not run --mpi pmi1 --timeout 20 -np 2 ./mpi_hello
 cd "$OLDPWD" || exit 1
 done_testing
