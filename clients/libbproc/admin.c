@@ -182,7 +182,7 @@ int bproc_nodereconnect(int node, struct sockaddr *remote, int remotesize,
     if (address(remote, remotesize, to, sizeof to) < 0 ||
         address(local, localsize, from, sizeof from) < 0)
         return -1;
-    snprintf(arg, sizeof arg, "%s %s", to, from);
+    snprintf(arg, sizeof arg, "%s,%s", to, from);
     return control(node, "reconnect", arg);
 }
 

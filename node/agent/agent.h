@@ -51,6 +51,9 @@ struct agent {
     char master_key[41];    /* Z85 */
     char master_addr[64];   /* of --bus; streams are at master_port + CM_PORT_STREAMS */
     uint16_t master_port;
+    char local_addr[16];    /* of ours, that we speak to the master from; "" any */
+    uint16_t local_port;    /* the same for the bus; 0 any */
+    bool way_trial;         /* the master has not answered us there yet: way.c */
     int root_fd;            /* the node's root file system; paths only by openat2 in it */
     int node;               /* our number as of the last join; the hint, or -1, before */
     int ready_fd;           /* told once we are a ready node; -1 none, or done */
@@ -106,6 +109,16 @@ void space_end_job(space_t *s, int64_t uid, uint64_t job, int sig, const msgpack
 /* The same for another message; body is a map's pairs, n of them, without "id". */
 void space_ask(space_t *s, const char *name, const mp_buf *pairs, uint32_t n,
                space_list_fn *cb, void *arg);
+
+/* ---- way.c: another way to the same master ---- */
+/* MASTER[:PORT[,LOCAL[:PORT]]], "-" what stays. SVC_LATER: it is tried; when it is
+ * answered this agent ends soon, and the next one goes that way. EINVAL, or why
+ * the master cannot be reached there. */
+int way_change(agent_t *a, const char *text, svc_token *token, struct err *err);
+void way_read(agent_t *a); /* what was noted takes --bus's place */
+void way_good(agent_t *a); /* the master has taken us in */
+/* Where to connect, for libzmq. bus: from local_port too. */
+void way_endpoint(const agent_t *a, int port, bool bus, char *out, size_t room);
 
 /* ---- launch.c ---- */
 launches_t *launches_create(agent_t *a, struct err *err);

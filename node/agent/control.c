@@ -85,14 +85,14 @@ int on_control(void *self, struct svc_req *req, struct err *err)
 
     if (mp_get_dup(req->body, "action", &action, err) < 0)
         return -1;
+    if (!strcmp(action, "reconnect"))
+        return way_change(a, arg ? arg : "", req->token, err);
     mp_nil(req->reply);
     if (!strcmp(action, "reboot") || !strcmp(action, "halt") || !strcmp(action, "pwroff") ||
         !strcmp(action, "end"))
         return end_soon(a, action, err);
     if (!strcmp(action, "chroot"))
         return set_chroot(a, arg, err);
-    if (!strcmp(action, "reconnect"))
-        return err_set(err, ENOSYS, "reconnect: not possible in a virtual network");
     return err_set(err, EINVAL, "%s: no such action; there are reboot, halt, pwroff, end, "
                    "chroot, reconnect", action);
 }

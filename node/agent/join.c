@@ -200,6 +200,7 @@ static void on_joined(void *arg, const msgpack_object *value, const struct err *
         if (j->a->node != (int)node)
             svc_log("info", "joined as node %d", (int)node);
         j->a->node = (int)node;
+        way_good(j->a);
         report_kick(j->a->report);
         on_timer(j); /* the first beat at once: we are ready */
         return;

@@ -209,15 +209,16 @@ static void on_connected(void *arg)
 /* bpinit has set up the root and told what runs: now the rest can be made. */
 int agent_go_online(agent_t *a, struct err *err)
 {
-    char endpoint[sizeof a->master_addr + 32];
+    char endpoint[sizeof a->master_addr + 64];
     struct svc_curve curve = { endpoint, a->master_key, a->keys.public_key,
                                a->keys.secret_key };
     struct err no_names = { 0 };
 
-    snprintf(endpoint, sizeof endpoint, "tcp://%s:%u", a->master_addr, a->master_port);
     a->files = files_create(a->loop, a->root_fd, err);
     if (!a->files)
         return -1;
+    way_read(a);
+    way_endpoint(a, a->master_port, true, endpoint, sizeof endpoint);
     a->chroot = files_note_read(a->files, "chroot");
     if (a->chroot && !strcmp(a->chroot, "/")) {
         free(a->chroot);

@@ -223,9 +223,9 @@ static int watch_refusals(link_t *l, struct err *err)
 static int make(link_t *l, struct err *err)
 {
     agent_t *a = l->s->a;
-    char to[sizeof a->master_addr + 32];
+    char to[sizeof a->master_addr + 64];
 
-    snprintf(to, sizeof to, "tcp://%s:%u", a->master_addr, a->master_port + CM_PORT_STREAMS);
+    way_endpoint(a, a->master_port + CM_PORT_STREAMS, false, to, sizeof to);
     l->made = now_ms();
     l->heard = 0;
     l->dealer = zmq_socket(zloop_context(), ZMQ_DEALER);
