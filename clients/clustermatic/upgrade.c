@@ -1,8 +1,8 @@
 /* upgrade.c - clustermatic upgrade NODES: a rolling reboot that stops when it goes wrong
  *
  * One node first; when that is up again, the others, a few at a time. Each is
- * taken out of use, then what runs there is waited for, then it is rebooted. If
- * one does not come up, or not with the image that it should, no other node is
+ * taken out of use, then what runs there and the jobs that hold it are waited for,
+ * then it is rebooted. If one does not come up, or not with the image that it should, no other node is
  * touched. */
 #include <errno.h>
 #include <stdio.h>
@@ -17,6 +17,7 @@
 
 #define ASK_MS 20000
 #define LOOK_MS 250
+#define JOBS_MS 1000 /* the list of jobs may be long */
 #define UP_S 600
 #define AT_ONCE 8
 
@@ -28,6 +29,8 @@ struct item {
     char space[70]; /* that was rebooted */
     char wanted[70];
     bool drained; /* we have set its state */
+    int64_t job;  /* of the scheduler's that holds it; -1: none */
+    bool said;    /* that it is waited for */
 };
 
 struct upgrade {
@@ -35,6 +38,7 @@ struct upgrade {
     const struct options *o;
     struct item *item;
     size_t n;
+    int64_t jobs_at; /* when the scheduler was asked */
 };
 
 static int set_state(struct upgrade *u, int node, const char *state, const char *why,
@@ -96,6 +100,53 @@ static int look(struct upgrade *u, int node, msgpack_unpacked *reply, struct err
     return 0;
 }
 
+/* "0,3,5-8" */
+static bool in_list(const char *list, int node)
+{
+    char *end;
+
+    for (const char *p = list; *p; p = end + (*end == ',')) {
+        long from = strtol(p, &end, 10), to = from;
+        if (end == p)
+            return false;
+        if (*end == '-')
+            to = strtol(end + 1, &end, 10);
+        if (node >= from && node <= to)
+            return true;
+    }
+    return false;
+}
+
+/* A job's script may be between two commands: its node is idle, and not free.
+ * Without a scheduler there are no jobs. */
+static void ask_jobs(struct upgrade *u)
+{
+    CLEANUP(mp_free) mp_buf m;
+    CLEANUP(msgpack_unpacked_destroy) msgpack_unpacked reply;
+    const msgpack_object_array *jobs;
+    struct err ignored = { 0 };
+
+    msgpack_unpacked_init(&reply);
+    mp_init(&m);
+    mp_map(&m, 0);
+    if (u->jobs_at && now_ms() - u->jobs_at < JOBS_MS)
+        return;
+    int rc = gate_call(u->g, "sched.list", &m, ASK_MS, &reply, &ignored);
+    u->jobs_at = now_ms();
+    for (size_t k = 0; k < u->n; k++)
+        u->item[k].job = -1;
+    if (rc < 0 || mp_get_array(&reply.data, "jobs", &jobs, &ignored) < 0)
+        return;
+    for (uint32_t i = 0; i < jobs->size; i++) {
+        CLEANUP(cleanup_free) char *list = mp_opt_dup(&jobs->ptr[i], "node_list");
+        if (!list || !*list)
+            continue;
+        for (size_t k = 0; k < u->n; k++)
+            if (in_list(list, u->item[k].node))
+                u->item[k].job = mp_opt_int(&jobs->ptr[i], "id", 0);
+    }
+}
+
 static void say(const char *fmt, int node, const char *more)
 {
     printf(fmt, node, more);
@@ -133,6 +184,14 @@ static int advance(struct upgrade *u, struct item *it, struct err *err)
     if (it->step == DRAINING) {
         if (mp_opt_int(o, "procs", 0) > 0)
             return 0;
+        ask_jobs(u);
+        if (it->job >= 0) {
+            if (!it->said)
+                printf("node %d: job %lld is waited for\n", it->node, (long long)it->job);
+            fflush(stdout);
+            it->said = true;
+            return 0;
+        }
         if (reboot(u, it->node, err) < 0)
             return -1;
         it->drained = false;
@@ -249,7 +308,7 @@ int cmd_upgrade(struct cluster *c, const struct options *o, const char *spec)
     if (!g || nodes_named(g, spec, &nodes, &err) < 0)
         return refuse(&err);
     CLEANUP(cleanup_free) struct item *items = calloc(nodes.n + 1, sizeof *items);
-    struct upgrade u = { g, o, items, nodes.n };
+    struct upgrade u = { g, o, items, nodes.n, 0 };
     if (!items)
         return 1;
     for (size_t i = 0; i < nodes.n; i++)
