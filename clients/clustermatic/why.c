@@ -86,7 +86,7 @@ static void print_stages(const msgpack_object *boot)
     char when[32];
 
     if (mp_get_array(boot, "stages", &list, NULL) < 0 || list->size == 0) {
-        puts("no boot of it is known: bootsrv has seen nothing of it since it was started");
+        puts("no boot of it is known: bootsrv has seen nothing of it");
         return;
     }
     int64_t first = time_of(stage_at(list, 0)), last = time_of(stage_at(list, list->size - 1));

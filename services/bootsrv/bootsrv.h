@@ -9,6 +9,7 @@
  *   machines.c  who boots, and how far each has come
  *   spread.c    who fetches an image from whom
  *   wanted.c    images that people have set
+ *   history.c   each node's last boot, over a restart
  *   dhcp.c      DHCP and TFTP, by dnsmasq
  *
  * One thread. What takes time is done by children: bpsetup(8) for a node's
@@ -31,6 +32,8 @@ struct images;
 struct spread;
 struct dhcp;
 struct wanted;
+struct history;
+struct store;
 struct picture;
 struct ask;
 struct answer;
@@ -56,7 +59,9 @@ typedef struct bootsrv {
     machines_t *machines;
     struct spread *spread;
     struct dhcp *dhcp;
+    struct store *store; /* STATEDIR/bootsrv.db */
     struct wanted *wanted;
+    struct history *history; /* NULL at first */
 } bootsrv_t;
 
 extern const struct svc_method bootsrv_methods[];

@@ -5,6 +5,7 @@
  * last begins a new boot. What is not in the order is not remembered.
  */
 #include "services/bootsrv/machines.h"
+#include "services/bootsrv/history.h"
 #include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
@@ -216,7 +217,22 @@ int machine_stage(machines_t *s, struct machine *m, const char *word, int64_t ms
         svc_log("warning", "%s%d (%s): %s failed: %.200s", m->node < 0 ? "machine " : "node ",
                 m->node, m->mac, word, g->text ? g->text : "");
     say_stage(s, m, g);
+    m->news = true;
+    history_note(s->b->history);
     return 0;
+}
+
+struct machine *machines_first(const machines_t *s) { return s->first; }
+
+void machine_had_stage(struct machine *m, const char *word, int64_t at, int64_t ms, bool error,
+                       const char *text)
+{
+    int rank = rank_of(word);
+
+    if (rank < 0 || m->nstages == STAGES_MAX)
+        return;
+    m->stage[m->nstages++] = (struct stage){ .rank = rank, .at = at, .ms = ms, .error = error,
+                                             .text = *text ? strdup(text) : NULL };
 }
 
 void machines_pack_unknown(const machines_t *s, mp_buf *out)

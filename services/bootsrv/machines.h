@@ -21,6 +21,7 @@ struct machine {
     int64_t first, seen;    /* wall clock, ms */
     struct stage stage[STAGES_MAX];
     size_t nstages;
+    bool news; /* not written yet: history.c */
     struct machine *next;
 };
 
@@ -35,6 +36,10 @@ struct machine *machines_mac(machines_t *s, const char *mac, const char *addr,
 struct machine *machines_addr(machines_t *s, const char *addr);
 struct machine *machines_node(machines_t *s, int node, bool make);
 void machines_renumber(machines_t *s); /* the configuration is another */
+struct machine *machines_first(const machines_t *s); /* then ->next */
+/* A stage that was noted by one before us. */
+void machine_had_stage(struct machine *m, const char *word, int64_t at, int64_t ms, bool error,
+                       const char *text);
 /* Note a stage, and publish it. -1: no such stage. */
 int machine_stage(machines_t *s, struct machine *m, const char *word, int64_t ms, bool error,
                   const char *text);

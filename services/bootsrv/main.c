@@ -11,6 +11,7 @@
 #include "services/bootsrv/bootsrv.h"
 #include "services/bootsrv/dhcp.h"
 #include "services/bootsrv/http.h"
+#include "services/bootsrv/history.h"
 #include "services/bootsrv/images.h"
 #include "services/bootsrv/machines.h"
 #include "services/bootsrv/spread.h"
@@ -43,15 +44,25 @@ static void on_image(void *arg)
     http_news(b->http);
 }
 
+static const char *const migrations[] = {
+    "CREATE TABLE wanted (node INTEGER PRIMARY KEY, file TEXT NOT NULL)",
+    "CREATE TABLE boots (node INTEGER PRIMARY KEY, boot BLOB NOT NULL)",
+    NULL
+};
+
 static int open_all(bootsrv_t *b, struct err *err)
 {
+    char path[PATH_MAX];
+
+    snprintf(path, sizeof path, "%s/bootsrv.db", cm_statedir());
     if (!(b->loop = loop_create(err)) ||
         loop_signal(b->loop, SIGTERM, on_stop, b->loop, err) < 0 ||
         loop_signal(b->loop, SIGINT, on_stop, b->loop, err) < 0 ||
         loop_signal(b->loop, SIGHUP, conf_hangup, b, err) < 0 ||
         !(b->svc = svc_create(b->loop, "bootsrv", bootsrv_methods, b, err)) ||
-        !(b->wanted = wanted_open(err)) || !(b->setup = setup_create(b, err)) ||
-        !(b->machines = machines_create(b, err)) ||
+        !(b->store = store_open(path, migrations, err)) ||
+        !(b->wanted = wanted_open(b->store, err)) || !(b->setup = setup_create(b, err)) ||
+        !(b->machines = machines_create(b, err)) || !(b->history = history_open(b, err)) ||
         !(b->images = images_create(b->loop, on_image, b, err)) ||
         !(b->spread = spread_create(err)) || !(b->dhcp = dhcp_create(b, err)) ||
         !(b->http = http_create(b->loop, serve, serve_sent, b, err)) || conf_open(b, err) < 0)
@@ -95,9 +106,11 @@ int main(int argc, char **argv)
     http_destroy(&b.http);
     images_destroy(&b.images);
     spread_destroy(&b.spread);
+    history_close(&b.history);
     machines_destroy(&b.machines);
     setup_destroy(&b.setup);
     wanted_close(&b.wanted);
+    store_close(&b.store);
     svc_destroy(&b.svc);
     config_free(&b.config);
     loop_destroy(&b.loop);

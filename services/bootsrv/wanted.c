@@ -1,7 +1,8 @@
 /* wanted.c - images that people have set for nodes, over what the configuration says
  *
  * STATEDIR/bootsrv.db: one row a node. In memory it is a sorted list; a change
- * is on the disk before it is answered. */
+ * is on the disk before it is answered.
+ */
 #include "services/bootsrv/wanted.h"
 #include <errno.h>
 #include <limits.h>
@@ -9,8 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include "bus/nodespec.h"
-#include "bus/rundir.h"
-#include "bus/store.h"
 
 struct want {
     int node;
@@ -22,11 +21,6 @@ struct wanted {
     sqlite3_stmt *put, *del;
     struct want *v;
     size_t n;
-};
-
-static const char *const migrations[] = {
-    "CREATE TABLE wanted (node INTEGER PRIMARY KEY, file TEXT NOT NULL)",
-    NULL
 };
 
 static size_t place(const wanted_t *w, int node)
@@ -114,18 +108,16 @@ static int load(wanted_t *w, struct err *err)
     return rc;
 }
 
-wanted_t *wanted_open(struct err *err)
+wanted_t *wanted_open(store_t *store, struct err *err)
 {
     wanted_t *w = calloc(1, sizeof *w);
-    char path[PATH_MAX];
 
     if (!w) {
         err_set(err, ENOMEM, "out of memory");
         return NULL;
     }
-    snprintf(path, sizeof path, "%s/bootsrv.db", cm_statedir());
-    if (!(w->store = store_open(path, migrations, err)) ||
-        !(w->put = store_prepare(w->store, "INSERT OR REPLACE INTO wanted VALUES (?1, ?2)", err)) ||
+    w->store = store;
+    if (!(w->put = store_prepare(w->store, "INSERT OR REPLACE INTO wanted VALUES (?1, ?2)", err)) ||
         !(w->del = store_prepare(w->store, "DELETE FROM wanted WHERE node = ?1", err)) ||
         load(w, err) < 0)
         wanted_close(&w);
@@ -138,7 +130,6 @@ void wanted_close(wanted_t **wp)
 
     if (!w)
         return;
-    store_close(&w->store);
     for (size_t i = 0; i < w->n; i++)
         free(w->v[i].file);
     free(w->v);

@@ -2,12 +2,12 @@
 #ifndef BOOTSRV_WANTED_H
 #define BOOTSRV_WANTED_H
 #include <stddef.h>
-#include "bus/err.h"
+#include "bus/store.h"
 
 typedef struct wanted wanted_t;
 
 /* Errors are those of bus/store.h. */
-wanted_t *wanted_open(struct err *err);
+wanted_t *wanted_open(store_t *store, struct err *err);
 void wanted_close(wanted_t **w);
 
 const char *wanted_file(const wanted_t *w, int node); /* NULL: as the configuration says */

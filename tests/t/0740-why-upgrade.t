@@ -49,11 +49,17 @@ ok 'no node' exits 2 clustermatic why
 s6-svc -wD -T 5000 -d "$run/s6/bootsrv"
 ok 'without bootsrv: what nodemgr knows' has '^node 1 is up' timeout 60 clustermatic why node 1
 ok '(back)' clustermatic restart bootsrv
-ok 'what was before is not known any more' has 'no boot of it is known' why 0
+ok 'what was before is still known' has '^ +[0-9.]+ s  joined' why 0
+ok 'to its end' has '^ +[0-9.]+ s  up$' why 1
+boots_after_kill() {
+    kill -9 "$(pid_of bootsrv)"
+    eventually 20 has '^ +[0-9.]+ s  up$' why 1
+}
+ok 'over kill -9 too' boots_after_kill
 
 # --- images
 
-ok 'no image' has '^ +0 up +- +- +- +.*no image' bpstat --boot
+ok 'no image' has '^ +0 up +- +- +up +.*no image' bpstat --boot
 ok 'an image for some' clustermatic image set 0,2 "$tmp/first.img"
 wants() { bpstat --boot "$1" | grep -q " ${2:0:12} .*$3"; }
 ok 'they want it' eventually 10 wants 2 "$first" first.img
@@ -97,6 +103,17 @@ ok 'until it has ended' wait $upgrade
 ok 'all are up' is 3 bpstat -t up
 ok 'and have started afresh' not is "$before0" space 0
 ok 'each of them' not is "$before2" space 2
+
+# A job whose script is between two commands: its node has no process, and is not free.
+bjssub -n 1 -s 600 "while [ ! -e $tmp/over ]; do sleep 0.1; done" >"$tmp/job"
+holds() { [ "$(tests/ask.py -e '[j["state"] for j in v["jobs"]]' sched.list)" = "['running']" ]; }
+ok '(a job holds a node)' eventually 20 holds
+clustermatic upgrade all --timeout 60 >"$tmp/upgrade" 2>&1 &
+upgrade=$!
+ok 'the scheduler'"'"'s job is waited for' eventually 30 said 'node [0-2]: job [0-9]* is waited for'
+: >"$tmp/over"
+ok 'until it has ended' wait $upgrade
+ok 'all are up again' is 3 bpstat -t up
 
 before=$(space 1)$(space 2)
 script 'echo "this kernel is no good"; exit 1'
