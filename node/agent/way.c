@@ -135,6 +135,7 @@ static void take(struct attempt *t)
     struct err err = { 0 };
     char text[100];
 
+    mp_init(&nil);
     snprintf(text, sizeof text, "trial %s %u %s %u", t->to.master, t->to.master_port,
              t->to.local[0] ? t->to.local : "-", t->to.local_port);
     if (files_note_write(a->files, NOTE, text, &err) < 0) {
@@ -143,7 +144,6 @@ static void take(struct attempt *t)
         return;
     }
     svc_log("info", "the master says: reconnect to %s:%u", t->to.master, t->to.master_port);
-    mp_init(&nil);
     mp_nil(&nil);
     svc_answer(a->svc, t->token, &nil);
     loop_timer(a->loop, LINGER_MS, false, stop, a);

@@ -4,7 +4,7 @@
  *   methods.c   requests
  *   conf.c      the configuration that nodemgr has in force
  *   setup.c     node_up, node_down: who waits, who runs, how many at once
- *   http.c      requests by HTTP; serve.c what they are answered
+ *   http.c      requests by HTTP; serve.c what they are answered; send.c files
  *   images.c    boot images, by their hash
  *   machines.c  who boots, and how far each has come
  *   spread.c    who fetches an image from whom

@@ -1,7 +1,7 @@
 helpers += $(LIBEXEC)/bootsrv $(LIBEXEC)/bpsetup
 $(LIBEXEC)/bootsrv: LIBS = $(ZMQ_LIBS) $(MP_LIBS) $(SQLITE_LIBS) -lcrypto -lmicrohttpd -lpthread
 $(LIBEXEC)/bootsrv: $(call objs,$(addprefix services/bootsrv/,main.c methods.c conf.c setup.c \
-                    wanted.c history.c dhcp.c http.c serve.c images.c machines.c spread.c) bus/image.c) $(LIBBUS) $(LIBCM)
+                    wanted.c history.c dhcp.c http.c send.c serve.c images.c machines.c spread.c) bus/image.c) $(LIBBUS) $(LIBCM)
 	$(LINK)
 
 $(LIBEXEC)/bpsetup: LIBS = $(MP_LIBS)

@@ -2,6 +2,7 @@
 #include "services/bootsrv/http.h"
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <microhttpd.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,6 +11,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 #include "bus/svc.h"
+#include "services/bootsrv/send.h"
 
 #define CONNECTIONS 8192
 #define HEADER_MAX (16 * 1024)
@@ -29,6 +31,10 @@ struct listener {
 
 struct exchange { /* one request, from its first line to the end of the answer */
     http_t *h;
+    struct listener *l;
+    send_one_t *sending; /* a file; meanwhile libmicrohttpd leaves the connection alone */
+    int file;            /* that file; -1 none */
+    bool over;           /* it is sent: the connection ends */
     struct MHD_Connection *conn;
     char body[HTTP_BODY + 1];
     size_t len;
@@ -44,6 +50,7 @@ struct http {
     void *arg;
     struct listener *first;
     struct exchange *held;
+    send_all_t *files;
     int timer;
     struct { /* what was asked for by http_listen() */
         char addr[16][16];
@@ -95,6 +102,7 @@ static void on_tick(void *arg)
     }
     for (struct listener *l = h->first; l; l = l->next)
         run(l); /* resumed ones, and connections that were idle too long */
+    send_idle(h->files);
     hold_again(h);
 }
 
@@ -212,12 +220,49 @@ static bool range_of(const char *text, uint64_t size, int64_t *first, int64_t *l
     return true;
 }
 
+static void on_sent(void *arg)
+{
+    struct exchange *x = arg;
+
+    x->sending = NULL;
+    cleanup_close(&x->file);
+    x->over = true;
+    x->l->more = true;
+    MHD_resume_connection(x->conn);
+}
+
+/* n bytes from offset on, and the end of the connection. False: not so. */
+static bool send_past(struct exchange *x, const struct answer *out, uint64_t first, uint64_t n,
+                      const char *range)
+{
+    const union MHD_ConnectionInfo *i =
+        MHD_get_connection_info(x->conn, MHD_CONNECTION_INFO_CONNECTION_FD);
+    struct err err = { 0 };
+    char head[400];
+
+    x->file = fcntl(out->fd, F_DUPFD_CLOEXEC, 3);
+    if (!i || x->file < 0)
+        return false;
+    snprintf(head, sizeof head, "HTTP/1.1 %s\r\nContent-Type: application/octet-stream\r\n"
+             "Accept-Ranges: bytes\r\n%s%s%sContent-Length: %llu\r\nConnection: close\r\n\r\n",
+             *range ? "206 Partial Content" : "200 OK", *range ? "Content-Range: " : "", range,
+             *range ? "\r\n" : "", (unsigned long long)n);
+    x->sending = send_start(x->h->files, i->connect_fd, head, x->file, out->offset + first, n,
+                            x->h->want.idle_ms, on_sent, x, &err);
+    if (!x->sending) {
+        cleanup_close(&x->file);
+        return false;
+    }
+    MHD_suspend_connection(x->conn);
+    return true;
+}
+
 static enum MHD_Result send_file(struct exchange *x, const struct ask *a, const struct answer *out)
 {
     const char *want = MHD_lookup_connection_value(x->conn, MHD_HEADER_KIND, "Range");
     int64_t first = 0, last = (int64_t)out->size - 1;
     bool part = range_of(want, out->size, &first, &last);
-    char text[100];
+    char text[100] = "";
 
     if (part && first < 0) {
         struct MHD_Response *none = MHD_create_response_from_buffer(0, NULL, MHD_RESPMEM_PERSISTENT);
@@ -228,6 +273,13 @@ static enum MHD_Result send_file(struct exchange *x, const struct ask *a, const 
         return rc;
     }
     uint64_t n = out->size ? (uint64_t)(last - first + 1) : 0;
+    if (part)
+        snprintf(text, sizeof text, "bytes %lld-%lld/%llu", (long long)first, (long long)last,
+                 (unsigned long long)out->size);
+    if (strcmp(a->method, "GET") == 0 && send_past(x, out, (uint64_t)first, n, text)) {
+        x->h->sent(x->h->arg, a, n);
+        return MHD_YES;
+    }
     int fd = dup(out->fd);
     struct MHD_Response *r =
         fd < 0 ? NULL : MHD_create_response_from_fd_at_offset64(n, fd, out->offset + (uint64_t)first);
@@ -238,11 +290,8 @@ static enum MHD_Result send_file(struct exchange *x, const struct ask *a, const 
     }
     MHD_add_response_header(r, "Content-Type", "application/octet-stream");
     MHD_add_response_header(r, "Accept-Ranges", "bytes");
-    if (part) {
-        snprintf(text, sizeof text, "bytes %lld-%lld/%llu", (long long)first, (long long)last,
-                 (unsigned long long)out->size);
+    if (part)
         MHD_add_response_header(r, "Content-Range", text);
-    }
     enum MHD_Result rc =
         MHD_queue_response(x->conn, part ? MHD_HTTP_PARTIAL_CONTENT : MHD_HTTP_OK, r);
     MHD_destroy_response(r);
@@ -299,6 +348,8 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *conn, const 
         if (!x)
             return MHD_NO;
         x->h = l->h;
+        x->l = l;
+        x->file = -1;
         x->conn = conn;
         x->begun = now_ms();
         *ptr = x;
@@ -312,7 +363,7 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *conn, const 
         *size = 0;
         return MHD_YES;
     }
-    return x->answered ? MHD_YES : reply(x, method, url);
+    return x->over ? MHD_NO : x->answered ? MHD_YES : reply(x, method, url);
 }
 
 static void on_completed(void *arg, struct MHD_Connection *conn, void **ptr,
@@ -327,6 +378,10 @@ static void on_completed(void *arg, struct MHD_Connection *conn, void **ptr,
         *x->link = x->next;
         if (x->next)
             x->next->link = x->link;
+    }
+    if (x) {
+        send_stop(&x->sending);
+        cleanup_close(&x->file);
     }
     free(x);
     *ptr = NULL;
@@ -477,6 +532,11 @@ http_t *http_create(loop_t *l, http_fn *fn, http_sent_fn *sent, void *arg, struc
         return NULL;
     }
     h->loop = l;
+    h->files = send_create(l, err);
+    if (!h->files) {
+        free(h);
+        return NULL;
+    }
     h->fn = fn;
     h->sent = sent;
     h->arg = arg;
@@ -490,8 +550,10 @@ void http_destroy(http_t **hp)
     if (!h)
         return;
     http_news(h);
+    send_end(h->files);
     while (h->first)
         listener_free(h, h->first);
+    send_destroy(&h->files);
     loop_timer_del(h->loop, h->timer);
     loop_timer_del(h->loop, h->again);
     free(h);

@@ -2,7 +2,7 @@
  *
  * One listener an address. What is asked is answered by serve(), at once, or
  * when there is news (http_news) or the request's patience is over. Files go
- * out by sendfile. Sizes are bounded: 16 KiB of header, 4 KiB of body. */
+ * out by send.c; the connection ends with them. Sizes are bounded: 16 KiB of header, 4 KiB of body. */
 #ifndef BOOTSRV_HTTP_H
 #define BOOTSRV_HTTP_H
 #include <stdbool.h>
