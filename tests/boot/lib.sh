@@ -105,7 +105,7 @@ boot_config() { # boot_config N
         echo "interface $boot_bridge"
         echo "iprange 0 $(address 0) $(address $(($1 - 1)))"
         for ((i = 0; i < $1; i++)); do echo "node $i $(mac "$i")"; done
-        echo "pingtimeout 10"
+        echo "pingtimeout 30" # a machine of QEMU may stand still for ten seconds where much else runs
         cat
     } >"$tmp/config"
 }

@@ -1,5 +1,5 @@
 #!/bin/bash
-# 0600-image: a process saved to a file and gone on with; what an image refuses:
+# 0605-image: a process saved to a file and gone on with; what an image refuses:
 # damage, another kernel or processor, other libraries, threads
 # shellcheck disable=SC2317 # functions are called by ok
 . tests/lib.sh

@@ -1,5 +1,5 @@
 #!/bin/bash
-# 0680-node-up: a real machine is set up: modules by kmod, then the article's way:
+# 0685-node-up: a real machine is set up: modules by kmod, then the article's way:
 # modules by cpio, modprobe, and the master's files by NFS; then a set-up that fails
 . tests/lib.sh
 . tests/boot/lib.sh
