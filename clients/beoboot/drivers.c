@@ -1,7 +1,7 @@
 /* drivers.c - which modules go into an image, and what they need
  *
- * Every driver of a wired network card that some bus can find by itself, what
- * the configuration names, what those depend on, and their firmware. The index
+ * Every driver of a wired network card that some bus can find by itself, in phase
+ * 2 of a watchdog too, what the configuration names, what those depend on, and their firmware. The index
  * is what node/boot/modules.c reads.
  */
 #include <errno.h>
@@ -13,6 +13,7 @@
 
 #define FIRMWARE "/lib/firmware/"
 #define LINE 65536
+#define WATCHDOG_LAST "softdog" /* where the machine has none: node/boot/main.c */
 
 /* No node boots over these. */
 static const char *const not_wired[] = { "wireless/", "wwan/", "can/", "hamradio/",
@@ -236,6 +237,8 @@ static bool for_device(struct kmod_module *mod, bool usb)
     return found;
 }
 
+static bool is_watchdog(const char *path) { return strstr(path, "drivers/watchdog/"); }
+
 static int add_card(struct gather *g, const char *relative, struct err *err)
 {
     struct kmod_module *mod = NULL;
@@ -248,7 +251,7 @@ static int add_card(struct gather *g, const char *relative, struct err *err)
         return err_set(err, -rc, "%s: %s", path, strerror(-rc));
     rc = 0;
     if (for_device(mod, g->p->o->usb)) {
-        g->d->cards++;
+        g->d->cards += !is_watchdog(relative);
         rc = add_module(g, mod, err);
     }
     kmod_module_unref(mod);
@@ -266,9 +269,12 @@ static int add_cards(struct gather *g, FILE *list, struct err *err)
         if (!colon)
             continue;
         *colon = 0;
-        if (wanted_path(line, g->p->o->usb) && add_card(g, line, err) < 0)
+        bool wanted = wanted_path(line, g->p->o->usb) || (g->p->o->phase == 2 && is_watchdog(line));
+        if (wanted && add_card(g, line, err) < 0)
             return -1;
     }
+    if (g->p->o->phase == 2 && add_named(g, WATCHDOG_LAST, false, err) < 0)
+        return -1;
     for (size_t i = 0; i < sizeof buses / sizeof *buses; i++)
         for (int k = 0; k < 2 && g->bus_driver[i] && buses[i].driver[k]; k++)
             if (add_named(g, buses[i].driver[k], false, err) < 0)

@@ -68,6 +68,8 @@ void modules_close(modules_t **m);
  * and again while that makes more devices appear. How many were loaded. */
 int modules_config(modules_t *m, const struct params *p);
 int modules_devices(modules_t *m);
+/* This one, if the image has it. */
+void modules_named(modules_t *m, const char *name);
 /* Matching alone, for tests: the module of a device, or NULL. */
 const char *modules_match(const modules_t *m, const char *modalias, int nth);
 modules_t *modules_parse(char *index, const struct params *p, struct err *err);
@@ -125,6 +127,7 @@ int phase1_run(const char *server, const struct net *net, struct err *err);
 int kexec_go(const struct image *im, const char *cmdline, struct err *err);
 
 /* ---- life.c ---- */
+#define WATCHDOG "/dev/watchdog"
 enum { LIFE_REBOOT, LIFE_HALT, LIFE_PWROFF };
 /* Be the node until the machine's life is over; what to do then. */
 int life_run(const struct params *p, struct net *net, struct err *err);

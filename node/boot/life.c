@@ -63,14 +63,26 @@ static void pet(void *arg)
 
 static void open_watchdog(struct life *l)
 {
+    struct watchdog_info info = { 0 };
     int seconds = WATCHDOG_S;
 
-    l->watchdog = open("/dev/watchdog", O_WRONLY | O_CLOEXEC);
+    l->watchdog = open(WATCHDOG, O_WRONLY | O_CLOEXEC);
     if (l->watchdog < 0)
         return;
     if (ioctl(l->watchdog, WDIOC_SETTIMEOUT, &seconds) < 0)
         boot_say("watchdog: %s", strerror(errno));
+    ioctl(l->watchdog, WDIOC_GETTIMEOUT, &seconds);
+    ioctl(l->watchdog, WDIOC_GETSUPPORT, &info);
+    boot_say("watchdog: %.32s, %d s", (const char *)info.identity, seconds);
     loop_timer(l->loop, WATCHDOG_PET_MS, true, pet, l);
+}
+
+/* A machine that is to stay off must not be reset. */
+static void close_watchdog(struct life *l)
+{
+    if (l->watchdog >= 0 && write(l->watchdog, "V", 1) < 0)
+        boot_say("watchdog: %s", strerror(errno));
+    cleanup_close(&l->watchdog);
 }
 
 static void renew(void *arg);
@@ -185,6 +197,8 @@ int life_run(const struct params *p, struct net *net, struct err *err)
     boot_say("node %d of the master at %s", l.m.node, bus);
     if (machine_run(&l.m, err) < 0)
         return -1;
+    if (l.m.init_status == SPACE_EXIT_HALT || l.m.init_status == SPACE_EXIT_PWROFF)
+        close_watchdog(&l);
     switch (l.m.init_status) {
     case SPACE_EXIT_HALT: return LIFE_HALT;
     case SPACE_EXIT_PWROFF: return LIFE_PWROFF;

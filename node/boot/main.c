@@ -168,6 +168,8 @@ static int boot(struct params *p, struct err *err)
     if (!m)
         return -1;
     int asked = modules_config(m, p), found = modules_devices(m);
+    if (p->phase == 2 && access(WATCHDOG, F_OK) < 0)
+        modules_named(m, "softdog");
     boot_say("%d modules loaded, %lld ms", asked + found, (long long)(boot_ms() - start));
     if (net_find(&net, p, rescan, m, err) < 0)
         return -1;

@@ -242,6 +242,11 @@ static void one_round(modules_t *m)
     closedir(buses);
 }
 
+void modules_named(modules_t *m, const char *name)
+{
+    load(m, name, "");
+}
+
 int modules_devices(modules_t *m)
 {
     int before = m->loaded, then;
