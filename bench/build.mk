@@ -1,7 +1,7 @@
 # What `make bench` measures with; never installed. Everything lands in build/bench.
 BENCH := $(B)/bench
 bench_bins := $(BENCH)/rep $(BENCH)/spawn $(BENCH)/busrtt $(BENCH)/rawbus $(BENCH)/echo \
-              $(BENCH)/true-static $(BENCH)/pause-static $(BENCH)/forks $(BENCH)/cputime $(BENCH)/httpload $(BENCH)/pmifence
+              $(BENCH)/true-static $(BENCH)/pause-static $(BENCH)/forks $(BENCH)/cputime $(BENCH)/httpload $(BENCH)/pmifence $(BENCH)/onepacket-static
 
 $(BENCH)/rep: $(call objs,bench/rep.c)
 	$(LINK)

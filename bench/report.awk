@@ -15,7 +15,7 @@ $1 == "skip" {
     reason[$2, $3] = $4
     text[$2, $3] = $5
 }
-$1 == "remark" { remark[$2] = $3 }
+$1 == "remark" { remark[$2] = remark[$2] "\n(" $3 ")\n" }
 $1 == "aim" { aims[$2, ++naims[$2]] = $3 FS $4 FS $5 FS $6 FS $7 }
 $1 == "sample" && NF > 5 {
     n = NF - 5
@@ -50,7 +50,7 @@ function row(f, k,    out, ratio) {
            count[f, k] " | " ratio " |"
 }
 function reached(op, x, limit) {
-    return op == "<=" ? x <= limit : op == "<" ? x < limit : op == ">" ? x > limit : x >= limit
+    return op == "<=" || op == "+<=" ? x <= limit : op == "<" ? x < limit : op == ">" ? x > limit : x >= limit
 }
 
 END {
@@ -77,8 +77,12 @@ END {
                 print "| " title[f] " | " a[5] " | | not measured |"
                 continue
             }
-            x = mid[f, a[1]] / (a[4] == "-" ? 1 : mid[f, a[4]])
-            print "| " title[f] " | " a[5] " | " times(x) (a[4] == "-" ? " " unit[f] : "") " | " \
+            x = mid[f, a[1]]
+            if (a[2] == "+<=") # so much more
+                x -= mid[f, a[4]]
+            else if (a[4] != "-")
+                x /= mid[f, a[4]]
+            print "| " title[f] " | " a[5] " | " times(x) (a[4] == "-" || a[2] == "+<=" ? " " unit[f] : "") " | " \
                   (reached(a[2], x, a[3]) ? "yes" : "**no**") " |"
         }
     for (i = 1; i <= nfigures; i++) {
@@ -88,6 +92,6 @@ END {
         for (j = 1; j <= nkeys[f]; j++)
             print row(f, keys[f, j])
         if (f in remark)
-            print "\n(" remark[f] ")"
+            printf "%s", remark[f]
     }
 }
