@@ -14,7 +14,8 @@ enum stream_kind {
     STREAM_NONE = 8,
     STREAM_GO = 9,
 };
-enum { STREAM_EOF = 1, STREAM_RAW = 2, STREAM_GONE = 4, STREAM_STARTED = 8 };
+enum { STREAM_EOF = 1, STREAM_RAW = 2, STREAM_GONE = 4, STREAM_STARTED = 8,
+       STREAM_MOVED = 16 };
 
 #define STREAM_HEADER 40
 #define STREAM_BODY_MAX (1024 * 1024)

@@ -221,6 +221,8 @@ uid_t pump_uid(const pump_t *p, uint32_t slot);
 uint64_t pump_inode(const pump_t *p, uint32_t slot); /* of its pipe; 0: it is closed */
 void pump_release(pump_t *p, uint32_t slot); /* close the pipe, give the ring back */
 void pump_drain(pump_t *p, int slot); /* read now what an ended body wrote; -1 fine */
+/* Its body runs elsewhere: what it has written is read, however slowly, then it ends. */
+void pump_depart(pump_t *p, int slot);
 void pump_hangup(pump_t *p, uint64_t launch, uint32_t rank, int fd);
 void pump_new_agent(pump_t *p);
 

@@ -371,11 +371,9 @@ int arrivals_depart(arrivals_t *t, const msgpack_object *map, struct err *err)
     if (!b || (npid ? b->npid != npid : b->gen != gen || b->launch != of))
         return 0; /* asked again; it may even be back by now */
     /* What it has said is told to its end, wherever it says more. */
-    for (int fd = 0; fd < 3; fd++)
-        if (b->slot[fd] >= 0) {
-            pump_drain(t->in->pump, fd ? b->slot[fd] : -1);
-            pump_hangup(t->in->pump, b->launch, b->rank, fd);
-        }
+    pump_hangup(t->in->pump, b->launch, b->rank, 0);
+    for (int fd = 1; fd < 3; fd++)
+        pump_depart(t->in->pump, b->slot[fd]);
     rings_bell(t->in->rings);
     t->gone[t->ngone++ % (sizeof t->gone / sizeof *t->gone)] = b->npid;
     uint64_t launch = b->launch;

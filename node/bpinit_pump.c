@@ -23,6 +23,7 @@ struct pipe_end {
     int fd; /* -1: closed */
     uid_t uid;
     bool input;   /* bytes go to the body */
+    bool last;    /* nothing more is written to it: closed once it is empty */
     bool blocked; /* output: ring is full; input: watching for POLLOUT */
 };
 
@@ -142,8 +143,11 @@ static void read_output(struct pipe_end *e, size_t limit)
         ssize_t got = readv(e->fd, v, n);
         if (got < 0 && errno == EINTR)
             continue;
-        if (got < 0 && errno == EAGAIN)
+        if (got < 0 && errno == EAGAIN) {
+            if (e->last)
+                close_end(e);
             return;
+        }
         if (got <= 0) {
             close_end(e);
             return;
@@ -259,6 +263,7 @@ int pump_add(pump_t *p, uint32_t slot, int fd, uid_t uid, struct err *err)
     if (loop_fd(p->in->loop, fd, input ? 0 : EPOLLIN, on_pipe, e, err) < 0)
         return -1;
     e->fd = fd;
+    e->last = false;
     e->uid = uid;
     e->input = input;
     e->blocked = false;
@@ -294,6 +299,18 @@ void pump_drain(pump_t *p, int slot)
     struct pipe_end *e = &p->end[slot];
     if (e->fd >= 0 && !e->input && !e->blocked)
         read_output(e, PIPE_BYTES);
+}
+
+void pump_depart(pump_t *p, int slot)
+{
+    struct pipe_end *e = slot < 0 ? NULL : &p->end[slot];
+
+    if (!e || e->fd < 0 || e->input)
+        return;
+    atomic_fetch_or(&ring_of(e)->flags, RING_MOVED);
+    e->last = true;
+    if (!e->blocked)
+        read_output(e, 2 * PIPE_BYTES);
 }
 
 void pump_hangup(pump_t *p, uint64_t launch, uint32_t rank, int fd)

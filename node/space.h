@@ -75,6 +75,7 @@ enum {
     RING_EOF = 1,  /* writer: nothing follows head */
     RING_GONE = 2, /* bpinit, fd 0: the body closed its stdin (tail will not move);
                       agent, fd 1, 2: reader is gone */
+    RING_MOVED = 8, /* bpinit, with RING_EOF: its process says more elsewhere */
     RING_FULL = 4, /* bpinit, fd 1, 2: wants a ring of the bell when there is
                       room for a step (ring_step_free) */
 };

@@ -8,6 +8,7 @@
  *   procs.c    the table of both: waiting for them, their statuses
  *   signals.c  what we are told to do while they run
  *   reader.c   their streams, by way of iofwd      bulk.c   in bulk
+ *   onward.c   and those of processes that move
  *   output.c   what arrives, on stdout and stderr  sink.c   without waiting
  *   fold.c     the same, equal output once         input.c  stdin
  *   calls.c    requests over the gate      tell.c   --report-fd
@@ -42,6 +43,7 @@ struct proc {
     bool killed;   /* died by SIGKILL: its node may be lost */
     bool lost;     /* its streams are gone before their end */
     uint64_t folded[2];
+    unsigned over, quiet; /* bits of streams that have ended; that may go on elsewhere */
     int code;      /* nodemgr: 0, or why nothing may be started there */
     char *why;
     struct local *local; /* pipes of a child */
@@ -68,6 +70,7 @@ struct bpsh {
     loop_t *loop;
     calls_t *calls;   /* NULL: nothing remote */
     reader_t *reader; /* NULL: nothing remote is forwarded */
+    struct onward *onward; /* NULL: nobody has moved */
     output_t *output;
     fold_t *fold;     /* NULL: output goes out at once */
     input_t *input;   /* NULL: nobody gets our stdin */
@@ -89,6 +92,7 @@ void leave(struct bpsh *b, int status);
 
 /* main.c */
 void proc_data(struct bpsh *b, struct proc *p, int fd, const void *data, size_t n);
+void proc_end(struct bpsh *b, struct proc *p, int fd, bool lost, bool moved);
 void output_broken(struct bpsh *b, int fd, int code);
 
 /* command.c */
@@ -126,6 +130,15 @@ int signals_watch(struct bpsh *b, struct err *err);
 void signals_in_child(void); /* after fork or vfork: as we found them */
 void signals_die(int sig);   /* by its default action */
 bool signals_pipe_default(void); /* would a SIGPIPE have ended us? */
+
+/* onward.c */
+/* A stream has ended; true: since it has moved, and may say more elsewhere. */
+bool onward_end(struct bpsh *b, struct proc *p, int fd, bool moved);
+/* True: it is read elsewhere, where that many bytes in all are out of our hands. */
+bool onward_taken(struct bpsh *b, struct proc *p, int fd, uint64_t taken);
+void onward_turn(struct bpsh *b);
+void onward_forget(struct bpsh *b, struct proc *p);
+void onward_close(struct bpsh *b);
 
 /* tell.c: to whoever gave us --report-fd */
 void tell_launch(struct bpsh *b);

@@ -53,7 +53,7 @@ static void on_taken(void *arg, uint32_t i, int fd, uint64_t taken)
 
     if (p->node < 0)
         local_taken(b, p, fd, taken);
-    else
+    else if (!onward_taken(b, p, fd, taken))
         reader_taken(b->reader, p->rank, fd, taken);
 }
 
@@ -77,6 +77,13 @@ void proc_data(struct bpsh *b, struct proc *p, int fd, const void *data, size_t 
     }
 }
 
+void proc_end(struct bpsh *b, struct proc *p, int fd, bool lost, bool moved)
+{
+    p->lost |= lost;
+    if (!onward_end(b, p, fd, moved && !lost))
+        output_end(b->output, (uint32_t)(p - b->proc), fd);
+}
+
 /* --- from the reader --- */
 
 static void on_data(void *arg, uint32_t rank, int fd, const void *data, size_t n)
@@ -90,8 +97,7 @@ static void on_end(void *arg, uint32_t rank, int fd, bool lost)
 {
     struct bpsh *b = arg;
 
-    b->proc[b->by_rank[rank]].lost |= lost;
-    output_end(b->output, b->by_rank[rank], fd);
+    proc_end(b, &b->proc[b->by_rank[rank]], fd, lost, reader_moved(b->reader, rank, fd));
 }
 
 static void on_input(void *arg, uint64_t acked, uint64_t limit, bool gone)
@@ -162,8 +168,10 @@ static int open_output(struct bpsh *b, struct err *err)
         return -1;
     for (uint32_t i = 0; i < b->procs; i++)
         for (int fd = 1; fd <= 2; fd++)
-            if (!b->forward[fd])
+            if (!b->forward[fd]) {
+                b->proc[i].over |= 1u << (fd - 1);
                 output_end(b->output, i, fd);
+            }
     return 0;
 }
 
@@ -290,6 +298,7 @@ static void run(struct bpsh *b)
         if (b->input)
             input_pump(b->input);
         bulk_pump(b);
+        onward_turn(b);
         if (b->reader)
             reader_flush(b->reader);
         if (finished(b))
@@ -337,6 +346,7 @@ static void close_all(struct bpsh *b)
         return;
     bulk_end(b);
     input_destroy(&b->input);
+    onward_close(b);
     reader_destroy(&b->reader);
     output_destroy(&b->output);
     fold_destroy(&b->fold);

@@ -368,6 +368,13 @@ void output_passed(output_t *o, uint32_t proc, int fd, uint64_t n)
     o->lane[2ul * proc + (unsigned)(fd - 1)].taken += n;
 }
 
+uint64_t output_taken(const output_t *o, uint32_t proc, int fd)
+{
+    return o->lane[2ul * proc + (unsigned)(fd - 1)].taken;
+}
+
+bool output_flushed(const output_t *o) { return !o->sink[0].len && !o->sink[1].len; }
+
 bool output_ended(const output_t *o, uint32_t proc)
 {
     return o->lane[2ul * proc].ended && o->lane[2ul * proc + 1].ended;

@@ -42,6 +42,8 @@ int output_data(output_t *o, uint32_t proc, int fd, const void *p, size_t n, str
 void output_end(output_t *o, uint32_t proc, int fd);
 /* Something else (the bulk channel) wrote n bytes of this lane. */
 void output_passed(output_t *o, uint32_t proc, int fd, uint64_t n);
+uint64_t output_taken(const output_t *o, uint32_t proc, int fd); /* of this lane, in all */
+bool output_flushed(const output_t *o); /* what was taken is written */
 bool output_ended(const output_t *o, uint32_t proc); /* both lanes were ended */
 bool output_idle(const output_t *o, uint32_t proc, int fd); /* nothing of it waits here */
 

@@ -153,6 +153,7 @@ void procs_end_streams(struct bpsh *b, struct proc *p)
 
     if (b->reader && p->node >= 0)
         reader_forget(b->reader, p->rank);
+    onward_forget(b, p);
     if (!b->output)
         return;
     output_end(b->output, i, 1);

@@ -25,6 +25,7 @@ struct in_stream {
     bool over;     /* its end was seen, or it is forgotten */
     bool at_end;   /* received is the end: says EOF when acknowledging */
     bool bulk;     /* on the bulk channel */
+    bool moved;    /* its end was said to be none of what its process says */
     bool resuming; /* a gap was seen and RESUME was sent */
 };
 
@@ -330,6 +331,7 @@ static void data_complete(reader_t *r)
         return; /* there was a gap */
     if (!s->over || s->at_end) {
         s->at_end = true;
+        s->moved = m->flags & STREAM_MOVED;
         send_credit(r, m->rank, m->fd); /* a repeated end is acknowledged again */
     }
     stream_over(r, m->rank, m->fd, false);
@@ -569,12 +571,18 @@ void reader_bulk_done(reader_t *r, uint32_t rank, uint64_t offset, bool eof)
     s->limit = offset + r->conf.window;
     if (eof) {
         s->at_end = true;
+        s->moved = true; /* the bulk channel does not say: it may be */
         send_credit(r, rank, 1);
         stream_over(r, rank, 1, false);
         return;
     }
     tx_message(r, &(struct stream_msg){ .kind = STREAM_RESUME, .fd = 1, .rank = rank,
                                         .offset = offset, .limit = s->limit });
+}
+
+bool reader_moved(const reader_t *r, uint32_t rank, int fd)
+{
+    return r->stream[2 * rank + (unsigned)(fd - 1)].moved;
 }
 
 void reader_forget(reader_t *r, uint32_t rank)

@@ -66,6 +66,8 @@ bool reader_room(const reader_t *r);
 /* One piece of stdin; eof: nothing follows it. */
 void reader_input(reader_t *r, uint64_t offset, const void *p, size_t n, bool eof);
 
+/* This stream has ended, and its process may say more elsewhere. */
+bool reader_moved(const reader_t *r, uint32_t rank, int fd);
 bool reader_heard(const reader_t *r, uint32_t rank); /* anything at all from it */
 /* Send what waits: at the end of each turn. */
 void reader_flush(reader_t *r);

@@ -62,7 +62,8 @@ static int send_chunk(stream_t *st)
         first = n;
     memcpy(zmq_msg_data(&body), ring_data(r) + at, first);
     memcpy((char *)zmq_msg_data(&body) + first, ring_data(r), n - first);
-    m.flags = last ? STREAM_EOF : 0;
+    if (last)
+        m.flags = STREAM_EOF | (atomic_load(&r->flags) & RING_MOVED ? STREAM_MOVED : 0);
     int rc = link_data(st->launch->all->link, &m, &body);
     zmq_msg_close(&body);
     if (rc < 0)

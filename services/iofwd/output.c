@@ -168,7 +168,7 @@ void output_data(launch_t *l, const struct stream_msg *m, zmq_msg_t *body)
     }
     o->flags &= (uint8_t)~OUT_RESUMING;
     out.offset = o->next;
-    out.flags = m->flags & STREAM_EOF;
+    out.flags = m->flags & (STREAM_EOF | STREAM_MOVED);
     out.limit = 0;
     out.node = l->rank[m->rank].node;
     reader_send(l->reader, &out, body, o->next - m->offset);

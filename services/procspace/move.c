@@ -53,7 +53,8 @@ static void move_free(struct move *m)
         loop_fd_del(m->all->ps->loop, m->control);
     cleanup_close(&m->control);
     cleanup_close(&m->home_fd);
-    cleanup_close(&m->out);
+    cleanup_close(&m->out[0]);
+    cleanup_close(&m->out[1]);
     mp_free(&m->begun);
     mp_free(&m->failed);
     if (m->stop)
@@ -72,7 +73,7 @@ struct move *move_new(procspace_t *ps, uint64_t launch, int64_t uid, bool self)
     if (old)
         move_free(old);
     m->all = ps->moves;
-    m->home_fd = m->control = m->out = m->was_on = -1;
+    m->home_fd = m->control = m->out[0] = m->out[1] = m->was_on = -1;
     m->launch = launch;
     m->uid = uid;
     m->self = self;

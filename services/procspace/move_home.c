@@ -142,7 +142,7 @@ static void home_go(struct move *m)
     struct msghdr mh = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &ctl,
                          .msg_controllen = sizeof ctl.room };
     CLEANUP(cleanup_close) int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-    int out = m->out >= 0 ? m->out : null, fds[3] = { null, out, out };
+    int fds[3] = { null, m->out[0] >= 0 ? m->out[0] : null, m->out[1] >= 0 ? m->out[1] : null };
 
     memset(&ctl, 0, sizeof ctl);
     struct cmsghdr *c = CMSG_FIRSTHDR(&mh);
@@ -155,7 +155,8 @@ static void home_go(struct move *m)
         svc_log("warning", "process %d: %s", (int)m->ghost, strerror(errno));
     loop_fd_del(ps->loop, m->control);
     cleanup_close(&m->control);
-    cleanup_close(&m->out);
+    cleanup_close(&m->out[0]);
+    cleanup_close(&m->out[1]);
     if (p) {
         p->state = PROC_RUNNING;
         proc_take_over(ps, p);
@@ -191,7 +192,8 @@ void home_settled(struct move *m)
         m->timer = loop_timer(m->all->ps->loop, DRAIN_MS, false, on_drained_late, m);
     } else if (m->home == HOME_READY) { /* from here on there is no way back */
         m->home = HOME_DEPARTING;
-        m->out = readers_stdout(m->all->ps, p->was->launch->id);
+        for (int fd = 1; fd < 3; fd++)
+            m->out[fd - 1] = readers_out(m->all->ps, p->was->launch->id, fd);
         move_depart(m, p->was, p->was->node);
     } else if (m->home == HOME_DEPARTING) {
         if (p && p->was && readers_busy(m->all->ps, p->was->launch->id, p->was->rank))

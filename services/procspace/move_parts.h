@@ -32,7 +32,7 @@ struct move {
     pid_t was_npid;    /* there; 0: was says it all */
     pid_t ghost;       /* in whose place */
     int home_fd, control; /* its image; what its restorer says */
-    int out;           /* its stdout there */
+    int out[2];        /* its stdout and stderr there */
     bool passed;       /* its old self has passed its signals on: once is enough */
     bool late;         /* its reader has been waited for long enough */
     struct err home_err;

@@ -386,7 +386,8 @@ void readers_next(procspace_t *ps, uint64_t launch, uint32_t rank, const struct 
 bool readers_busy(procspace_t *ps, uint64_t launch, uint32_t rank);
 /* One is expected, and has not been heard of yet. */
 bool readers_awaited(procspace_t *ps, uint64_t launch);
-int readers_stdout(procspace_t *ps, uint64_t launch); /* where it goes, a copy; -1 nowhere */
+/* Where what it says on fd (1, 2) goes: a copy; -1 nowhere. */
+int readers_out(procspace_t *ps, uint64_t launch, int fd);
 
 /* --- lists.c --- */
 int on_list(void *self, struct svc_req *req, struct err *err);

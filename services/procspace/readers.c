@@ -1,23 +1,20 @@
 /* readers.c - who reads what moving processes say
  *
- * Each move is a launch of its own, with streams of its own. The forwarder that
- * has read them so far (bpfwd) is connected here, at RUN/move: it is told under
- * which launch and where its process goes on, reads on there when it has read
- * all of before, and says so when that is the case. It has also given us its
- * stdout, for processes that come back to the master.
+ * Each move is a launch of its own, with streams of its own. Who has read them so
+ * far, a forwarder (bpfwd) or a bpsh once a stream has ended by a move, is connected
+ * here, at RUN/move: it is told under which launch and where its process goes on,
+ * reads on there when it has read all of before, and says so when that is the case.
+ * It has also given us its stdout (and stderr), for processes that come back to the
+ * master.
  */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <limits.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 #include "bus/pkt.h"
-#include "bus/rundir.h"
 #include "services/procspace/procspace.h"
 
 struct reading { /* a rank that it reads */
@@ -39,7 +36,7 @@ struct onward { /* a rank that has moved on, of which its reader is to hear */
 struct reader {
     procspace_t *ps;
     struct reader *next;
-    int fd, out;
+    int fd, out[2]; /* out: for what is said on 1 and 2 */
     uint64_t first; /* the launch that it was started for */
     struct reading *reading; /* others, and those of it that have ended */
 };
@@ -53,7 +50,8 @@ static void reader_free(struct reader *r)
     *at = r->next;
     loop_fd_del(r->ps->loop, r->fd);
     close(r->fd);
-    cleanup_close(&r->out);
+    cleanup_close(&r->out[0]);
+    cleanup_close(&r->out[1]);
     while (r->reading) {
         struct reading *n = r->reading;
         r->reading = n->next;
@@ -119,7 +117,8 @@ bool readers_hello(procspace_t *ps, int fd, uid_t uid, const struct pkt *p)
 {
     unsigned long long launch;
 
-    if (sscanf(p->data, "reader %llu", &launch) != 1 || p->nfds != 1)
+    if (sscanf(p->data, "reader %llu", &launch) != 1 || p->nfds < 1 ||
+        p->nfds > 2)
         return false;
     const struct launch *l = launch_find(ps, launch);
     if (!l || (l->uid != (int64_t)uid && uid != 0))
@@ -127,8 +126,10 @@ bool readers_hello(procspace_t *ps, int fd, uid_t uid, const struct pkt *p)
     struct reader *r = calloc(1, sizeof *r);
     if (!r)
         return false;
-    *r = (struct reader){ .ps = ps, .fd = fd, .out = dup(p->fds[0]), .first = launch,
+    *r = (struct reader){ .ps = ps, .fd = fd, .first = launch,
                           .next = ps->readers };
+    r->out[0] = dup(p->fds[0]);
+    r->out[1] = dup(p->fds[p->nfds - 1]);
     ps->readers = r;
     if (loop_fd(ps->loop, fd, EPOLLIN, on_reader, r, NULL) < 0) {
         reader_free(r);
@@ -169,68 +170,14 @@ static void tell_waiting(procspace_t *ps)
     }
 }
 
-/* In the child: system calls only. */
-static void __attribute__((noreturn)) become_forwarder(const char *prog, char *const *argv,
-                                                       const struct launch *l, int list, int out)
-{
-    static char *env[] = { NULL };
-    sigset_t none;
-
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
-    setsid();
-    if (dup2(list, 3) < 0 || dup2(out, 1) < 0 || syscall(SYS_setgroups, 0, NULL) < 0 ||
-        syscall(SYS_setresgid, l->gid, l->gid, l->gid) < 0 ||
-        syscall(SYS_setresuid, l->uid, l->uid, l->uid) < 0)
-        _exit(127);
-    execve(prog, argv, env);
-    _exit(127);
-}
-
-/* bpsh reads a launch of its own, and knows nothing of others: what its process
- * says elsewhere goes to its stdout by a forwarder of ours. */
-static void start_forwarder(procspace_t *ps, const struct launch *l, pid_t owner, int node)
-{
-    char prog[PATH_MAX], path[PATH_MAX], id[32];
-    char *argv[] = { (char *)"bpfwd", id, path, NULL };
-    int32_t row[2] = { node, 0 };
-    CLEANUP(cleanup_close) int list = memfd_create("bpfwd", 0);
-    CLEANUP(cleanup_close) int it = (int)syscall(SYS_pidfd_open, owner, 0);
-    CLEANUP(cleanup_close) int out = it < 0 ? -1 : (int)syscall(SYS_pidfd_getfd, it, 1, 0);
-
-    if (list < 0 || out < 0 || write(list, row, sizeof row) != sizeof row) {
-        svc_log("warning", "launch %llu: nobody reads what it says now",
-                (unsigned long long)l->id);
-        return;
-    }
-    snprintf(prog, sizeof prog, "%.4000s/bpfwd", cm_libexec());
-    snprintf(id, sizeof id, "%llu", (unsigned long long)l->id);
-    cm_path(path, "iofwd");
-    pid_t between = fork();
-    if (between == 0) {
-        if (fork() == 0)
-            become_forwarder(prog, argv, l, list, out);
-        _exit(0);
-    }
-    while (between > 0 && waitpid(between, NULL, 0) < 0 && errno == EINTR)
-        continue;
-    (void)ps;
-}
-
 void readers_next(procspace_t *ps, uint64_t launch, uint32_t rank, const struct launch *next,
                   int node)
 {
-    const struct launch *l = launch_find(ps, launch);
     struct onward *o = next->forwarded ? calloc(1, sizeof *o) : NULL;
 
     if (!o)
         return;
     *o = (struct onward){ .launch = launch, .rank = rank, .next_launch = next->id, .node = node };
-    if (l && l->owner > 0 && l->forwarded && !reader_of(ps, launch)) {
-        start_forwarder(ps, next, l->owner, node);
-        free(o);
-        return;
-    }
     size_t n = 0;
     struct onward **end = &ps->onward;
     for (; *end; end = &(*end)->next)
@@ -256,24 +203,27 @@ bool readers_awaited(procspace_t *ps, uint64_t launch)
 bool readers_busy(procspace_t *ps, uint64_t launch, uint32_t rank)
 {
     struct reader *r = reader_of(ps, launch);
+    const struct launch *l = launch_find(ps, launch);
 
+    if (!r && l && l->forwarded && l->owner > 0) /* a bpsh, which comes when it is at the end */
+        return kill(l->owner, 0) == 0;
     for (struct reading *n = r ? r->reading : NULL; n; n = n->next)
         if (n->launch == launch && n->rank == rank)
             return !n->ended;
     return r != NULL;
 }
 
-int readers_stdout(procspace_t *ps, uint64_t launch)
+int readers_out(procspace_t *ps, uint64_t launch, int fd)
 {
     struct reader *r = reader_of(ps, launch);
     const struct launch *l = launch_find(ps, launch);
 
     if (r)
-        return dup(r->out);
+        return dup(r->out[fd - 1]);
     if (!l || !l->forwarded || l->owner <= 0)
         return -1;
     CLEANUP(cleanup_close) int it = (int)syscall(SYS_pidfd_open, l->owner, 0);
-    return it < 0 ? -1 : (int)syscall(SYS_pidfd_getfd, it, 1, 0);
+    return it < 0 ? -1 : (int)syscall(SYS_pidfd_getfd, it, fd, 0);
 }
 
 void readers_close(procspace_t *ps)

@@ -89,6 +89,47 @@ bpsh -n 0 sh -c 'echo x >/tmp/end'
 ok 'it ends as it should' ended 0
 ok 'and is right' eventually 20 said '^right$'
 
+# --- what it says
+
+numbers='import signal, sys, time
+over = False
+def end(*a):
+    global over
+    over = True
+signal.signal(signal.SIGUSR1, end)
+print("ready", flush=True)
+n = 0
+while not over:
+    n += 1
+    print(n, flush=True)
+    print("!", n, file=sys.stderr, flush=True)
+    time.sleep(0.001)
+print("end", n, flush=True)'
+in_order() { # FILE: all numbers from 1 on, once, in their order, and the end
+    local n
+    n=$(sed -n 's/^end //p' "$1") && [ -n "$n" ] && { echo ready; seq "$n"; echo "end $n"; } | cmp - "$1"
+}
+says() { # WHERE...: bpsh is the reader; it has written all when it ends
+    bpsh -n 0 --with "$lib" $python -c "$numbers" >"$tmp/said" 2>"$tmp/errors" & job=$!
+    eventually 20 said '^ready$' && pid_of || return 1
+    for n in "$@"; do bpmove "$pid" "$n" || return 1; done
+    kill -USR1 "$pid"
+    wait "$job" || return 1
+    in_order "$tmp/said"
+}
+ok 'what it says is in order and whole' says 1 2 0 1 0 2
+ok 'and what it complains' cmp <(sed -n 's/^end //p' "$tmp/said" | xargs seq -f '! %g') "$tmp/errors"
+ok 'to the master at last' says 1 master
+prefixed() {
+    bpsh -n -p 0 --with "$lib" $python -c "$numbers" >"$tmp/said" 2>"$tmp/errors" & job=$!
+    eventually 20 said 'ready$' && pid_of || return 1
+    for n in 1 2 1; do bpmove "$pid" "$n" || return 1; done
+    kill -USR1 "$pid"
+    wait "$job" || return 1
+    not grep -v '^  0: ' "$tmp/said" && sed 's/^  0: //' "$tmp/said" >"$tmp/plain" && in_order "$tmp/plain"
+}
+ok "with bpsh's prefixes" prefixed
+
 # --- from the master
 
 # Without what we have been given ourselves.

@@ -1,0 +1,299 @@
+/* onward.c - processes of ours that move: what they say elsewhere
+ *
+ * Each move is a launch of its own, with streams of its own. One whose streams end
+ * because it has moved is asked about at RUN/move: procspace says under which
+ * launch and where it goes on, and is told when all of before is out of our hands.
+ * On the master it writes to our stdout itself.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "bus/pkt.h"
+#include "bus/rundir.h"
+#include "clients/bpsh/bpsh.h"
+
+#define AGAIN_MS 200
+#define TRIES 25 /* then what it says elsewhere is nobody's */
+#define BOTH 3u
+
+struct trail { /* a process that has moved at least once */
+    struct trail *next;
+    struct bpsh *b;
+    struct proc *p;
+    reader_t *reader; /* NULL: the launch's own */
+    uint64_t launch;  /* where it is read now */
+    uint32_t rank;
+    uint64_t base[2]; /* bytes that came before */
+    bool told;        /* that all of it is read */
+    uint64_t next_launch;
+    int next_node;
+};
+
+struct onward {
+    struct trail *first;
+    int fd;      /* RUN/move; -1 */
+    int tries, timer;
+    bool heard;  /* all that was known when we came */
+};
+
+static void hang_up(struct bpsh *b)
+{
+    struct onward *o = b->onward;
+
+    if (o->fd >= 0)
+        loop_fd_del(b->loop, o->fd);
+    cleanup_close(&o->fd);
+    o->heard = false;
+    for (struct trail *t = o->first; t; t = t->next)
+        t->told = false;
+}
+
+static void on_word(void *arg, int fd, uint32_t events)
+{
+    struct bpsh *b = arg;
+    struct onward *o = b->onward;
+    unsigned long long after, launch;
+    unsigned rank;
+    struct err err = { 0 };
+    struct pkt p;
+    int node, n = pkt_recv(fd, &p, &err);
+
+    (void)events;
+    if (n < 0 && err.code == EAGAIN)
+        return;
+    if (n <= 0) {
+        hang_up(b);
+        return;
+    }
+    if (p.len && !p.data[p.len - 1]) {
+        o->heard |= strcmp(p.data, "ok") == 0;
+        if (sscanf(p.data, "next %llu %u %llu %d", &after, &rank, &launch, &node) == 4)
+            for (struct trail *t = o->first; t; t = t->next)
+                if (t->launch == after && t->rank == rank) {
+                    t->next_launch = launch;
+                    t->next_node = node;
+                }
+    }
+    pkt_clear(&p);
+}
+
+static void call(struct bpsh *b)
+{
+    struct onward *o = b->onward;
+    char path[PATH_MAX], text[64];
+    int out[2] = { STDOUT_FILENO, STDERR_FILENO }, n;
+
+    o->tries++;
+    o->fd = pkt_connect(cm_path(path, "move"), NULL);
+    n = snprintf(text, sizeof text, "reader %llu", (unsigned long long)b->launch);
+    if (o->fd >= 0 && (pkt_send(o->fd, text, (size_t)n + 1, out, 2, NULL) < 0 ||
+                       fcntl(o->fd, F_SETFL, O_NONBLOCK) < 0 ||
+                       loop_fd(b->loop, o->fd, EPOLLIN, on_word, b, NULL) < 0))
+        cleanup_close(&o->fd);
+}
+
+static void on_again(void *arg)
+{
+    struct bpsh *b = arg;
+
+    b->onward->timer = 0;
+    call(b);
+}
+
+static struct trail *trail_of(struct bpsh *b, const struct proc *p)
+{
+    struct trail *t = b->onward ? b->onward->first : NULL;
+
+    while (t && t->p != p)
+        t = t->next;
+    return t;
+}
+
+static struct trail *trail_make(struct bpsh *b, struct proc *p)
+{
+    struct onward *o = b->onward;
+    struct trail *t = trail_of(b, p);
+
+    if (!o) {
+        o = b->onward = calloc(1, sizeof *o);
+        if (!o)
+            return NULL;
+        o->fd = -1;
+    }
+    if (!t && (t = calloc(1, sizeof *t))) {
+        *t = (struct trail){ .next = o->first, .b = b, .p = p, .launch = b->launch,
+                             .rank = p->rank };
+        o->first = t;
+    }
+    return t;
+}
+
+bool onward_end(struct bpsh *b, struct proc *p, int fd, bool moved)
+{
+    p->over |= 1u << (fd - 1);
+    if (!moved || !trail_make(b, p))
+        return false;
+    p->quiet |= 1u << (fd - 1);
+    return true;
+}
+
+bool onward_taken(struct bpsh *b, struct proc *p, int fd, uint64_t taken)
+{
+    struct trail *t = trail_of(b, p);
+
+    if (!t || !t->reader)
+        return false;
+    if (taken >= t->base[fd - 1])
+        reader_taken(t->reader, 0, fd, taken - t->base[fd - 1]);
+    return true;
+}
+
+/* --- reading elsewhere --- */
+
+static void on_data(void *arg, uint32_t rank, int fd, const void *p, size_t n)
+{
+    struct trail *t = arg;
+
+    (void)rank;
+    proc_data(t->b, t->p, fd, p, n);
+}
+
+static void on_end(void *arg, uint32_t rank, int fd, bool lost)
+{
+    struct trail *t = arg;
+
+    proc_end(t->b, t->p, fd, lost, reader_moved(t->reader, rank, fd));
+}
+
+static void on_input(void *arg, uint64_t acked, uint64_t limit, bool gone)
+{
+    (void)arg;
+    (void)acked;
+    (void)limit;
+    (void)gone;
+}
+
+static void on_resent(void *arg, uint64_t offset)
+{
+    (void)arg;
+    (void)offset;
+}
+
+static void end_lanes(struct trail *t)
+{
+    for (int fd = 1; fd <= 2; fd++)
+        if (t->p->quiet & 1u << (fd - 1))
+            output_end(t->b->output, (uint32_t)(t->p - t->b->proc), fd);
+    t->p->quiet = 0;
+}
+
+static uint64_t taken(const struct trail *t, int fd)
+{
+    return t->b->fold ? t->p->folded[fd - 1]
+                      : output_taken(t->b->output, (uint32_t)(t->p - t->b->proc), fd);
+}
+
+static void read_on(struct trail *t)
+{
+    static const struct reader_ops ops = { on_data, on_end, on_input, on_resent, NULL };
+    struct bpsh *b = t->b;
+    char path[PATH_MAX];
+    struct reader_conf conf = { .path = cm_path(path, "iofwd"), .launch = t->next_launch,
+                                .node = &t->next_node, .n = 1, .window = b->window,
+                                .use = { t->p->quiet & 1, t->p->quiet & 2 }, .started = true };
+
+    if (t->reader)
+        reader_flush(t->reader);
+    reader_destroy(&t->reader);
+    for (int fd = 1; fd <= 2; fd++)
+        t->base[fd - 1] = taken(t, fd);
+    t->launch = t->next_launch;
+    t->rank = 0;
+    t->next_launch = 0;
+    t->told = false;
+    t->p->node = t->next_node;
+    t->reader = reader_create(b->loop, &conf, &ops, t, NULL);
+    if (!t->reader) {
+        end_lanes(t);
+        return;
+    }
+    t->p->over = BOTH & ~t->p->quiet;
+    t->p->quiet = 0;
+    reader_flush(t->reader);
+}
+
+static bool out_of_hands(const struct trail *t)
+{
+    uint32_t i = (uint32_t)(t->p - t->b->proc);
+
+    return t->b->fold || (output_idle(t->b->output, i, 1) && output_idle(t->b->output, i, 2) &&
+                          output_flushed(t->b->output));
+}
+
+static void step(struct bpsh *b, struct trail *t)
+{
+    struct onward *o = b->onward;
+    char text[64];
+
+    if (!t->p->quiet || (t->p->over & BOTH) != BOTH)
+        return;
+    if (o->fd < 0 && !o->timer && o->tries == 0)
+        call(b);
+    if (o->fd < 0 && o->tries >= TRIES)
+        end_lanes(t);
+    else if (o->fd < 0 && !o->timer)
+        o->timer = loop_timer(b->loop, AGAIN_MS, false, on_again, b);
+    if (o->fd < 0 || !o->heard || !out_of_hands(t))
+        return;
+    o->tries = 0;
+    int n = snprintf(text, sizeof text, "ended %llu %u", (unsigned long long)t->launch, t->rank);
+    if (!t->told)
+        pkt_send(o->fd, text, (size_t)n + 1, NULL, 0, NULL);
+    t->told = true;
+    if (t->next_launch)
+        read_on(t);
+    else
+        end_lanes(t); /* it is on the master, or it has ended */
+}
+
+void onward_turn(struct bpsh *b)
+{
+    for (struct trail *t = b->onward ? b->onward->first : NULL; t; t = t->next) {
+        step(b, t);
+        if (t->reader)
+            reader_flush(t->reader);
+    }
+}
+
+void onward_forget(struct bpsh *b, struct proc *p)
+{
+    struct trail *t = trail_of(b, p);
+
+    p->quiet = 0;
+    if (t && t->reader)
+        reader_forget(t->reader, 0);
+}
+
+void onward_close(struct bpsh *b)
+{
+    struct onward *o = b->onward;
+
+    if (!o)
+        return;
+    loop_timer_del(b->loop, o->timer);
+    hang_up(b);
+    while (o->first) {
+        struct trail *t = o->first;
+        o->first = t->next;
+        if (t->reader)
+            reader_flush(t->reader);
+        reader_destroy(&t->reader);
+        free(t);
+    }
+    free(o);
+    b->onward = NULL;
+}
