@@ -357,7 +357,9 @@ static char **attrs_of(const msgpack_object *o)
     uint32_t n = map && map->type == MSGPACK_OBJECT_MAP ? map->via.map.size : 0, k = 0;
     char **v = n ? calloc(n + 1, sizeof(char *)) : NULL;
 
-    for (uint32_t i = 0; v && i < n; i++) {
+    if (!v)
+        return NULL;
+    for (uint32_t i = 0; i < n; i++) {
         CLEANUP(cleanup_free) char *name = mp_dup(&map->via.map.ptr[i].key);
         CLEANUP(cleanup_free) char *value = mp_dup(&map->via.map.ptr[i].val);
         if (name && value && asprintf(&v[k], "%s=%s", name, value) >= 0)
