@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 #include "bus/loop.h"
 #include "bus/nodespec.h"
@@ -135,6 +136,33 @@ int nodes_wait_up(const struct cluster *c, int timeout_ms, struct err *err)
     }
 }
 
+/* The boot server, if it runs, goes by the configuration of that generation. */
+static int bootsrv_has(gate_t *g, int64_t generation, struct err *err)
+{
+    const struct timespec pause = { 0, 10000000 };
+    int64_t end = now_ms() + ASK_MS, has = 0;
+
+    for (;;) {
+        CLEANUP(mp_free) mp_buf body;
+        CLEANUP(msgpack_unpacked_destroy) msgpack_unpacked reply;
+        struct err why = { 0 };
+
+        msgpack_unpacked_init(&reply);
+        mp_init(&body);
+        mp_map(&body, 0);
+        if (gate_call(g, "bootsrv.status", &body, ASK_MS, &reply, &why) < 0)
+            return why.code == ECONNREFUSED ? 0 : err_set(err, why.code, "%s", why.text);
+        if (mp_get_int(&reply.data, "generation", 0, INT64_MAX, &has, err) < 0)
+            return -1;
+        if (has >= generation)
+            return 0;
+        if (now_ms() >= end)
+            return err_set(err, ETIMEDOUT, "bootsrv does not take the new configuration: "
+                                           "see clustermatic logs bootsrv");
+        nanosleep(&pause, NULL);
+    }
+}
+
 int nodes_reload(struct err *err)
 {
     CLEANUP(mp_free) mp_buf body;
@@ -147,12 +175,11 @@ int nodes_reload(struct err *err)
     mp_map(&body, 0);
     if (!g || gate_call(g, "nodemgr.reload", &body, ASK_MS, &reply, err) < 0)
         return -1;
-    if (!mp_get(&reply.data, "warnings") ||
-        mp_get_array(&reply.data, "warnings", &warnings, err) < 0)
-        return 0;
+    if (mp_get_array(&reply.data, "warnings", &warnings, err) < 0)
+        return -1;
     for (uint32_t i = 0; i < warnings->size; i++) {
         CLEANUP(cleanup_free) char *text = mp_dup(&warnings->ptr[i]);
         fprintf(stderr, "clustermatic: warning: %s\n", text ? text : "?");
     }
-    return 0;
+    return bootsrv_has(g, mp_opt_int(&reply.data, "generation", 0), err);
 }
