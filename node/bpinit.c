@@ -199,6 +199,8 @@ static int run(struct init *in, const struct options *o, struct err *err)
         return -1;
     CLEANUP(pump_destroy) pump_t *pump = in->pump = pump_create(in, err);
     CLEANUP(kids_destroy) kids_t *kids = kids_create(in, o->lease, o->lease_count, err);
+    CLEANUP(signals_destroy) signals_t *signals = signals_create(err);
+    in->signals = signals;
     CLEANUP(arrivals_destroy) arrivals_t *arrivals = in->arrivals = arrivals_create(in, err);
     if (!kids || !arrivals)
         return -1;

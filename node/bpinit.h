@@ -8,6 +8,7 @@
  *   bpinit_bodies.c  the table of bodies
  *   bpinit_arrive.c  processes that come from another machine, or go there
  *   bpinit_mover.c   those that go and know nothing of it
+ *   bpinit_signal.c  signals for them, each once
  *   bpinit_cgroup.c  a launch and all that comes of it, held together
  *   bpinit_reap.c    waiting for them
  *   bpinit_watch.c   a bell that rings when processes fork, exec, end, stop
@@ -45,6 +46,7 @@ typedef struct stands stands_t;
 struct kin_name;
 struct kin_parent;
 typedef struct arrivals arrivals_t;
+typedef struct signals signals_t;
 struct arrival;
 struct child;
 struct cage_wish;
@@ -61,6 +63,7 @@ struct init {
     cages_t *cages;
     arrivals_t *arrivals;
     struct mover *movers; /* at work */
+    signals_t *signals;
     kids_t *kids;
     kin_t *kin;
     stands_t *stands;
@@ -154,6 +157,13 @@ void arrivals_departed_end(arrivals_t *t, pid_t npid);
 
 /* ---- a body that is to go to another machine, and knows nothing of it ---- */
 int mover_ask(struct init *in, const msgpack_object *map, struct err *err);
+
+/* ---- signals from the master ---- */
+signals_t *signals_create(struct err *err);
+void signals_destroy(signals_t **s);
+int signal_take(struct init *in, const msgpack_object *map, struct err *err);
+/* A list: the numbers of those that the body of this pid has had, as far as known. */
+void signals_pack(const signals_t *s, pid_t pid, mp_buf *m);
 
 /* ---- reaper ---- */
 int reap_start(struct init *in, struct err *err);

@@ -213,6 +213,20 @@ void arrival_begun(struct arrival *a, pid_t npid, uid_t uid, int theirs, const s
         fail(a, err->code, err->text);
 }
 
+/* Its rings are the agent's to give back, which knows them. */
+static void tell_gone(const struct arrival *a)
+{
+    CLEANUP(mp_free) mp_buf m;
+
+    mp_init(&m);
+    mp_array(&m, 2);
+    mp_str(&m, "gone");
+    mp_map(&m, 2);
+    mp_kuint(&m, "launch", a->launch);
+    mp_kuint(&m, "rank", a->rank);
+    link_send(a->all->in->link, &m);
+}
+
 bool arrival_ended(arrivals_t *t, const struct body *b)
 {
     struct arrival *a = find(t, b->launch, b->rank);
@@ -224,6 +238,7 @@ bool arrival_ended(arrivals_t *t, const struct body *b)
     if (a->state == ARRIVAL_BUILDING && a->control >= 0)
         on_word(a, a->control, EPOLLIN);
     fail(a, EIO, "it was ended while it arrived");
+    tell_gone(a);
     return true;
 }
 
@@ -345,7 +360,24 @@ int arrivals_ask(arrivals_t *t, const msgpack_object *map, struct err *err)
     return 0;
 }
 
-void arrivals_new_agent(arrivals_t *t)
+/* Rings of those that did not come, if the agent before did not give them back. */
+static void release_failed(arrivals_t *t)
+{
+    size_t n, k = 0;
+    const uint32_t *list = rings_list(t->in->rings, &n);
+    CLEANUP(cleanup_free) uint32_t *slot = malloc((n + 1) * sizeof *slot);
+
+    for (size_t i = 0; slot && i < n; i++) {
+        const struct ring *r = rings_get(t->in->rings, list[i]);
+        const struct arrival *a = find(t, r->launch, r->rank);
+        if (a && a->state == ARRIVAL_FAILED && !a->npid)
+            slot[k++] = list[i];
+    }
+    for (size_t i = 0; i < k; i++)
+        pump_release(t->in->pump, slot[i]);
+}
+
+static void forget_questions(arrivals_t *t)
 {
     while (t->asked) {
         struct question *q = t->asked;
@@ -400,6 +432,12 @@ void arrivals_departed_end(arrivals_t *t, pid_t npid)
             t->gone[i] = 0;
 }
 
+void arrivals_new_agent(arrivals_t *t)
+{
+    forget_questions(t);
+    release_failed(t);
+}
+
 arrivals_t *arrivals_create(struct init *in, struct err *err)
 {
     arrivals_t *t = calloc(1, sizeof *t);
@@ -426,7 +464,7 @@ void arrivals_destroy(arrivals_t **tp)
         close_all(a);
         free(a);
     }
-    arrivals_new_agent(t);
+    forget_questions(t);
     free(t);
     *tp = NULL;
 }

@@ -18,9 +18,6 @@ static void ended(struct init *in, struct body *b, int status, const struct rusa
     kin_parent_t *parent = b->parent;
     if (arrival_ended(in->arrivals, b)) {
         uint64_t launch = b->launch;
-        for (int fd = 0; fd < 3; fd++)
-            if (b->slot[fd] >= 0)
-                pump_release(in->pump, (uint32_t)b->slot[fd]);
         b->parent = NULL;
         bodies_drop(in->bodies, b);
         kin_child_ended(in, parent);

@@ -27,7 +27,19 @@ struct agent_link {
     int listen_fd, sock;
     struct packet *queue, *last;
     size_t queued;
+    bool deaf; /* it is gone, but what it has said is still to be heard */
 };
+
+static void empty_queue(link_t *l)
+{
+    while (l->queue) {
+        struct packet *p = l->queue;
+        l->queue = p->next;
+        free(p);
+    }
+    l->last = NULL;
+    l->queued = 0;
+}
 
 static void drop_agent(link_t *l)
 {
@@ -36,13 +48,15 @@ static void drop_agent(link_t *l)
     loop_fd_del(l->in->loop, l->sock);
     close(l->sock);
     l->sock = -1;
-    while (l->queue) {
-        struct packet *p = l->queue;
-        l->queue = p->next;
-        free(p);
-    }
-    l->last = NULL;
-    l->queued = 0;
+    l->deaf = false;
+    empty_queue(l);
+}
+
+/* The master has its word for what it has said to us: that must not be lost. */
+static void agent_gone(link_t *l)
+{
+    l->deaf = true;
+    empty_queue(l);
 }
 
 static void on_sock(void *arg, int fd, uint32_t events);
@@ -84,7 +98,7 @@ static void send_fds(link_t *l, const mp_buf *m, const int *fds, int nfds)
 {
     struct err err = { 0 };
 
-    if (l->sock < 0)
+    if (l->sock < 0 || l->deaf)
         return;
     if (l->queue) {
         enqueue(l, m->b.data, m->b.size);
@@ -95,8 +109,7 @@ static void send_fds(link_t *l, const mp_buf *m, const int *fds, int nfds)
     if (err.code == EAGAIN) {
         enqueue(l, m->b.data, m->b.size);
     } else {
-        init_log("agent: %s", err.text);
-        drop_agent(l);
+        agent_gone(l);
     }
 }
 
@@ -113,7 +126,7 @@ static void flush(link_t *l)
         struct packet *p = l->queue;
         if (pkt_send(l->sock, p->data, p->len, NULL, 0, &err) < 0) {
             if (err.code != EAGAIN)
-                drop_agent(l);
+                agent_gone(l);
             return;
         }
         l->queued -= p->len;
@@ -136,39 +149,6 @@ static int on_spawn(struct init *in, const msgpack_object *map, struct err *err)
     if (spawn_bodies(in, map, &out, err) < 0)
         return -1;
     link_send(in->link, &out);
-    return 0;
-}
-
-static int on_signal(struct init *in, const msgpack_object *map, struct err *err)
-{
-    int64_t pid, gen, sig;
-
-    if (mp_get_int(map, "pid", 1, INT32_MAX, &pid, err) < 0 ||
-        mp_get_int(map, "gen", 0, UINT32_MAX, &gen, err) < 0 ||
-        mp_get_int(map, "sig", 0, 64, &sig, err) < 0)
-        return -1;
-    int64_t kid = mp_opt_int(map, "npid", 0);
-    struct body *b = kid ? NULL : bodies_by_pid(in->bodies, (pid_t)pid);
-    if (!kid && (!b || b->gen != gen))
-        return 0; /* it ended while the signal was on its way */
-    siginfo_t si;
-    memset(&si, 0, sizeof si);
-    si.si_signo = (int)sig;
-    si.si_code = SI_QUEUE;
-    si.si_pid = (pid_t)mp_opt_int(map, "from_pid", 0);
-    si.si_uid = (uid_t)mp_opt_int(map, "from_uid", 0);
-    si.si_value.sival_ptr = (void *)(intptr_t)mp_opt_int(map, "value", 0);
-    const siginfo_t *with = mp_get(map, "value") ? &si : NULL;
-    if (b && sig == SIGCONT) {
-        b->conts = (uint32_t)mp_opt_int(map, "conts", b->conts);
-        kin_child_continues(b->parent, b->npid);
-    }
-    if (b && sig == SIGSTOP)
-        b->halts = (uint32_t)mp_opt_int(map, "conts", b->halts);
-    if (b)
-        kids_send(b->npid, (int)sig, with);
-    else
-        kids_signal(in->kids, (pid_t)kid, (uint32_t)gen, (int)sig, with);
     return 0;
 }
 
@@ -200,11 +180,13 @@ static int on_depart(struct init *in, const msgpack_object *map, struct err *err
     mp_init(&m);
     mp_array(&m, 2);
     mp_str(&m, "arrivals"); /* the same kind of answer */
-    mp_map(&m, 3);
+    mp_map(&m, 4);
     mp_kuint(&m, "id", id);
     mp_kuint(&m, "launch", 0);
     mp_key(&m, "ranks");
     mp_array(&m, 0);
+    mp_key(&m, "heard");
+    signals_pack(in->signals, (pid_t)mp_opt_int(map, "pid", 0), &m);
     link_send(in->link, &m);
     return 0;
 }
@@ -398,7 +380,7 @@ static const struct {
     const char *name;
     int (*fn)(struct init *in, const msgpack_object *map, struct err *err);
 } messages[] = {
-    { "spawn", on_spawn },     { "signal", on_signal },   { "ack", on_ack },
+    { "spawn", on_spawn },     { "signal", signal_take },   { "ack", on_ack },
     { "list", on_list },       { "release", on_release }, { "hangup", on_hangup },
     { "end", on_end },         { "end_launch", on_end_launch }, { "orphan", kin_orphan },
     { "arrived", on_arrived }, { "depart", on_depart },         { "end_job", on_end_job },
@@ -437,28 +419,38 @@ static void handle(link_t *l, struct pkt *pkt)
     msgpack_unpacked_destroy(&u);
 }
 
+/* Its next packet; false: there is none now, or that was the last. */
+static bool hear(link_t *l)
+{
+    struct pkt pkt;
+    struct err err = { 0 };
+    int n = pkt_recv(l->sock, &pkt, &err);
+
+    /* That it did not read all of ours comes before what it has said. */
+    if (n < 0 && err.code == ECONNRESET)
+        n = pkt_recv(l->sock, &pkt, &err);
+    if (n < 0 && err.code == EAGAIN)
+        return false;
+    if (n < 0)
+        init_log("agent: %s", err.text);
+    if (n <= 0) {
+        drop_agent(l);
+        return false;
+    }
+    handle(l, &pkt);
+    pkt_clear(&pkt);
+    return true;
+}
+
 static void on_sock(void *arg, int fd, uint32_t events)
 {
     link_t *l = arg;
-    struct pkt pkt;
-    struct err err = { 0 };
 
     if (events & EPOLLOUT)
         flush(l);
     /* A few packets a turn: signals and pipes want their turn too. */
-    for (int i = 0; i < 16 && l->sock == fd; i++) {
-        int n = pkt_recv(fd, &pkt, &err);
-        if (n < 0 && err.code == EAGAIN)
-            return;
-        if (n < 0)
-            init_log("agent: %s", err.text);
-        if (n <= 0) {
-            drop_agent(l);
-            return;
-        }
-        handle(l, &pkt);
-        pkt_clear(&pkt);
-    }
+    for (int i = 0; i < 16 && l->sock == fd && hear(l); i++)
+        ;
 }
 
 static void say_hello(link_t *l)
@@ -495,6 +487,8 @@ static void on_connect(void *arg, int fd, uint32_t events)
         close(s);
         return;
     }
+    while (l->sock >= 0 && hear(l)) /* the older one's last words */
+        ;
     drop_agent(l);
     l->sock = s;
     watch(l);

@@ -22,15 +22,19 @@
  *   ["procs", {id, procs: [...]}]  answer to "list": see doc/wire.md node.N.procs,
  *        each also with streams: [slot or -1 x 3]; and "rings": [{launch, rank, fd, slot, uid}]
  *        for every ring not yet released, of ended processes too; and "kids": [row of "born"...]
- *   ["arrivals", {id, launch, ranks: [[rank, code, text]...]}]  answer to "arrived" and "depart"
+ *   ["arrivals", {id, launch, ranks: [[rank, code, text]...]}]  answer to "arrived" and "depart",
+ *        which has heard: [once...], the signals that it has had here
+ *   ["gone", {launch, rank}]  one that was to arrive, and never was let go, has ended: its
+ *        rings are to be released
  *
  * agent -> bpinit
  *   ["spawn", {launch, path, argv, env, cwd, umask, limits, uid, gid, groups, streams,
  *        total, owner, root?: DIR to chroot() into before exec, procs: [[rank, pid]...]}]
  *        mem?: bytes, cpu_milli?: limits of all of it together;
  *        streams as in procspace.launch; a rank to whom stdin does not go gets /dev/null
- *   ["signal", {pid, gen, sig, value?, from_uid?, from_pid?, npid?, conts?}]  npid: of a process
- *        that a body made, gen as in its "born" event
+ *   ["signal", {pid, gen, sig, value?, from_uid?, from_pid?, npid?, conts?, once?}]  npid: of a process
+ *        that a body made, gen as in its "born" event; once: its number: two with the same
+ *        are one
  *   ["end_launch", {launch, sig}]  signal all of a launch, children of its bodies too
  *   ["image", {launch, rank}] with a descriptor: its image will come there. Before the "spawn",
  *        which has image (anything), gen?, as? (the launch that the ghost names) then: the

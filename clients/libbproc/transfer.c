@@ -19,6 +19,7 @@
 #define MOVED_MS 60000    /* one question; it is asked until it is answered */
 #define ABSENT_MS 60000   /* no cluster any more */
 #define AGAIN_MS 200
+#define PASS_TRIES 150 /* procspace may just be on its way up again */
 
 /* --- what goes along --- */
 
@@ -340,7 +341,7 @@ void transfer_pass(struct transfer *t)
     mp_key(&m, "signals");
     mp_array(&m, n);
     msgpack_sbuffer_write(&m.b, rows.b.data, rows.b.size);
-    for (int tries = 0; tries < 10; tries++) {
+    for (int tries = 0; tries < PASS_TRIES; tries++) {
         CLEANUP(msgpack_unpacked_destroy) msgpack_unpacked reply;
         msgpack_unpacked_init(&reply);
         if (lib_call(ECONNREFUSED, "procspace.pass", &m, MOVED_MS, &reply) == 0 ||

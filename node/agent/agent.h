@@ -87,6 +87,7 @@ bool space_ready(const space_t *s); /* connected and listed */
 /* One message ["name", {...}]: body is the packed map. Sent, or kept until the
  * socket takes it. ENOTCONN: bpinit is not there. */
 int space_send(space_t *s, const char *name, const mp_buf *body, struct err *err);
+bool space_backlog(const space_t *s); /* some of it is still with us */
 /* The same with a descriptor, which is gone then, sent or not. */
 int space_send_fd(space_t *s, const char *name, const mp_buf *body, int fd, struct err *err);
 void space_release(space_t *s, uint32_t slot);
@@ -126,6 +127,8 @@ void launches_destroy(launches_t **l);
 void launches_adopt(launches_t *l, const msgpack_object *map); /* bpinit's list */
 void launches_spawned(launches_t *l, const msgpack_object *map);
 void launches_exited(launches_t *l, uint64_t launch, int64_t rank);
+/* ["gone", {launch, rank}]: it was to arrive here, and did not. */
+void launches_never_came(launches_t *l, const msgpack_object *map);
 void launches_lost(launches_t *l); /* bpinit is gone: fail what waits for it */
 uint32_t launches_procs(const launches_t *l); /* how many run */
 /* The ghost's pid of the process with this pid here; 0: it is no body. */
@@ -195,7 +198,10 @@ int on_copy(void *self, struct svc_req *req, struct err *err);
 uint16_t copies_port(const copies_t *c); /* 0: none */
 /* A ticket for an image: what comes goes to all of out (from malloc, taken over
  * on success). Then where else it goes, until it begins. */
-int copies_image(copies_t *c, int *out, size_t outs, struct bulk_ticket *t, struct err *err);
+int copies_image(copies_t *c, uint64_t launch, int *out, size_t outs, struct bulk_ticket *t,
+                 struct err *err);
+/* Who was to send it is no more: what is not on its way by now will not come. */
+void copies_image_cut(copies_t *c, uint64_t launch);
 int copies_image_on(copies_t *c, const char *token, const struct pump_dial *d, size_t n,
                     struct err *err);
 

@@ -28,6 +28,7 @@ struct ticket {
     int64_t made;
     struct pump_plan *image; /* it is for one; NULL: for a bpcopy */
     struct ticket *next;
+    uint64_t launch; /* of an image */
 };
 
 struct caller { /* has not said its token yet */
@@ -251,7 +252,8 @@ uint16_t copies_port(const copies_t *c)
     return c->listener < 0 ? 0 : (uint16_t)(c->a->master_port + CM_PORT_CONTENT);
 }
 
-int copies_image(copies_t *c, int *out, size_t outs, struct bulk_ticket *ticket, struct err *err)
+int copies_image(copies_t *c, uint64_t launch, int *out, size_t outs,
+                 struct bulk_ticket *ticket, struct err *err)
 {
     struct ticket *t = ticket_new(c, err);
 
@@ -263,9 +265,19 @@ int copies_image(copies_t *c, int *out, size_t outs, struct bulk_ticket *ticket,
         return err_set(err, ENOMEM, "out of memory");
     }
     *t->image = (struct pump_plan){ .in = -1, .conn = -1, .out = out, .outs = outs };
+    t->launch = launch;
     ticket_add(c, t);
     *ticket = t->peer.ticket;
     return 0;
+}
+
+void copies_image_cut(copies_t *c, uint64_t launch)
+{
+    for (struct ticket **at = &c->tickets; *at;)
+        if ((*at)->image && (*at)->launch == launch)
+            ticket_free(c, at);
+        else
+            at = &(*at)->next;
 }
 
 int copies_image_on(copies_t *c, const char *token, const struct pump_dial *d, size_t n,

@@ -280,7 +280,7 @@ static int expect_images(struct launch *x, struct err *err)
             return -1;
         }
     }
-    if (copies_image(a->copies, out, n, &t, err) < 0) {
+    if (copies_image(a->copies, x->id, out, n, &t, err) < 0) {
         close_ends(out, n);
         return -1;
     }
@@ -520,6 +520,18 @@ void launches_exited(launches_t *l, uint64_t id, int64_t rank)
     launch_settle(x);
 }
 
+void launches_never_came(launches_t *l, const msgpack_object *map)
+{
+    uint64_t id;
+    int64_t rank;
+
+    if (mp_get_uint(map, "launch", &id, NULL) < 0 ||
+        mp_get_int(map, "rank", 0, UINT32_MAX - 1, &rank, NULL) < 0)
+        return;
+    streams_drop(l->a->streams, id, (uint32_t)rank);
+    launches_exited(l, id, rank);
+}
+
 /* ---- bpinit's list ---- */
 
 static struct launch *known(launches_t *l, const msgpack_object *o, struct rank **r,
@@ -669,11 +681,11 @@ static struct launch *fetching(launches_t *l, int64_t pid)
 static void pack_signal(mp_buf *m, int64_t pid, int64_t gen, int64_t npid, int64_t sig,
                         const msgpack_object *body)
 {
-    static const char *const extra[] = { "value", "from_uid", "from_pid", "conts" };
-    const msgpack_object *o[4];
+    static const char *const extra[] = { "value", "from_uid", "from_pid", "conts", "once" };
+    const msgpack_object *o[5];
     uint32_t n = 0;
 
-    for (int i = 0; i < 4; i++)
+    for (int i = 0; i < 5; i++)
         n += (o[i] = mp_get(body, extra[i])) != NULL;
     mp_map(m, 3 + n + (npid != 0));
     if (npid)
@@ -681,7 +693,7 @@ static void pack_signal(mp_buf *m, int64_t pid, int64_t gen, int64_t npid, int64
     mp_kint(m, "pid", pid);
     mp_kint(m, "gen", gen);
     mp_kint(m, "sig", sig);
-    for (int i = 0; i < 4; i++)
+    for (int i = 0; i < 5; i++)
         if (o[i]) {
             mp_key(m, extra[i]);
             mp_obj(m, o[i]);
@@ -702,7 +714,8 @@ static int keep_signal(struct launch *x, const mp_buf *m, struct err *err)
     return 0;
 }
 
-/* node.N.signal: {pids: [[pid, gen]...], sig, value?, from_uid, from_pid} -> nil */
+/* node.N.signal: {pids: [[pid, gen]...], sig, value?, from_uid, from_pid, once?} -> nil:
+ * bpinit has it, or will have it whatever becomes of us */
 int on_signal(void *self, struct svc_req *req, struct err *err)
 {
     agent_t *a = self;
@@ -729,6 +742,8 @@ int on_signal(void *self, struct svc_req *req, struct err *err)
         if ((x ? keep_signal(x, &m, err) : space_send(a->space, "signal", &m, err)) < 0)
             return -1;
     }
+    if (mp_get(req->body, "once") && space_backlog(a->space))
+        return err_set(err, EAGAIN, "the process space is busy; try again");
     mp_nil(req->reply);
     return 0;
 }

@@ -148,21 +148,24 @@ void moves_lost(moves_t *m)
     }
 }
 
-/* node.N.arrived: {launch, uid, go?, abort?} -> {ranks: [[rank, code, text]...]}, once
+/* node.N.arrived: {launch, uid, go?, abort?, cut?} -> {ranks: [[rank, code, text]...]}, once
  * each of them is ready, has failed, or was let go */
 int on_arrived(void *self, struct svc_req *req, struct err *err)
 {
+    agent_t *a = self;
     CLEANUP(mp_free) mp_buf m;
     uint64_t launch;
 
     mp_init(&m);
     if (mp_get_uint(req->body, "launch", &launch, err) < 0)
         return -1;
+    if (mp_opt_bool(req->body, "cut", false))
+        copies_image_cut(a->copies, launch);
     mp_kuint(&m, "launch", launch);
     mp_kbool(&m, "go", mp_opt_bool(req->body, "go", false));
     mp_kbool(&m, "abort", mp_opt_bool(req->body, "abort", false));
     mp_kint(&m, "uid", mp_opt_int(req->body, "uid", 0));
-    return ask(self, req, "arrived", &m, 4, err);
+    return ask(a, req, "arrived", &m, 4, err);
 }
 
 /* node.N.depart: {pid, gen, launch, rank, npid?} -> {}: it runs elsewhere now */

@@ -192,6 +192,8 @@ int space_send_fd(space_t *s, const char *name, const mp_buf *body, int with, st
     return loop_fd(s->a->loop, s->sock, EPOLLIN | EPOLLOUT, on_socket, s, err);
 }
 
+bool space_backlog(const space_t *s) { return s->out != NULL; }
+
 /* For messages that answer nobody: what cannot be sent now is of no use later,
  * since a new connection starts from bpinit's list. */
 static void send_quietly(space_t *s, const char *name, const mp_buf *m)
@@ -422,6 +424,8 @@ static int take(space_t *s, struct pkt *p, struct err *err)
         launches_spawned(s->a->launches, map);
     else if (mp_is(name, "event"))
         report_event(s->a->report, map);
+    else if (mp_is(name, "gone"))
+        launches_never_came(s->a->launches, map);
     else if (mp_is(name, "arrivals") && s->a->moves)
         moves_answer(s->a->moves, map);
     else if (mp_is(name, "procs") || mp_is(name, "standing"))

@@ -335,6 +335,15 @@ static void on_close(stream_launch_t *l, const struct stream_msg *m, const unsig
         l->opened = false;
 }
 
+void streams_drop(streams_t *s, uint64_t launch, uint32_t rank)
+{
+    for (int fd = 0; fd < 3; fd++) {
+        stream_t *st = stream_find(s, launch, rank, fd);
+        if (st)
+            stream_finish(st);
+    }
+}
+
 void streams_hangup(streams_t *s, uint64_t launch)
 {
     stream_launch_t *l = launch_find(s, launch);

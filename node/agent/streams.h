@@ -25,6 +25,8 @@ void streams_added(streams_t *s, uint64_t launch);
 void streams_changed(streams_t *s);
 /* The reader of a launch is dead: its pipes are closed as if it had said CLOSE. */
 void streams_hangup(streams_t *s, uint64_t launch);
+/* Those of a rank that nobody will ever read: given back. */
+void streams_drop(streams_t *s, uint64_t launch, uint32_t rank);
 /* bpinit is gone: the arena of all rings is unmapped when this returns; forget
  * them, having stopped every thread that touches them. */
 void streams_lost(streams_t *s);

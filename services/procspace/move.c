@@ -28,6 +28,7 @@
 #define SWEEP_MS 5000
 #define FAN_OUT 2
 #define DEPART_MS 5000
+#define HEARD_MAX 4096 /* signals; only the last can still be on their way */
 #define CALLERS_MAX 256
 #define TOKEN_MS 5000
 
@@ -336,6 +337,30 @@ void move_tell(struct move *m)
     svc_answer(m->all->ps->svc, t, &b);
 }
 
+/* The signals that it has had there, which may be said again. */
+static void take_heard(struct move *m, const msgpack_object *value)
+{
+    const struct launch *l = launch_find(m->all->ps, m->launch);
+    struct proc *p = l && l->ranks ? l->rank[0] : NULL;
+    const msgpack_object_array *a;
+
+    if (!p || !mp_get(value, "heard") || mp_get_array(value, "heard", &a, NULL) < 0)
+        return;
+    /* On the way to the master it is the old one that is spoken of till the end. */
+    if (m->home && p->was && !p->was->moved_to)
+        p = p->was;
+    uint64_t *ids = realloc(p->heard, (p->nheard + (size_t)a->size + 1) * sizeof *ids);
+    if (!ids)
+        return;
+    p->heard = ids;
+    for (uint32_t i = 0; i < a->size; i++)
+        if (a->ptr[i].type == MSGPACK_OBJECT_POSITIVE_INTEGER)
+            ids[p->nheard++] = a->ptr[i].via.u64;
+    uint32_t old = p->nheard > HEARD_MAX ? p->nheard - HEARD_MAX : 0;
+    memmove(ids, ids + old, (p->nheard - old) * sizeof *ids);
+    p->nheard -= old;
+}
+
 /* Where it was, its end is not one any more. Then its old self is told, which
  * passes on what signals it has got there. */
 static void on_departed(void *arg, const msgpack_object *value, const struct err *err)
@@ -344,6 +369,8 @@ static void on_departed(void *arg, const msgpack_object *value, const struct err
 
     if (!value)
         svc_log("info", "a process that has moved: %s", err->text);
+    else
+        take_heard(m, value);
     m->waiting = 0;
     if (m->home == HOME_DEPARTING)
         home_settled(m);
@@ -513,7 +540,8 @@ static void round_ask(void *arg)
     for (size_t i = 0; i < m->stops; i++)
         if (m->stop[i].state != STOP_DONE)
             nodes[n++] = m->stop[i].node;
-    mp_map(&b, 4);
+    mp_map(&b, 5);
+    mp_kbool(&b, "cut", !m->known && m->was_on < 0); /* it went through our predecessor */
     mp_kint(&b, "uid", m->uid);
     mp_kuint(&b, "launch", m->launch);
     mp_kbool(&b, "go", m->go && !m->back);
@@ -659,6 +687,14 @@ static void pass_here(pid_t pid, int sig, bool has_value, int64_t value, int64_t
         kill(pid, sig);
 }
 
+bool move_leaving(procspace_t *ps, const struct proc *p)
+{
+    for (const struct move *m = ps->moves->first; m; m = m->next)
+        if (!m->over && m->waiting && (m->ghost == p->pid || (m->was && m->was->moved_to == p)))
+            return true;
+    return false;
+}
+
 bool move_deliver(procspace_t *ps, const struct proc *p, int sig, bool has_value, int64_t value)
 {
     for (const struct move *m = ps->moves->first; m; m = m->next)
@@ -682,26 +718,37 @@ int on_pass(void *self, struct svc_req *req, struct err *err)
         mp_get_array(req->body, "signals", &list, err) < 0 || who_of(req, &a, err) < 0)
         return -1;
     identity_free(&a.who);
-    struct move *m = move_find(ps, launch);
+    struct move *m = move_find(ps, launch); /* or an earlier procspace made it */
     struct launch *l = launch_find(ps, launch);
     struct proc *p = l && l->ranks ? l->rank[0] : NULL;
-    if (!m || !p || m->uid != (int64_t)a.who.uid || req->w->node < 0)
+    uint64_t of;
+    if (req->w->node < 0 || (m ? m->uid : p ? p->uid : (int64_t)a.who.uid) != (int64_t)a.who.uid)
         return err_set(err, ESRCH, "launch %llu is no move", (unsigned long long)launch);
-    for (uint32_t i = 0; i < list->size && !m->passed; i++) {
+    while (p && p->moved_to) /* it has gone on meanwhile */
+        p = p->moved_to;
+    bool here = p ? p->left || (m && m->home) : true;
+    /* Its agent knows it no more, but it still has its number. */
+    pid_t pid = p ? p->pid : m && m->ghost ? m->ghost : a.npid;
+    if (here && !m) { /* is it? */
+        CLEANUP(cleanup_close) int fd = ghost_take(pid, -1, &of, NULL);
+        if (fd >= 0)
+            return err_set(err, EAGAIN, "process %d is not known yet; try again", (int)pid);
+    }
+    for (uint32_t i = 0; i < list->size && !(m && m->passed); i++) {
         const msgpack_object *r = &list->ptr[i];
         int64_t sig, value = 0;
         if (r->type != MSGPACK_OBJECT_ARRAY || r->via.array.size < 2 ||
             !mp_as_int(&r->via.array.ptr[0], &sig) || sig < 1 || sig > SIGRTMAX)
             return err_set(err, EPROTO, "signals: want [sig, value] rows");
         bool has = mp_as_int(&r->via.array.ptr[1], &value);
-        while (p->moved_to) /* it has gone on meanwhile */
-            p = p->moved_to;
-        if (m->home || p->left) /* it is here */
-            pass_here(p->pid, (int)sig, has, value, p->uid);
+        if (here)
+            pass_here(pid, (int)sig, has, value, (int64_t)a.who.uid);
         else if (p->state == PROC_RUNNING)
-            body_signal_value(ps, p, (int)sig, has, value, p->uid, 0);
+            body_signal_value(ps, p, (int)sig, has, value, p->uid, 0,
+                              signal_once(launch, i + 1));
     }
-    m->passed = true;
+    if (m)
+        m->passed = true;
     mp_nil(req->reply);
     return 0;
 }

@@ -82,6 +82,8 @@ struct proc {
     struct proc *was;     /* what it was in another launch, before it moved */
     struct proc *moved_to; /* and the other way round: that one has pid and ghost now */
     uint64_t as;          /* the launch that its ghost names; 0: its own */
+    uint64_t *heard;       /* numbers of the signals that it had where it was before */
+    uint32_t nheard;
     bool left;            /* for the master: it is an ordinary process there */
     struct proc *next;    /* in its bucket */
 };
@@ -247,8 +249,11 @@ int on_orphan(void *self, struct svc_req *req, struct err *err);
 int on_stopped(void *self, struct svc_req *req, struct err *err);
 int on_end_launch(void *self, struct svc_req *req, struct err *err);
 void body_signal(procspace_t *ps, struct proc *p, int sig);
+/* once: its number, for one that may be said again; 0: it is not. */
 void body_signal_value(procspace_t *ps, struct proc *p, int sig, bool has_value, int64_t value,
-                       int64_t from_uid, int64_t from_pid);
+                       int64_t from_uid, int64_t from_pid, uint64_t once);
+/* The number of what was asked for by request id of an asker. */
+uint64_t signal_once(uint64_t id, uint64_t of);
 
 /* --- jobs.c: ending what a job of the scheduler has started --- */
 int on_end_job(void *self, struct svc_req *req, struct err *err);
@@ -261,6 +266,7 @@ void jobs_forget(struct node_space *ns);
 struct event { /* a row of procspace.report */
     const msgpack_object *v;
     uint32_t n;
+    uint64_t once; /* its number among all; 0: none */
 };
 int kids_open(procspace_t *ps, struct err *err);
 bool kid_event(procspace_t *ps, int node, const struct event *e); /* false: not about one */
@@ -364,6 +370,8 @@ int on_pass(void *self, struct svc_req *req, struct err *err);
 /* What its ghost is to do about it, if it is on its way to the master. */
 bool move_order(procspace_t *ps, const struct proc *p, mp_buf *out);
 void moves_drained(procspace_t *ps);
+/* It has gone on, and what it has had where it was is not known yet. */
+bool move_leaving(procspace_t *ps, const struct proc *p);
 /* It has left its node for the master, and is about to go on here: true, it has
  * the signal. */
 bool move_deliver(procspace_t *ps, const struct proc *p, int sig, bool has_value, int64_t value);

@@ -172,6 +172,16 @@ static void on_event(procspace_t *ps, int node, const struct event *e)
     }
 }
 
+/* Of a process space: enough of its name to tell its events from others'. */
+static uint64_t name_of(const char *space)
+{
+    uint64_t v = 14695981039346656037u;
+
+    while (*space)
+        v = (v ^ (unsigned char)*space++) * 1099511628211u;
+    return v;
+}
+
 int on_report(void *self, struct svc_req *req, struct err *err)
 {
     procspace_t *ps = self;
@@ -200,7 +210,8 @@ int on_report(void *self, struct svc_req *req, struct err *err)
             return err_set(err, EPROTO, "events: item %u is not a list", i);
         if (seq <= ns->seq)
             continue;
-        struct event e = { a->ptr[i].via.array.ptr, a->ptr[i].via.array.size };
+        struct event e = { a->ptr[i].via.array.ptr, a->ptr[i].via.array.size,
+                           signal_once(seq, name_of(space)) };
         on_event(ps, (int)req->w->node, &e);
         ns->seq = seq;
     }

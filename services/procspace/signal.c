@@ -7,14 +7,23 @@
 #define SIGNAL_MS 10000
 #define AWAY_MS 200 /* an agent that was not there is asked again */
 
+struct sent { /* what was sent, and by whom */
+    int sig;
+    bool has_value;
+    int64_t value, from_uid, from_pid;
+    uint64_t once; /* its number; however often it comes, it is one. 0: none */
+};
+
 struct forward { /* one signal on its way; the ghost waits for the answer */
     procspace_t *ps;
     svc_token *token; /* NULL: nobody waits */
     pid_t pid;
-    int sig;
+    struct sent s;
     uint64_t launch; /* of one that is not in the table by pid; else 0 */
     uint32_t rank;
 };
+
+static void send_signal(procspace_t *ps, struct proc *p, const struct sent *s, svc_token *token);
 
 static struct proc *whom(const struct forward *f)
 {
@@ -26,12 +35,12 @@ static void send_again(void *arg)
     struct forward *f = arg;
     struct proc *p = whom(f);
 
-    if (p && p->state == PROC_RUNNING)
-        body_signal(f->ps, p, f->sig);
+    if (p && p->state == PROC_RUNNING && (p->node >= 0 || home_is_local(p)))
+        send_signal(f->ps, p, &f->s, NULL);
     free(f);
 }
 
-/* SIGKILL and SIGSTOP, which nobody would say again. */
+/* Those that nobody would say again. */
 static void keep(const struct forward *f)
 {
     struct forward *later = malloc(sizeof *later);
@@ -53,7 +62,8 @@ static void on_node(void *arg, int node, const msgpack_object *value, const stru
     mp_init(&nil);
     struct proc *p = whom(f);
     bool again = !value && p && p->state == PROC_RUNNING &&
-                 (err->code == BE_NODEDOWN || (err->code == ETIMEDOUT && !f->token));
+                 (err->code == BE_NODEDOWN || err->code == ENOTCONN ||
+                  (err->code == ETIMEDOUT && !f->token));
     if (!f->token) {
         if (again)
             keep(f);
@@ -62,7 +72,7 @@ static void on_node(void *arg, int node, const msgpack_object *value, const stru
     if (value) {
         mp_nil(&nil);
         svc_answer(f->ps->svc, f->token, &nil);
-    } else if (again) { /* it did not get there, and who sent it repeats it */
+    } else if (again) { /* if it did get there, it is known by its number */
         err_set(&away, EAGAIN, "node %d does not answer now; try again", node);
         svc_fail(f->ps->svc, f->token, &away);
     } else {
@@ -73,41 +83,58 @@ static void on_node(void *arg, int node, const msgpack_object *value, const stru
 
 static void done(void *arg) { free(arg); }
 
-static void send_signal(procspace_t *ps, struct proc *p, int sig, bool has_value,
-                        int64_t value, int64_t from_uid, int64_t from_pid, svc_token *token)
+static void answer_nil(procspace_t *ps, svc_token *token)
+{
+    CLEANUP(mp_free) mp_buf nil;
+
+    mp_init(&nil);
+    if (!token)
+        return;
+    mp_nil(&nil);
+    svc_answer(ps->svc, token, &nil);
+}
+
+static void send_signal(procspace_t *ps, struct proc *p, const struct sent *s, svc_token *token)
 {
     CLEANUP(mp_free) mp_buf m;
+    struct err err = { 0 };
 
     mp_init(&m);
     if (p->kid && kid_body(p->kid)) /* it is elsewhere than its stand-in */
         p = kid_body(p->kid);
     if (home_is_local(p)) {
-        home_local_signal(p, sig, has_value, value, from_uid, from_pid);
-        mp_nil(&m);
-        if (token)
-            svc_answer(ps->svc, token, &m);
+        home_local_signal(p, s->sig, s->has_value, s->value, s->from_uid, s->from_pid);
+        answer_nil(ps, token);
         return;
     }
+    for (uint32_t i = 0; s->once && i < p->nheard; i++)
+        if (p->heard[i] == s->once) { /* where it was before it moved */
+            answer_nil(ps, token);
+            return;
+        }
     struct forward *f = calloc(1, sizeof *f);
-    if (!f) {
-        struct err err;
-        err_set(&err, ENOMEM, "out of memory");
+    if (!f || (token && move_leaving(ps, p))) {
+        if (f)
+            err_set(&err, EAGAIN, "process %d is moving; try again", (int)p->pid);
+        else
+            err_set(&err, ENOMEM, "out of memory");
+        free(f);
         if (token)
             svc_fail(ps->svc, token, &err);
         return;
     }
-    if (move_deliver(ps, p, sig, has_value, value)) {
+    if (move_deliver(ps, p, s->sig, s->has_value, s->value)) {
         free(f);
-        mp_nil(&m);
-        if (token)
-            svc_answer(ps->svc, token, &m);
+        answer_nil(ps, token);
         return;
     }
-    *f = (struct forward){ ps, token, p->pid, sig, p->homed ? p->launch->id : 0, p->rank };
-    mp_map(&m, (has_value ? 5u : 4u) + (sig == SIGCONT || sig == SIGSTOP));
-    if (sig == SIGSTOP)
+    *f = (struct forward){ ps, token, p->pid, *s, p->homed ? p->launch->id : 0, p->rank };
+    mp_map(&m, 4u + s->has_value + (s->sig == SIGCONT || s->sig == SIGSTOP) + (s->once != 0));
+    if (s->once)
+        mp_kuint(&m, "once", s->once);
+    if (s->sig == SIGSTOP)
         mp_kuint(&m, "conts", ++p->halts);
-    if (sig == SIGCONT)
+    if (s->sig == SIGCONT)
         mp_kuint(&m, "conts", ++p->conts);
     mp_key(&m, "pids");
     mp_array(&m, 1);
@@ -116,24 +143,32 @@ static void send_signal(procspace_t *ps, struct proc *p, int sig, bool has_value
     mp_int(&m, p->gen);
     if (p->kid)
         mp_int(&m, kid_npid(p->kid));
-    mp_kint(&m, "sig", sig);
-    if (has_value)
-        mp_kint(&m, "value", value);
-    mp_kint(&m, "from_uid", from_uid);
-    mp_kint(&m, "from_pid", from_pid);
+    mp_kint(&m, "sig", s->sig);
+    if (s->has_value)
+        mp_kint(&m, "value", s->value);
+    mp_kint(&m, "from_uid", s->from_uid);
+    mp_kint(&m, "from_pid", s->from_pid);
     svc_call_nodes(ps->svc, &p->node, 1, "signal", &m, SIGNAL_MS, on_node, done, f);
 }
 
 void body_signal(procspace_t *ps, struct proc *p, int sig)
 {
     if (p->node >= 0 || home_is_local(p))
-        send_signal(ps, p, sig, false, 0, 0, 0, NULL);
+        send_signal(ps, p, &(struct sent){ .sig = sig }, NULL);
 }
 
 void body_signal_value(procspace_t *ps, struct proc *p, int sig, bool has_value, int64_t value,
-                       int64_t from_uid, int64_t from_pid)
+                       int64_t from_uid, int64_t from_pid, uint64_t once)
 {
-    send_signal(ps, p, sig, has_value, value, from_uid, from_pid, NULL);
+    send_signal(ps, p, &(struct sent){ sig, has_value, value, from_uid, from_pid, once }, NULL);
+}
+
+/* Askers choose their requests' numbers, each among its own. */
+uint64_t signal_once(uint64_t id, uint64_t of)
+{
+    uint64_t v = (id ^ of * 0x9e3779b97f4a7c15u) * 0xff51afd7ed558ccdu;
+
+    return (v ^ v >> 33) >> 1 | 1;
 }
 
 /* Can it end a process that does nothing about it? */
@@ -183,7 +218,9 @@ int on_signal(void *self, struct svc_req *req, struct err *err)
         return err_set(err, EPROTO, "from_uid, from_pid: want a user and a process");
     if (deadly((int)sig))
         cause_set(p, CAUSE_SIGNAL, (int)sig, uid, (pid_t)from, NULL);
-    send_signal(ps, p, (int)sig, has_value, has_value ? value : 0, uid, from, req->token);
+    struct sent it = { (int)sig, has_value, has_value ? value : 0, uid, from,
+                       signal_once(req->w->id, (uint64_t)req->w->pid) };
+    send_signal(ps, p, &it, req->token);
     return SVC_LATER;
 }
 

@@ -79,6 +79,12 @@ void proc_take_over(procspace_t *ps, struct proc *p)
     old->name = NULL;
     p->renamed = old->renamed;
     p->leads = old->leads;
+    if (!p->heard) { /* said again there, or here */
+        p->heard = old->heard;
+        p->nheard = old->nheard;
+        old->heard = NULL;
+        old->nheard = 0;
+    }
     old->moved_to = p;
     old->node = p->node; /* whoever ends its launch ends it there */
     kin_release(&old->parent);
@@ -260,6 +266,7 @@ static void launch_free(procspace_t *ps, struct launch *l)
             proc_forget(ps, l->rank[i]);
             name_free(&l->rank[i]->name);
             cause_free(&l->rank[i]->cause);
+            free(l->rank[i]->heard);
             free(l->rank[i]);
         }
     free(l->rank);

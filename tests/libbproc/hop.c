@@ -3,8 +3,8 @@
  *     hop NODES TIMES SEED COUNT SAID     NODES: a list like 0,1,2,-1
  *
  * Its parent sends values by SIGRTMIN, which queue, and SIGUSR1, which does not;
- * then SIGTERM. What has come of the values is in the file SAID; status 1 if one
- * has not.
+ * then SIGTERM, which may overtake values that are still with its ghost: those are
+ * waited for. What has come of the values is in the file SAID; status 1 if one has not.
  */
 #include <errno.h>
 #include <signal.h>
@@ -46,7 +46,7 @@ static void on_term(int sig)
 }
 
 /* The child: moves, then waits for its end. */
-static int child(char *list, int times, unsigned seed, int ready)
+static int child(char *list, int times, unsigned seed, int count, int ready)
 {
     int nodes[32], n = 0, failed = 0, pid = getpid();
     struct sigaction sa = { .sa_sigaction = on_value, .sa_flags = SA_SIGINFO | SA_RESTART };
@@ -80,12 +80,14 @@ static int child(char *list, int times, unsigned seed, int ready)
     }
     while (!ended)
         sigsuspend(&none);
+    for (int tries = 0; values < count && tries < 1000; tries++)
+        usleep(20000);
     FILE *f = fopen(said, "w");
     int last = 0, missing = 0;
     for (int v = 1; v < (int)sizeof seen; v++)
         if (seen[v])
             last = v;
-    for (int v = 1; v <= last; v++)
+    for (int v = 1; v <= count; v++)
         missing += !seen[v];
     if (f) {
         fprintf(f, "last %d missing %d doubled %d failed %d\n", last, missing, (int)doubled,
@@ -107,7 +109,7 @@ int main(int argc, char **argv)
     pid_t pid = fork();
     if (pid == 0) {
         close(p[0]);
-        _exit(child(argv[1], atoi(argv[2]), (unsigned)atoi(argv[3]), p[1]));
+        _exit(child(argv[1], atoi(argv[2]), (unsigned)atoi(argv[3]), atoi(argv[4]), p[1]));
     }
     close(p[1]);
     if (pid < 2 || read(p[0], &c, 1) != 1)

@@ -1,0 +1,100 @@
+/* bpinit_signal.c - signals that come for bodies from the master
+ *
+ * Whoever sends one says it again until it is answered, and the answer may be
+ * lost with an agent, a bus or procspace: each has a number of its own, and one that
+ * we have heard is not acted on twice.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include "node/bpinit.h"
+#include "node/bpinit_kids.h"
+#include "node/bpinit_kin.h"
+
+#define KEEP 4096 /* the last ones */
+
+struct signals {
+    struct {
+        uint64_t id;
+        pid_t pid; /* the ghost's */
+    } heard[KEEP];
+    unsigned n;
+};
+
+signals_t *signals_create(struct err *err)
+{
+    signals_t *s = calloc(1, sizeof *s);
+
+    if (!s)
+        err_set(err, ENOMEM, "signals: out of memory");
+    return s;
+}
+
+void signals_destroy(signals_t **s)
+{
+    free(*s);
+    *s = NULL;
+}
+
+static bool heard_before(signals_t *s, pid_t pid, const msgpack_object *map)
+{
+    uint64_t id = 0;
+
+    if (!mp_get(map, "once") || mp_get_uint(map, "once", &id, NULL) < 0 || !id)
+        return false;
+    for (unsigned i = 0; i < KEEP; i++)
+        if (s->heard[i].id == id && s->heard[i].pid == pid)
+            return true;
+    s->heard[s->n % KEEP].id = id;
+    s->heard[s->n++ % KEEP].pid = pid;
+    return false;
+}
+
+void signals_pack(const signals_t *s, pid_t pid, mp_buf *m)
+{
+    uint32_t n = 0;
+
+    for (unsigned i = 0; i < KEEP; i++)
+        n += s->heard[i].id && s->heard[i].pid == pid;
+    mp_array(m, n);
+    for (unsigned i = 0; i < KEEP; i++)
+        if (s->heard[i].id && s->heard[i].pid == pid)
+            mp_uint(m, s->heard[i].id);
+}
+
+/* ["signal", {pid, gen, sig, value?, from_uid?, from_pid?, npid?, conts?, once?}] */
+int signal_take(struct init *in, const msgpack_object *map, struct err *err)
+{
+    int64_t pid, gen, sig;
+
+    if (mp_get_int(map, "pid", 1, INT32_MAX, &pid, err) < 0 ||
+        mp_get_int(map, "gen", 0, UINT32_MAX, &gen, err) < 0 ||
+        mp_get_int(map, "sig", 0, 64, &sig, err) < 0)
+        return -1;
+    int64_t kid = mp_opt_int(map, "npid", 0);
+    struct body *b = kid ? NULL : bodies_by_pid(in->bodies, (pid_t)pid);
+    if (!kid && (!b || b->gen != gen))
+        return 0; /* it ended while the signal was on its way */
+    /* To stop or go on twice is the same, and is counted (conts). */
+    if (sig != SIGSTOP && sig != SIGCONT && heard_before(in->signals, (pid_t)pid, map))
+        return 0;
+    siginfo_t si;
+    memset(&si, 0, sizeof si);
+    si.si_signo = (int)sig;
+    si.si_code = SI_QUEUE;
+    si.si_pid = (pid_t)mp_opt_int(map, "from_pid", 0);
+    si.si_uid = (uid_t)mp_opt_int(map, "from_uid", 0);
+    si.si_value.sival_ptr = (void *)(intptr_t)mp_opt_int(map, "value", 0);
+    const siginfo_t *with = mp_get(map, "value") ? &si : NULL;
+    if (b && sig == SIGCONT) {
+        b->conts = (uint32_t)mp_opt_int(map, "conts", b->conts);
+        kin_child_continues(b->parent, b->npid);
+    }
+    if (b && sig == SIGSTOP)
+        b->halts = (uint32_t)mp_opt_int(map, "conts", b->halts);
+    if (b)
+        kids_send(b->npid, (int)sig, with);
+    else
+        kids_signal(in->kids, (pid_t)kid, (uint32_t)gen, (int)sig, with);
+    return 0;
+}
