@@ -49,7 +49,7 @@ ok 'no node' exits 2 clustermatic why
 s6-svc -wD -T 5000 -d "$run/s6/bootsrv"
 ok 'without bootsrv: what nodemgr knows' has '^node 1 is up' timeout 60 clustermatic why node 1
 ok '(back)' clustermatic restart bootsrv
-ok 'what was before is still known' has '^ +[0-9.]+ s  joined' why 0
+ok 'what was before is still known' has '^ +[0-9.]+ s  node_up' why 1
 ok 'to its end' has '^ +[0-9.]+ s  up$' why 1
 boots_after_kill() {
     kill -9 "$(pid_of bootsrv)"
@@ -59,7 +59,7 @@ ok 'over kill -9 too' boots_after_kill
 
 # --- images
 
-ok 'no image' has '^ +0 up +- +- +up +.*no image' bpstat --boot
+ok 'no image' has '^ +1 up +- +- +up +.*no image' bpstat --boot
 ok 'an image for some' clustermatic image set 0,2 "$tmp/first.img"
 wants() { bpstat --boot "$1" | grep -q " ${2:0:12} .*$3"; }
 ok 'they want it' eventually 10 wants 2 "$first" first.img
