@@ -58,6 +58,7 @@ enum {
     NR_setrlimit = 160,
     NR_set_tid_address = 218,
     NR_exit_group = 231,
+    NR_unshare = 272,
     NR_set_robust_list = 273,
     NR_dup3 = 292,
     NR_getrandom = 318,
