@@ -22,6 +22,7 @@ if [ -x "$CM_BUILD/bin/bjssub" ]; then
         eventually 60 is_done "$job" && sort "$tmp/work/out"
     }
     cd work || exit 1
+    up_for_jobs 4
     ok 'a batch job: mpirun uses its nodes' \
         is $'  0: 0000000 2 0-1\n  1: 0000001 2 0-1' \
         in_job 2 'mpirun -p sh -c "echo \$BPROC_RANK \$BPROC_SIZE \$BPROC_NODES"'
