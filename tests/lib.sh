@@ -243,5 +243,6 @@ finish() {
     [ $failed = 0 ] || rc=1
     exit $rc
 }
+readonly -f finish # one of a test's own would leave its clusters
 trap finish EXIT
 trap 'exit 130' INT TERM HUP
