@@ -22,6 +22,7 @@ said() { grep -qs "$1" "$tmp/said"; }
 run() { # NODE COMMAND...: by bpsh; sets job and pid. What it says: $tmp/said
     local node=$1
     shift
+    : >"$tmp/said"
     bpsh -n "$node" "$@" >"$tmp/said" 2>&1 & job=$!
     on_exit+=("kill -9 $job 2>/dev/null")
     eventually 20 pid_of
@@ -110,6 +111,7 @@ in_order() { # FILE: all numbers from 1 on, once, in their order, and the end
     n=$(sed -n 's/^end //p' "$1") && [ -n "$n" ] && { echo ready; seq "$n"; echo "end $n"; } | cmp - "$1"
 }
 says() { # WHERE...: bpsh is the reader; it has written all when it ends
+    : >"$tmp/said"
     bpsh -n 0 --with "$lib" $python -c "$numbers" >"$tmp/said" 2>"$tmp/errors" & job=$!
     eventually 20 said '^ready$' && pid_of || return 1
     for n in "$@"; do bpmove "$pid" "$n" || return 1; done
@@ -121,6 +123,7 @@ ok 'what it says is in order and whole' says 1 2 0 1 0 2
 ok 'and what it complains' cmp <(sed -n 's/^end //p' "$tmp/said" | xargs seq -f '! %g') "$tmp/errors"
 ok 'to the master at last' says 1 master
 prefixed() {
+    : >"$tmp/said"
     bpsh -n -p 0 --with "$lib" $python -c "$numbers" >"$tmp/said" 2>"$tmp/errors" & job=$!
     eventually 20 said 'ready$' && pid_of || return 1
     for n in 1 2 1; do bpmove "$pid" "$n" || return 1; done
@@ -133,6 +136,7 @@ ok "with bpsh's prefixes" prefixed
 # --- from the master
 
 # Without what we have been given ourselves.
+: >"$tmp/said"
 $python -c 'import os, sys
 os.closerange(3, 1024)
 os.execv(sys.argv[1], sys.argv[1:])' $python -c "$(cat "$tmp/count.py")" >"$tmp/said" 2>&1 & job=$!
@@ -205,6 +209,7 @@ wait $shell
 kill -USR1 "$pid"
 ok 'the counter has been right all the time' ended 7
 
+: >"$tmp/said"
 setpriv --reuid 61001 --regid 61001 --clear-groups bpsh -n 0 --with "$lib" $python \
     -c "$(cat "$tmp/count.py")" >"$tmp/said" 2>&1 & job=$!
 on_exit+=("kill -9 $job 2>/dev/null")

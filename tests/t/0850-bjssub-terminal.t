@@ -39,6 +39,8 @@ class Terminal:
         self.text = ""
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
+            for sig in signal.SIGINT, signal.SIGQUIT:  # ignored where we run in the background
+                signal.signal(sig, signal.SIG_DFL)
             fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 77, 0, 0))
             os.execvp("bjssub", ["bjssub", *words])
 
