@@ -9,7 +9,6 @@
 #include "clients/common/opt.h"
 #include "clients/common/users.h"
 
-#define GATHER_MS 100 /* changes closer together than this are shown once */
 #define DONE_DEFAULT 20
 
 static const char usage[] =
@@ -41,47 +40,30 @@ static const struct option longopts[] = {
     { NULL, 0, NULL, 0 },
 };
 
-static void await_change(follow_t *f)
+struct shown {
+    gate_t *g;
+    const struct options *o;
+};
+
+static int show_again(void *arg, struct err *err)
 {
-    int wait_ms = -1;
+    const struct shown *s = arg;
 
-    for (;;) {
-        struct gate_msg m;
-        int n = follow_next(f, wait_ms, &m, NULL);
+    return table_show(s->g, s->o, err);
+}
 
-        if (n > 0) {
-            bool about = strncmp(m.w.topic, "job.", 4) == 0 || strncmp(m.w.topic, "node.", 5) == 0;
-            gate_msg_clear(&m);
-            wait_ms = about ? GATHER_MS : wait_ms;
-        } else if (n < 0) {
-            struct err err = { 0 };
-            while (follow_again(f, GATHER_MS * 100, &err) < 0)
-                fprintf(stderr, "bjsstat: %s\n", err.text);
-            return;
-        } else if (wait_ms >= 0) {
-            return;
-        }
-    }
+static bool about_jobs(const char *topic)
+{
+    return strncmp(topic, "job.", 4) == 0 || strncmp(topic, "node.", 5) == 0;
 }
 
 static int update(gate_t *g, const struct options *o, struct err *err)
 {
-    CLEANUP(follow_close) follow_t *f = follow_open("bjsstat", "", err);
+    struct shown s = { g, o };
+    struct follow_table t = { .program = "bjsstat", .prefix = "", .clear = !o->json,
+                              .fatal = ENOENT, .about = about_jobs, .show = show_again, .arg = &s };
 
-    if (!f)
-        return -1;
-    for (;;) {
-        if (!o->json)
-            fputs("\033[H\033[J", stdout);
-        if (table_show(g, o, err) < 0) {
-            if (err->code == ENOENT)
-                return -1;
-            fprintf(stderr, "bjsstat: %s\n", err->text);
-        }
-        if (opt_finish("bjsstat") != EXIT_SUCCESS)
-            return err_set(err, EIO, "nobody reads the table any more");
-        await_change(f);
-    }
+    return follow_table(&t, err);
 }
 
 static int run(const struct options *o, char **words, int n)

@@ -14,7 +14,6 @@
 #include "clients/common/follow.h"
 #include "clients/common/opt.h"
 
-#define GATHER_MS 100 /* changes closer together than this are drawn once */
 
 static const char usage[] =
     "Usage: bpstat [options] [NODES ...]\n"
@@ -106,48 +105,26 @@ static int show(gate_t *g, const struct options *o, struct err *err)
     return rc;
 }
 
-/* Wait for a change, and for those that follow on its heels. */
-static void await_change(follow_t *f)
+struct shown {
+    gate_t *g;
+    const struct options *o;
+};
+
+static int show_again(void *arg, struct err *err)
 {
-    int wait_ms = -1;
+    const struct shown *s = arg;
 
-    for (;;) {
-        struct gate_msg m;
-        int n = follow_next(f, wait_ms, &m, NULL);
-
-        if (n > 0) {
-            gate_msg_clear(&m);
-            wait_ms = GATHER_MS;
-        } else if (n < 0) {
-            struct err err = { 0 };
-            while (follow_again(f, GATHER_MS * 100, &err) < 0)
-                fprintf(stderr, "bpstat: %s\n", err.text);
-            return;
-        } else if (wait_ms >= 0) {
-            return;
-        }
-    }
+    return show(s->g, s->o, err);
 }
 
 static int update(gate_t *g, const struct options *o, struct err *err)
 {
-    CLEANUP(follow_close) follow_t *f = follow_open("bpstat", "node.", err);
+    struct shown s = { g, o };
+    struct follow_table t = { .program = "bpstat", .prefix = "node.", .clear = !o->json,
+                              .fatal = EINVAL, /* what is wrong with the question */
+                              .show = show_again, .arg = &s };
 
-    if (!f)
-        return -1;
-    for (;;) {
-        if (!o->json)
-            fputs("\033[H\033[J", stdout);
-        if (show(g, o, err) < 0) {
-            /* what is wrong with the question will not mend itself */
-            if (err->code == EINVAL)
-                return -1;
-            fprintf(stderr, "bpstat: %s\n", err->text);
-        }
-        if (opt_finish("bpstat") != EXIT_SUCCESS)
-            return err_set(err, EIO, "nobody reads the table any more");
-        await_change(f);
-    }
+    return follow_table(&t, err);
 }
 
 static int run(const struct options *o)

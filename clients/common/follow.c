@@ -3,11 +3,15 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "bus/loop.h"
+#include "clients/common/opt.h"
 
 #define CONFIRM_MS 5000
+#define GATHER_MS 100 /* changes closer together than this are shown once */
+#define RECONNECT_MS 10000
 #define PAUSE_MS 100 /* between tries at a bus that takes us and drops us */
 
 struct follow {
@@ -90,4 +94,48 @@ int follow_again(follow_t *f, int timeout_ms, struct err *err)
         return -1;
     }
     return 0;
+}
+
+/* Wait for a change, and for those that follow on its heels. */
+static void await_change(follow_t *f, const struct follow_table *t)
+{
+    int wait_ms = -1;
+
+    for (;;) {
+        struct gate_msg m;
+        int n = follow_next(f, wait_ms, &m, NULL);
+
+        if (n > 0) {
+            if (!t->about || t->about(m.w.topic))
+                wait_ms = GATHER_MS;
+            gate_msg_clear(&m);
+        } else if (n < 0) {
+            struct err err = { 0 };
+            while (follow_again(f, RECONNECT_MS, &err) < 0)
+                fprintf(stderr, "%s: %s\n", t->program, err.text);
+            return;
+        } else if (wait_ms >= 0) {
+            return;
+        }
+    }
+}
+
+int follow_table(const struct follow_table *t, struct err *err)
+{
+    CLEANUP(follow_close) follow_t *f = follow_open(t->program, t->prefix, err);
+
+    if (!f)
+        return -1;
+    for (;;) {
+        if (t->clear)
+            fputs("\033[H\033[J", stdout);
+        if (t->show(t->arg, err) < 0) {
+            if (err->code == t->fatal)
+                return -1;
+            fprintf(stderr, "%s: %s\n", t->program, err->text);
+        }
+        if (opt_finish(t->program) != EXIT_SUCCESS)
+            return err_set(err, EIO, "nobody reads the table any more");
+        await_change(f, t);
+    }
 }

@@ -21,4 +21,18 @@ int follow_next(follow_t *f, int timeout_ms, struct gate_msg *m, struct err *err
 /* Connect and subscribe again; what happened in between is lost. */
 int follow_again(follow_t *f, int timeout_ms, struct err *err);
 
+/* Show a table again each time something about it changes, on a cleared screen
+ * if clear is set. show() gives -1 with *err; with err->code == fatal that is
+ * the end, since it will not mend itself. about() says whether an event's topic
+ * is about the table. -1 only: *err, or nobody reads the table any more. */
+struct follow_table {
+    const char *program, *prefix;
+    bool clear;
+    int fatal;
+    bool (*about)(const char *topic); /* NULL: each is */
+    int (*show)(void *arg, struct err *err);
+    void *arg;
+};
+int follow_table(const struct follow_table *t, struct err *err);
+
 #endif
