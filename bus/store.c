@@ -170,6 +170,14 @@ sqlite3_stmt *store_prepare(store_t *s, const char *sql, struct err *err)
     return st;
 }
 
+int store_prepare_all(store_t *s, const struct store_sql *all, size_t n, struct err *err)
+{
+    for (size_t i = 0; i < n; i++)
+        if (!(*all[i].st = store_prepare(s, all[i].sql, err)))
+            return -1;
+    return 0;
+}
+
 void store_reset(sqlite3_stmt *st)
 {
     sqlite3_reset(st);

@@ -16,6 +16,7 @@
 #define BUS_STORE_H
 #include <sqlite3.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include "bus/err.h"
 
 typedef struct store store_t;
@@ -27,6 +28,11 @@ void store_close(store_t **s); /* an open transaction is committed if it can be 
 
 /* NULL: *err. Finalized by store_close(). */
 sqlite3_stmt *store_prepare(store_t *s, const char *sql, struct err *err);
+struct store_sql {
+    sqlite3_stmt **st;
+    const char *sql;
+};
+int store_prepare_all(store_t *s, const struct store_sql *all, size_t n, struct err *err);
 
 /* Run a prepared statement one step. 1: a row is there (step again for the
  * next, or store_reset()); 0: finished, and reset for the next use; -1: *err,

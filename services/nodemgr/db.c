@@ -43,7 +43,7 @@ db_t *db_open(const char *path, struct err *err)
     d->store = store_open(path, schema, err);
     if (!d->store)
         return NULL;
-    const struct { sqlite3_stmt **st; const char *sql; } all[] = {
+    const struct store_sql all[] = {
         { &d->load, "SELECT key, space, lost_space, boot, addr, hostname, kernel, macs, cpus,"
                     " mem, ready, silent, down_why, down_who, down_since, state, why, who,"
                     " since, mode, uid, gid, boot_key, image FROM node WHERE node = ?" },
@@ -64,9 +64,8 @@ db_t *db_open(const char *path, struct err *err)
         { &d->drop_libs, "DELETE FROM lib" },
         { &d->save_lib, "INSERT INTO lib VALUES (?, ?, ?)" },
     };
-    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
-        if (!(*all[i].st = store_prepare(d->store, all[i].sql, err)))
-            return NULL;
+    if (store_prepare_all(d->store, all, sizeof all / sizeof all[0], err) < 0)
+        return NULL;
     db_t *out = d;
     d = NULL;
     return out;

@@ -52,7 +52,7 @@ db_t *db_open(const char *path, struct err *err)
     if (!(st = store_prepare(d->store, "PRAGMA cache_size = -16384", err)) ||
         store_step(d->store, st, err) < 0)
         return NULL;
-    const struct { sqlite3_stmt **st; const char *sql; } all[] = {
+    const struct store_sql all[] = {
         { &d->put_job, "INSERT INTO job VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11,"
                        " ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25,"
                        " ?26, ?27, ?28, 0, ?29, ?30, ?31) ON CONFLICT (id) DO UPDATE SET pool=?3, state=?4,"
@@ -99,9 +99,8 @@ db_t *db_open(const char *path, struct err *err)
         { &d->back, "ROLLBACK TO submission" },
         { &d->drop_token, "DELETE FROM token WHERE first = ?" },
     };
-    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
-        if (!(*all[i].st = store_prepare(d->store, all[i].sql, err)))
-            return NULL;
+    if (store_prepare_all(d->store, all, sizeof all / sizeof all[0], err) < 0)
+        return NULL;
     db_t *out = d;
     d = NULL;
     return out;
