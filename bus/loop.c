@@ -367,3 +367,16 @@ void loop_stop(loop_t *l, int status)
     l->running = false;
     l->status = status;
 }
+
+static void on_stop_signal(void *arg, int signo)
+{
+    (void)signo;
+    loop_stop(arg, 0);
+}
+
+int loop_stop_signals(loop_t *l, struct err *err)
+{
+    return loop_signal(l, SIGTERM, on_stop_signal, l, err) < 0 ||
+                   loop_signal(l, SIGINT, on_stop_signal, l, err) < 0
+               ? -1 : 0;
+}

@@ -30,6 +30,7 @@ void loop_timer_del(loop_t *l, int id); /* 0 and finished ids are fine */
 
 /* Take signo through a signalfd (blocks it for this thread). */
 int loop_signal(loop_t *l, int signo, loop_sig_fn *fn, void *arg, struct err *err);
+int loop_stop_signals(loop_t *l, struct err *err); /* SIGTERM and SIGINT: loop_stop(l, 0) */
 
 /* Called once at the end of each turn: batch writes go here. */
 void loop_turn(loop_t *l, loop_fn *fn, void *arg);

@@ -7,7 +7,6 @@
 #include "bus/svc.h"
 #include <errno.h>
 #include <limits.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -96,27 +95,6 @@ static uint64_t fresh_id(void)
         if (getrandom(&id, sizeof id, 0) != sizeof id)
             abort();
     return id >> 1;
-}
-
-void svc_log(const char *level, const char *fmt, ...)
-{
-    char line[1024];
-    va_list ap;
-
-    va_start(ap, fmt);
-    vsnprintf(line, sizeof line, fmt, ap);
-    va_end(ap);
-    fprintf(stderr, "%s %s\n", level, line);
-}
-
-void svc_ready(int fd)
-{
-    if (fd < 0)
-        return;
-    if (write(fd, "\n", 1) != 1)
-        svc_log("warning", "cannot tell the supervisor that we are ready: %s",
-                strerror(errno));
-    close(fd);
 }
 
 /* --- sending --- */

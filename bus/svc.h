@@ -94,6 +94,8 @@ int svc_follow(svc_t *s, const char *prefix, svc_event_fn *fn, void *arg,
 
 /* Tell the supervisor that we are ready: a newline on fd, then close. fd -1: no. */
 void svc_ready(int fd);
+/* The value of --ready-fd. False: it is none, and program has said so on stderr. */
+bool svc_ready_fd(const char *program, const char *text, int *fd);
 
 /* Log one line to stderr, "LEVEL text" (the supervisor adds the time). */
 void svc_log(const char *level, const char *fmt, ...)

@@ -39,12 +39,6 @@ static const struct option longopts[] = {
     { 0 },
 };
 
-static void on_stop(void *arg, int signo)
-{
-    (void)signo;
-    loop_stop(arg, 0);
-}
-
 /* Every interface line of the config, at its port. A config that cannot be
  * read leaves the master's own programs served; nodemgr says what is wrong. */
 static int listen_by_config(struct busd_options *o, struct err *err)
@@ -100,7 +94,10 @@ int main(int argc, char **argv)
             }
             o.listen[o.nlisten++] = optarg;
             break;
-        case 'r': ready_fd = atoi(optarg); break;
+        case 'r':
+            if (!svc_ready_fd("busd", optarg, &ready_fd))
+                return 2;
+            break;
         case 'k': return make_keys();
         case 'h': fputs(usage, stdout); return 0;
         case 'V': puts("busd " CM_VERSION); return 0;
@@ -115,8 +112,7 @@ int main(int argc, char **argv)
     signal(SIGPIPE, SIG_IGN);
     CLEANUP(loop_destroy) loop_t *loop = loop_create(&err);
     CLEANUP(busd_destroy) busd_t *bus = loop ? busd_create(loop, &o, &err) : NULL;
-    if (!bus || loop_signal(loop, SIGTERM, on_stop, loop, &err) < 0 ||
-        loop_signal(loop, SIGINT, on_stop, loop, &err) < 0) {
+    if (!bus || loop_stop_signals(loop, &err) < 0) {
         fprintf(stderr, "busd: %s\n", err.text);
         return 1;
     }

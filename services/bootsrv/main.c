@@ -31,12 +31,6 @@ static const struct option longopts[] = {
     { 0 },
 };
 
-static void on_stop(void *arg, int signo)
-{
-    (void)signo;
-    loop_stop(arg, 0);
-}
-
 static void on_image(void *arg)
 {
     bootsrv_t *b = arg;
@@ -56,8 +50,7 @@ static int open_all(bootsrv_t *b, struct err *err)
 
     snprintf(path, sizeof path, "%s/bootsrv.db", cm_statedir());
     if (!(b->loop = loop_create(err)) ||
-        loop_signal(b->loop, SIGTERM, on_stop, b->loop, err) < 0 ||
-        loop_signal(b->loop, SIGINT, on_stop, b->loop, err) < 0 ||
+        loop_stop_signals(b->loop, err) < 0 ||
         loop_signal(b->loop, SIGHUP, conf_hangup, b, err) < 0 ||
         !(b->svc = svc_create(b->loop, "bootsrv", bootsrv_methods, b, err)) ||
         !(b->store = store_open(path, migrations, err)) ||
@@ -75,17 +68,13 @@ int main(int argc, char **argv)
 {
     static bootsrv_t b = { .ready_fd = -1 };
     struct err err = { 0 };
-    char *end;
     int c;
 
     while ((c = getopt_long(argc, argv, "r:hV", longopts, NULL)) != -1) {
         switch (c) {
         case 'r':
-            b.ready_fd = (int)strtol(optarg, &end, 10);
-            if (end == optarg || *end || b.ready_fd < 0) {
-                fprintf(stderr, "bootsrv: --ready-fd %s: want a descriptor's number\n", optarg);
+            if (!svc_ready_fd("bootsrv", optarg, &b.ready_fd))
                 return 2;
-            }
             break;
         case 'h': fputs(usage, stdout); return 0;
         case 'V': puts("bootsrv " CM_VERSION); return 0;

@@ -62,16 +62,9 @@ void bpfs_begin(bpfs_t *b)
     b->ready_fd = -1;
 }
 
-static void on_stop(void *arg, int signo)
-{
-    (void)signo;
-    loop_stop(arg, 0);
-}
-
 static int open_all(bpfs_t *b, struct err *err)
 {
-    if (!(b->loop = loop_create(err)) || loop_signal(b->loop, SIGTERM, on_stop, b->loop, err) < 0 ||
-        loop_signal(b->loop, SIGINT, on_stop, b->loop, err) < 0 ||
+    if (!(b->loop = loop_create(err)) || loop_stop_signals(b->loop, err) < 0 ||
         !(b->svc = svc_create(b->loop, "bpfs", methods, b, err)) || follow_open(b, err) < 0)
         return -1;
     svc_on_connect(b->svc, follow_connected, b);
@@ -82,7 +75,6 @@ int main(int argc, char **argv)
 {
     static bpfs_t b = { .ready_fd = -1 };
     struct err err = { 0 };
-    char *end;
     int c;
 
     b.also = strcmp(cm_rundir(), DEFAULT_RUN) == 0 ? "/bpfs" : NULL;
@@ -90,11 +82,8 @@ int main(int argc, char **argv)
         switch (c) {
         case 'a': b.also = optarg; break;
         case 'r':
-            b.ready_fd = (int)strtol(optarg, &end, 10);
-            if (end == optarg || *end || b.ready_fd < 0) {
-                fprintf(stderr, "bpfs: --ready-fd %s: want a descriptor's number\n", optarg);
+            if (!svc_ready_fd("bpfs", optarg, &b.ready_fd))
                 return 2;
-            }
             break;
         case 'h': fputs(usage, stdout); return 0;
         case 'V': puts("bpfs " CM_VERSION); return 0;

@@ -34,23 +34,16 @@ static const struct option longopts[] = {
     { NULL, 0, NULL, 0 }
 };
 
-static int number(const char *text, const char *what, long min, long max)
+static int port_number(const char *text)
 {
     char *end;
-
-    errno = 0;
     long v = strtol(text, &end, 10);
-    if (errno || *end || end == text || v < min || v > max) {
-        fprintf(stderr, "iofwd: %s %s: want a number from %ld to %ld\n", what, text, min, max);
+
+    if (*end || end == text || v < 1 || v > 65534) {
+        fprintf(stderr, "iofwd: --port %s: want a number from 1 to 65534\n", text);
         exit(2);
     }
     return (int)v;
-}
-
-static void on_term(void *arg, int signo)
-{
-    (void)signo;
-    loop_stop(arg, EXIT_SUCCESS);
 }
 
 static int open_all(struct iofwd *io, uint16_t port, struct err *err)
@@ -105,8 +98,11 @@ int main(int argc, char **argv)
 
     while ((c = getopt_long(argc, argv, "hV", longopts, NULL)) != -1) {
         switch (c) {
-        case OPT_PORT: port = number(optarg, "--port", 1, 65534); break;
-        case OPT_READY: ready_fd = number(optarg, "--ready-fd", 0, 1 << 20); break;
+        case OPT_PORT: port = port_number(optarg); break;
+        case OPT_READY:
+            if (!svc_ready_fd("iofwd", optarg, &ready_fd))
+                return 2;
+            break;
         case 'h': fputs(usage, stdout); return EXIT_SUCCESS;
         case 'V': puts("iofwd (Clustermatic) " CM_VERSION); return EXIT_SUCCESS;
         default: fputs(usage, stderr); return 2;
@@ -119,8 +115,7 @@ int main(int argc, char **argv)
     signal(SIGPIPE, SIG_IGN);
     raise_limit();
     io.loop = loop_create(&err);
-    if (io.loop && loop_signal(io.loop, SIGTERM, on_term, io.loop, &err) == 0 &&
-        loop_signal(io.loop, SIGINT, on_term, io.loop, &err) == 0 &&
+    if (io.loop && loop_stop_signals(io.loop, &err) == 0 &&
         open_all(&io, (uint16_t)port, &err) == 0) {
         svc_ready(ready_fd);
         status = loop_run(io.loop);

@@ -29,28 +29,18 @@ static const struct option longopts[] = {
     { 0 },
 };
 
-static void on_stop(void *arg, int signo)
-{
-    (void)signo;
-    loop_stop(arg, 0);
-}
-
 int main(int argc, char **argv)
 {
     const char *config = cm_configfile();
     struct err err = { 0 };
     int ready_fd = -1, c;
-    char *end;
 
     while ((c = getopt_long(argc, argv, "c:r:hV", longopts, NULL)) != -1) {
         switch (c) {
         case 'c': config = optarg; break;
         case 'r':
-            ready_fd = (int)strtol(optarg, &end, 10);
-            if (end == optarg || *end || ready_fd < 0) {
-                fprintf(stderr, "nodemgr: --ready-fd %s: want a descriptor's number\n", optarg);
+            if (!svc_ready_fd("nodemgr", optarg, &ready_fd))
                 return 2;
-            }
             break;
         case 'h': fputs(usage, stdout); return 0;
         case 'V': puts("nodemgr " CM_VERSION); return 0;
@@ -65,8 +55,7 @@ int main(int argc, char **argv)
     CLEANUP(loop_destroy) loop_t *loop = loop_create(&err);
     CLEANUP(nodemgr_destroy) nodemgr_t *m =
         loop ? nodemgr_create(loop, config, ready_fd, &err) : NULL;
-    if (!m || loop_signal(loop, SIGTERM, on_stop, loop, &err) < 0 ||
-        loop_signal(loop, SIGINT, on_stop, loop, &err) < 0) {
+    if (!m || loop_stop_signals(loop, &err) < 0) {
         fprintf(stderr, "nodemgr: %s\n", err.text);
         return 1;
     }

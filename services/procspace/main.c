@@ -26,12 +26,6 @@ static const struct option longopts[] = {
     { 0 },
 };
 
-static void on_stop(void *arg, int signo)
-{
-    (void)signo;
-    loop_stop(arg, 0);
-}
-
 static void on_connect(void *arg)
 {
     recover_nodes(arg);
@@ -41,9 +35,7 @@ static void on_connect(void *arg)
 static int open_all(procspace_t *ps, int port, struct err *err)
 {
     if (!(ps->loop = loop_create(err)) ||
-        loop_signal(ps->loop, SIGTERM, on_stop, ps->loop, err) < 0 ||
-        loop_signal(ps->loop, SIGINT, on_stop, ps->loop, err) < 0 ||
-        past_open(ps, err) < 0 || !(ps->contents = contents_create(ps, err)) ||
+        loop_stop_signals(ps->loop, err) < 0 || past_open(ps, err) < 0 || !(ps->contents = contents_create(ps, err)) ||
         contents_listen(ps->contents, port, err) < 0 || ghosts_open(ps, err) < 0 ||
         kids_open(ps, err) < 0 ||
         recover_ghosts(ps, err) < 0 || libs_open(ps, err) < 0)
@@ -66,7 +58,10 @@ int main(int argc, char **argv)
     while ((c = getopt_long(argc, argv, "p:r:hV", longopts, NULL)) != -1) {
         switch (c) {
         case 'p': port = atoi(optarg); break;
-        case 'r': ready_fd = atoi(optarg); break;
+        case 'r':
+            if (!svc_ready_fd("procspace", optarg, &ready_fd))
+                return 2;
+            break;
         case 'h': fputs(usage, stdout); return 0;
         case 'V': puts("procspace " CM_VERSION); return 0;
         default: fputs(usage, stderr); return 2;

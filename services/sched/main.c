@@ -48,12 +48,6 @@ static const struct option longopts[] = {
     { 0 },
 };
 
-static void on_stop(void *arg, int signo)
-{
-    (void)signo;
-    loop_stop(arg, 0);
-}
-
 static bool number(const char *option, int min, int *out)
 {
     char *end;
@@ -76,8 +70,7 @@ static int serve(const char *config, int ready_fd)
     CLEANUP(loop_destroy) loop_t *loop = starter < 0 ? NULL : loop_create(&err);
     CLEANUP(sched_destroy) sched_t *s =
         loop ? sched_create(loop, config, ready_fd, starter, &err) : NULL;
-    if (!s || loop_signal(loop, SIGTERM, on_stop, loop, &err) < 0 ||
-        loop_signal(loop, SIGINT, on_stop, loop, &err) < 0) {
+    if (!s || loop_stop_signals(loop, &err) < 0) {
         fprintf(stderr, "sched: %s\n", err.text);
         return 1;
     }
@@ -109,7 +102,7 @@ int main(int argc, char **argv)
         bool good = true;
         switch (c) {
         case 'C': config = optarg; break;
-        case 'r': good = number("ready-fd", 0, &ready_fd); break;
+        case 'r': good = svc_ready_fd("sched", optarg, &ready_fd); break;
         case 'R': o.trace = optarg; break;
         case 'p': o.policies = optarg; break;
         case 'n': good = number("nodes", 1, &o.nodes); break;

@@ -36,4 +36,9 @@ for program in "$CM_BUILD"/bin/*; do
 done
 ok 'clustermatic without a command is a mistake' exits 2 clustermatic
 ok 'clustermatic with a command that does not exist is one too' exits 2 clustermatic upp
+for service in busd nodemgr procspace iofwd bpfs bootsrv sched; do
+    ok "$service: a descriptor that is none is a mistake" exits 2 "$libexec/$service" --ready-fd 3x
+    ok 'and says so' fails_with "^$service: --ready-fd 3x: want a descriptor's number$" \
+        "$libexec/$service" --ready-fd 3x
+done
 done_testing
