@@ -72,6 +72,7 @@ struct pnode { /* a node of a pool */
     char space[65];
     char **attrs;     /* as the policy sees them; NULL: none */
     struct job *job;  /* of exclusive pools */
+    uint64_t stamp;   /* of our last change to it: what was asked for before is old */
     bool busy;        /* nodemgr is being asked to change it */
 };
 

@@ -17,6 +17,7 @@
 #define SWEEP_MS 100
 
 static void sweep(sched_t *s, struct pnode *n);
+static void ask(void *arg);
 
 /* ---- how a node should stand ---- */
 
@@ -53,6 +54,7 @@ struct setting_op {
 static void one_set(struct setting_op *o, struct pnode *n, const struct err *err)
 {
     n->busy = false;
+    n->stamp = o->s->stamp;
     if (!err) {
         n->uid = o->uid;
         n->gid = o->gid;
@@ -143,6 +145,7 @@ void node_set(sched_t *s, struct pnode *const *n, uint32_t count, uid_t uid, gid
             if (sent[k] || !node_stands(n[k], n[i]->uid, n[i]->gid, n[i]->mode))
                 continue;
             sent[k] = n[k]->busy = true;
+            n[k]->stamp = s->stamp;
             like[o->count++] = n[k];
         }
         ++*waiting;
@@ -163,14 +166,25 @@ static void usable(struct pnode *n)
     node_usable(n, good, n->cpus, n->mem_mb);
 }
 
+static void ask_later(sched_t *s, const struct pnode *n, const struct err *err)
+{
+    if (s->asking || s->ask_timer)
+        return;
+    svc_log("warning", "node %d: take it over: %s", n->number, err->text);
+    s->ask_timer = loop_timer(s->loop, AGAIN_MS, false, ask, s);
+}
+
 static void on_taken(void *arg, struct pnode *n, const struct err *err)
 {
     sched_t *s = arg;
 
-    if (err) {
-        if (err->code != ESTALE && err->code != EPERM)
-            svc_log("warning", "node %d: take it over: %s", n->number, err->text);
-        nodes_ask(s);
+    if (err) { /* again, from what it is now */
+        n->sweeping = false;
+        n->fresh = true;
+        if (err->code == ESTALE)
+            nodes_ask(s);
+        else
+            ask_later(s, n, err);
     } else if (n->pool->policy->sharing) {
         n->sweeping = false;
     } else {
@@ -370,7 +384,18 @@ static char **attrs_of(const msgpack_object *o)
     return v;
 }
 
-static void take_node(sched_t *s, const msgpack_object *o, bool standing)
+/* Have we changed it since that was the stamp, in this pool or in its last one? */
+static bool changed_since(const struct pool *pools, int number, uint64_t stamp)
+{
+    for (const struct pool *p = pools; p; p = p->next) {
+        const struct pnode *n = pool_node(p, number);
+        if (n && (n->busy || n->stamp > stamp))
+            return true;
+    }
+    return false;
+}
+
+static void take_node(sched_t *s, const msgpack_object *o)
 {
     struct pnode *n = node_of(s, mp_opt_int(o, "node", -1));
     CLEANUP(cleanup_free) char *space = mp_opt_dup(o, "space");
@@ -394,11 +419,15 @@ static void take_node(sched_t *s, const msgpack_object *o, bool standing)
     n->cpus = (uint32_t)mp_opt_int(o, "cpus", 0);
     n->mem_mb = (uint64_t)mp_opt_int(o, "mem", 0) >> 20;
     node_attrs(n, attrs_of(o));
-    if (standing && !n->busy) {
-        n->uid = (uid_t)mp_opt_int(o, "uid", 0);
-        n->gid = (gid_t)mp_opt_int(o, "gid", 0);
-        n->mode = (unsigned)mp_opt_int(o, "mode", 0);
+    if (changed_since(s->conf.pools, n->number, s->asked_stamp) ||
+        changed_since(s->conf.gone, n->number, s->asked_stamp)) {
+        usable(n); /* whose it is will be asked again */
+        turn_soon(s);
+        return;
     }
+    n->uid = (uid_t)mp_opt_int(o, "uid", 0);
+    n->gid = (gid_t)mp_opt_int(o, "gid", 0);
+    n->mode = (unsigned)mp_opt_int(o, "mode", 0);
     node_check(s, n);
 }
 
@@ -426,8 +455,6 @@ static void know(sched_t *s, const msgpack_object_array *list)
     s->nknown = n;
 }
 
-static void ask(void *arg);
-
 static void on_nodes_list(void *arg, const msgpack_object *value, const struct err *err)
 {
     sched_t *s = arg;
@@ -449,7 +476,7 @@ static void on_nodes_list(void *arg, const msgpack_object *value, const struct e
     /* what was changed while it was on its way is older than what we know */
     bool good = s->stamp == s->asked_stamp;
     for (uint32_t i = 0; i < value->via.array.size; i++)
-        take_node(s, &value->via.array.ptr[i], good);
+        take_node(s, &value->via.array.ptr[i]);
     if (!good || s->ask_again)
         nodes_ask(s);
     turn_soon(s);
