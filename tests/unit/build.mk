@@ -40,7 +40,7 @@ unit += $(B)/tests/unit/agent_files
 $(B)/tests/unit/agent_files: LIBS = $(MP_LIBS) $(SSL_LIBS) $(ZMQ_LIBS)
 $(B)/tests/unit/agent_files: $(call objs,tests/unit/agent_files.c node/agent/files.c \
                              node/agent/cache.c node/agent/fetch.c node/agent/place.c bus/bulk.c bus/record.c \
-                             bus/svc.c bus/zloop.c) $(LIBCM)
+                             bus/svc.c bus/svc_ready.c bus/zloop.c) $(LIBCM)
 	$(LINK)
 
 unit += $(B)/tests/unit/agent_streams
