@@ -172,14 +172,6 @@ cluster_up() {
         done_testing
     fi
 }
-# The scheduler hears of nodes that are up a moment later than bpstat does; until
-# then it gives a job others than the first ones.
-# up_for_jobs N
-up_for_jobs() {
-    ok 'the scheduler has all nodes' eventually 20 \
-        has "^Pool: default   Nodes \(total/up/free\): $1/$1/$1\$" bjsstat
-}
-
 use_cluster() {
     run=/run/clustermatic-$1
     # shellcheck disable=SC2034 # for the tests

@@ -2,6 +2,7 @@
 # 0800-sched: jobs on the nodes: submitted, started, ended, asked about; two
 # users in one pool; whose the nodes are meanwhile; interactive jobs
 . tests/lib.sh
+. tests/jobs.sh
 
 need bin/bjssub bin/bjsstat bin/bjsctl bin/bpsh bin/bpstat libexec/clustermatic/sched \
     libexec/clustermatic/bpvnode
@@ -11,11 +12,6 @@ mkdir -m 777 "$work"
 cd "$work" || exit 1
 a=12345 b=12346
 
-id_of() { sed -n 's/^JOBID=//p'; }
-state_of() { bjsstat --json "$1" | python3 -c 'import json, sys; print(json.load(sys.stdin)["state"])'; }
-field() { bjsstat --json "$1" | python3 -c 'import json, sys; print(json.load(sys.stdin)[sys.argv[1]])' "$2"; }
-in_state() { [ "$(state_of "$1")" = "$2" ]; }
-ended() { eventually "${2:-30}" in_state "$1" "done"; }
 standing() { bpstat -l "$1" | awk 'NR > 1 { print $1, $4, $5 }'; }
 
 misused() { # misused PATTERN CMD...: status 2, and why
@@ -134,7 +130,7 @@ two=$(as $b bjssub -n 1 -O two 'bpsh $NODES id -u' | id_of)
 ok 'the first job runs' eventually 10 in_state "$one" running
 ok 'its nodes are its user'"'"'s' eventually 10 is $'0 ---x------ #12345\n1 ---x------ #12345' standing 0-1
 ok 'others may not go there' fails_with 'no execute permission' as $b bpsh 0 true
-ok 'nor start jobs' is queued state_of "$two"
+ok 'nor start jobs' in_state "$two" queued
 ok 'the running one is marked in the table' has "^ +$one R #12345 +bpsh .NODES sleep 1000 " bjsstat
 ok 'the waiting one is not' has "^ +$two   #12346 +bpsh .NODES id -u" bjsstat
 ok 'why it waits' has 'asks for 1 node; pool default has 2, 2 of them up and 0 free' bjsstat why "$two"

@@ -2,6 +2,7 @@
 # 0810-sched-restarts: what dies under jobs: sched at every step of a job's life,
 # nodemgr, procspace, runners, nodes. No job is lost, none runs twice, no node leaks.
 . tests/lib.sh
+. tests/jobs.sh
 
 need bin/bjssub bin/bjsstat bin/bjsctl bin/bpsh libexec/clustermatic/sched \
     libexec/clustermatic/bpvnode
@@ -20,18 +21,7 @@ bjsctl reload
 intruder=$PWD/tests/intruder.py
 cd "$work" || exit 1
 
-id_of() { sed -n 's/^JOBID=//p'; }
-state_of() { bjsstat --json "$1" | python3 -c 'import json, sys; print(json.load(sys.stdin)["state"])'; }
-field() { bjsstat --json "$1" | python3 -c 'import json, sys; print(json.load(sys.stdin)[sys.argv[1]])' "$2"; }
-in_state() { [ "$(state_of "$1")" = "$2" ]; }
-ended() { eventually "${2:-40}" in_state "$1" "done"; }
-idle() { bjsstat | grep -q '(total/up/free): 4/4/4$'; }
-no_job() { [ "$(bjsstat --json | python3 -c 'import json, sys; print(len(json.load(sys.stdin)["jobs"]))')" = 0 ]; }
-pid_is_new() { local p; p=$(pid_of "$1") && [ "$p" != "$2" ] && [ "$(s6-svstat -o ready "$run/s6/$1")" = true ]; }
-killed() { # killed SERVICE: with -9, and wait for the next one
-    local old
-    old=$(pid_of "$1") && kill -KILL "$old" && eventually 20 pid_is_new "$1" "$old"
-}
+idle() { all_free 4; }
 once() { [ "$(grep -cx "$1" ran)" = 1 ]; }
 submit() { as $a bjssub "$@" | id_of; }
 runner_of() { # the pid of a job's runner

@@ -3,6 +3,7 @@
 # claiming, starting, running, launching, ending, giving its nodes back. No job is
 # lost, none runs twice, its output and status are whole, no node leaks.
 . tests/lib.sh
+. tests/jobs.sh
 
 need bin/bjssub bin/bjsstat bin/bjsctl bin/bpsh libexec/clustermatic/sched \
     libexec/clustermatic/bpvnode
@@ -20,12 +21,7 @@ EOF
 bjsctl reload
 cd "$work" || exit 1
 
-id_of() { sed -n 's/^JOBID=//p'; }
-field() { bjsstat --json "$1" | python3 -c 'import json, sys; print(json.load(sys.stdin)[sys.argv[1]])' "$2"; }
-in_state() { [ "$(field "$1" state)" = "$2" ]; }
-idle() { bjsstat | grep -q '(total/up/free): 2/2/2$'; }
-is_ready() { [ "$(s6-svstat -o ready "$run/s6/$1")" = true ]; }
-pid_is_new() { local p; p=$(pid_of "$1") && [ "$p" != "$2" ] && is_ready "$1"; }
+idle() { all_free 2; }
 starter() { # the process that sched has runners started by
     local p
     for p in $(pgrep -x bjs-starter); do

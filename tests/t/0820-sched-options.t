@@ -2,6 +2,7 @@
 # 0820-sched-options: what jobs may ask for, what pools allow, what is done to
 # jobs and pools, what is kept; policies that crash; a full disk; the simulator
 . tests/lib.sh
+. tests/jobs.sh
 
 need bin/bjssub bin/bjsstat bin/bjsctl bin/bpsh libexec/clustermatic/sched \
     libexec/clustermatic/bpvnode libexec/clustermatic/bpfs tests/policies/crash.so
@@ -59,15 +60,9 @@ kill -STOP "$held"
 ok 'the configuration is taken' bjsctl reload
 sleep 0.1 # it asks 20 ms later, which is not to be seen from here
 kill -CONT "$held"
-id_of() { sed -n 's/^JOBID=//p'; }
-field() { bjsstat --json "$1" | python3 -c 'import json, sys; print(json.load(sys.stdin)[sys.argv[1]])' "$2"; }
-in_state() { [ "$(field "$1" state)" = "$2" ]; }
-ended() { eventually "${2:-30}" in_state "$1" "done"; }
 submit() { as $a bjssub "$@" | id_of; }
-up() { bjsstat -p default | grep -q 'total/up/free): 2/2/2'; }
-ok 'its nodes are taken over' eventually 10 up
-up_few() { bjsstat -p few | grep -q 'total/up/free): 1/1/1'; }
-ok 'and that of the other pool' eventually 10 up_few
+ok 'its nodes are taken over' eventually 10 all_free 2
+ok 'and that of the other pool' eventually 10 all_free 1 few
 
 ok 'who is not among users and groups is refused' \
     fails_with "You don't have permission to submit to few" as $b bjssub -p few -s 9 true

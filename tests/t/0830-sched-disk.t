@@ -2,6 +2,7 @@
 # 0830-sched-disk: the disk that sched writes to is full: submissions are refused in
 # words, nothing is started, what runs goes on, and its end is noted with room again
 . tests/lib.sh
+. tests/jobs.sh
 
 need_root
 need bin/bjssub bin/bjsstat bin/bjsctl libexec/clustermatic/sched libexec/clustermatic/bpvnode
@@ -14,10 +15,6 @@ use_cluster "$cluster"
 export CM_STATEDIR=$disk/state CM_LOGDIR=$disk/log
 on_exit+=("[ ! -e '$run' ] || clustermatic down" "umount -l '$disk'")
 fill() { cat /dev/zero >"$disk/fill" 2>/dev/null; }
-id_of() { sed -n 's/^JOBID=//p'; }
-field() { bjsstat --json "$1" | python3 -c 'import json, sys; print(json.load(sys.stdin)[sys.argv[1]])' "$2"; }
-in_state() { [ "$(field "$1" state)" = "$2" ]; }
-ended() { eventually "${2:-40}" in_state "$1" "done"; }
 work=$tmp/work
 mkdir "$work"
 

@@ -2,6 +2,7 @@
 # 0860-jobs-use: what a job's processes on nodes have used is in its record, over
 # restarts and attempts; --mem and --cpus are limits there, or it is said that not
 . tests/lib.sh
+. tests/jobs.sh
 
 need bin/bjssub bin/bjsstat bin/bjsctl bin/bpsh tests/body libexec/clustermatic/sched \
     libexec/clustermatic/bpvnode
@@ -9,10 +10,6 @@ body=$CM_BUILD/tests/body
 work=$tmp/work
 mkdir "$work"
 
-id_of() { sed -n 's/^JOBID=//p'; }
-field() { bjsstat --json "$1" | python3 -c 'import json, sys; print(json.load(sys.stdin)[sys.argv[1]])' "$2"; }
-in_state() { [ "$(field "$1" state)" = "$2" ]; }
-ended() { eventually "${2:-40}" in_state "$1" "done"; }
 submit() { bjssub -D "$work" "$@" | id_of; }
 used() { # ID MIN_MS MAX_MS: processor time on nodes, and memory of at least a process
     bjsstat --json "$1" | python3 -c '
@@ -21,11 +18,6 @@ j = json.load(sys.stdin)
 ms = (j["node_utime_us"] + j["node_stime_us"]) / 1000
 print("#", ms, "ms,", j["node_maxrss_kb"], "kB")
 sys.exit(not (int(sys.argv[1]) <= ms <= int(sys.argv[2]) and j["node_maxrss_kb"] > 100))' "$2" "$3"
-}
-pid_is_new() { local p; p=$(pid_of "$1") && [ "$p" != "$2" ] && [ "$(s6-svstat -o ready "$run/s6/$1")" = true ]; }
-killed() { # killed SERVICE: with -9, and wait for the next one
-    local old
-    old=$(pid_of "$1") && kill -KILL "$old" && eventually 20 pid_is_new "$1" "$old"
 }
 accounted() { # ID MIN_US
     grep "\"id\":$1," "$state/acct.json" | python3 -c '
@@ -38,9 +30,8 @@ pool() { # POLICY
     printf 'acctjson %s\npool default\n    policy %s\n    nodes 0-1\n    defaultsecs 60\n' \
         "$state/acct.json" "$1" >"$state/bjs.conf"
     bjsctl reload
-    eventually 10 up
+    eventually 10 all_free 2
 }
-up() { bjsstat | grep -q 'total/up/free): 2/2/2$'; }
 
 uses() { # POLICY
     local job

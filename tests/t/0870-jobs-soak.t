@@ -3,6 +3,7 @@
 # job's start and its runner's first word; and many jobs while sched, procspace and
 # busd are killed now and then. Each runs once. CM_JOBS=5000 for the full count.
 . tests/lib.sh
+. tests/jobs.sh
 
 need bin/bjssub bin/bjsstat bin/bjsctl bin/bpsh libexec/clustermatic/sched \
     libexec/clustermatic/bpvnode
@@ -21,16 +22,7 @@ bjsctl reload
 cd "$work" || exit 1
 a=12345
 
-id_of() { sed -n 's/^JOBID=//p'; }
-field() { bjsstat --json "$1" | python3 -c 'import json, sys; print(json.load(sys.stdin)[sys.argv[1]])' "$2"; }
-in_state() { [ "$(field "$1" state)" = "$2" ]; }
-ended() { eventually "${2:-40}" in_state "$1" "done"; }
-idle() { bjsstat | grep -q '(total/up/free): 4/4/4$'; }
-pid_is_new() { local p; p=$(pid_of "$1") && [ "$p" != "$2" ] && [ "$(s6-svstat -o ready "$run/s6/$1")" = true ]; }
-killed() { # killed SERVICE: with -9, and wait for the next one
-    local old
-    old=$(pid_of "$1") && kill -KILL "$old" && eventually 20 pid_is_new "$1" "$old"
-}
+idle() { all_free 4; }
 submit() { as $a bjssub "$@" | id_of; }
 ran() { grep -cx "$1" ran; }
 gone() { ! pgrep -r R,S,D,T,t -x bjs-starter | grep -qx "$1"; }

@@ -2,6 +2,7 @@
 # 0930-glue: mpirun in jobs of the scheduler; nodes by pdsh and ClusterShell
 # shellcheck disable=SC2016 # what is in quotes is for other shells
 . tests/lib.sh
+. tests/jobs.sh
 
 need bin/bpsh bin/mpirun bin/bpctl
 cluster_up 4
@@ -14,12 +15,10 @@ a=12345
 # --- in a job -------------------------------------------------------------------
 
 if [ -x "$CM_BUILD/bin/bjssub" ]; then
-    state_of() { bjsstat --json "$1" | python3 -c 'import json, sys; print(json.load(sys.stdin)["state"])'; }
-    is_done() { [ "$(state_of "$1")" = "done" ]; }
     in_job() { # NODES COMMAND: what the job says, when it has ended
         local job
         job=$(as $a bjssub -n "$1" -O "$tmp/work/out" "$2" | sed -n 's/^JOBID=//p')
-        eventually 60 is_done "$job" && sort "$tmp/work/out"
+        ended "$job" 60 && sort "$tmp/work/out"
     }
     cd work || exit 1
     up_for_jobs 4
