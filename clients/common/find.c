@@ -47,13 +47,28 @@ static bool runnable(const char *path, int *why)
     return false;
 }
 
+/* Nodes take no path with "." or ".." in it: its folder by its real name then, but
+ * the last part as it is, since a program may look at how it is called. */
+static char *plain(char *path)
+{
+    if (!path || (!strstr(path, "/./") && !strstr(path, "/../") && !strstr(path, "//")))
+        return path;
+    char *name = strrchr(path, '/'), *all = NULL;
+    *name++ = 0;
+    CLEANUP(cleanup_free) char *dir = realpath(*path ? path : "/", NULL);
+    if (!dir || asprintf(&all, "%s/%s", strcmp(dir, "/") == 0 ? "" : dir, name) < 0)
+        all = NULL;
+    free(path);
+    return all;
+}
+
 char *command_find(const char *name, struct err *err)
 {
     const char *list = getenv("PATH");
     int why = ENOENT, first = ENOENT;
 
     if (strchr(name, '/')) {
-        char *path = absolute("", 0, name);
+        char *path = plain(absolute("", 0, name));
         if (path && runnable(path, &why))
             return path;
         free(path);
@@ -63,7 +78,7 @@ char *command_find(const char *name, struct err *err)
     }
     for (list = list ? list : PATH_DEFAULT; *name;) {
         size_t n = strcspn(list, ":");
-        char *path = absolute(list, n, name);
+        char *path = plain(absolute(list, n, name));
         if (path && runnable(path, &why))
             return path;
         /* Found, but not to be run. A folder closed to us is none of that. */
