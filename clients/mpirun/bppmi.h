@@ -59,7 +59,7 @@ struct helper {
     int apps;
     bool bind, alone; /* alone: no other node */
     bool same_kernel; /* this node is virtual, on the master */
-    bool crowded;     /* ranks share processors, with others or among themselves */
+    bool crowded;     /* more ranks than processors that they may use */
     struct seat *seat;
     uint32_t seats;
     int listener;

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <time.h>
@@ -23,6 +24,7 @@
 
 #define PATIENCE_MS 60000 /* the helper may have to travel to the node first */
 #define ANSWER_MAX (256 * 1024)
+#define SLACK_NS 1000000L /* how late a rank may be woken that shares its processor */
 
 static int __attribute__((format(printf, 2, 3))) end(int status, const char *fmt, ...)
 {
@@ -98,13 +100,16 @@ static void bind_to(long local)
 }
 
 /* Ranks that poll wake all the time. Where they share processors they must not push
- * aside those that still work, be it the node's own agent, each time they do. */
+ * aside those that still work, be it the node's own agent, each time they do; and
+ * those that look again every 100 us, as Open MPI's do while it starts, would leave
+ * little for anything else. */
 static void be_patient(void)
 {
     struct sched_param none = { 0 };
 
     if (sched_getscheduler(0) == SCHED_OTHER)
         sched_setscheduler(0, SCHED_BATCH, &none);
+    prctl(PR_SET_TIMERSLACK, SLACK_NS, 0, 0, 0);
 }
 
 /* NAME=VALUE is set, NAME?VALUE if it is not there yet, "bind N" and "batch" are that. */

@@ -1,6 +1,7 @@
 /* seats.c - the ranks of this node: their seats, what each is told */
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -328,6 +329,15 @@ int helper_options(const char *name, int argc, char **argv, int *status)
     return 1;
 }
 
+/* Virtual nodes have the processors of one machine between them. */
+static bool crowded(const struct helper *h)
+{
+    cpu_set_t may;
+    size_t ranks = h->same_kernel ? h->map.n : h->seats;
+
+    return sched_getaffinity(0, sizeof may, &may) == 0 && ranks > (size_t)CPU_COUNT(&may);
+}
+
 int helper_prepare(struct helper *h, struct err *err)
 {
     const char *job = getenv("CM_MPI_JOB"), *map = getenv("CM_MPI_MAP"),
@@ -347,7 +357,7 @@ int helper_prepare(struct helper *h, struct err *err)
     if (!h->loop || nodespec_numbers(map, &h->map, err) < 0 || which_node(h, err) < 0 ||
         unique_nodes(h, err) < 0 || read_apps(h, apps, err) < 0 || make_seats(h, err) < 0)
         return -1;
-    h->crowded = h->same_kernel || h->seats > (uint32_t)sysconf(_SC_NPROCESSORS_ONLN);
+    h->crowded = crowded(h);
     return line_open(h, err);
 }
 

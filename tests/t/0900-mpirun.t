@@ -55,11 +55,22 @@ mkdir "$tmp/dir"
 printf '#!/bin/sh\necho here\n' >"$tmp/dir/prog"
 chmod 755 "$tmp/dir" "$tmp/dir/prog"
 ok '--wdir is where the program is looked for' is 'here' run -np 1 --wdir "$tmp/dir" ./prog
+mkdir "$tmp/beside"
+above() { cd "$tmp/beside" && run "$@"; }
+ok 'a program by a path that goes up' is 'here' above -np 1 ../dir/../beside/.././dir/prog
+ok 'one that is not there' fails_with 'dir/none: command not found' above -np 1 ../dir/none
 ok '--wdir that is not there' fails_with "nowhere: No such file" run -np 1 --wdir /nowhere true
 ok '--bind-to core: one processor each' is '0000000 1|0000001 1' joined run -np 2 --nodes 0 \
     --bind-to core sh -c 'while read -r k v; do
         case $k in Cpus_allowed_list:) case $v in *[-,]*) n=2 ;; *) n=1 ;; esac ;; esac
     done </proc/self/status; echo $BPROC_RANK $n'
+how_run() { # RANKS: policy and timer slack, of all the same
+    run -np "$1" sh -c 'read -r l </proc/self/stat; read -r s </proc/self/timerslack_ns
+        set -- ${l##*) }; shift 38; echo "$1 $s"' | sort -u
+}
+ok 'ranks that have a processor each run as they would anywhere' is '0 50000' how_run "$cpus"
+ok 'on virtual nodes, one more shares: as a batch, woken when it suits' is '3 1000000' \
+    how_run $((cpus + 1))
 
 # --- several programs -----------------------------------------------------------------
 
