@@ -250,6 +250,7 @@ int on_stopped(void *self, struct svc_req *req, struct err *err)
 struct ending {
     procspace_t *ps;
     svc_token *token;
+    unsigned waiting; /* launches whose nodes have not all answered */
     struct err err; /* the first node's that did not */
 };
 
@@ -265,52 +266,85 @@ static void on_node_ends(void *arg, int node, const msgpack_object *value,
 static void on_all_end(void *arg)
 {
     struct ending *e = arg;
-    CLEANUP(mp_free) mp_buf nil;
 
-    mp_init(&nil);
-    mp_nil(&nil);
+    if (--e->waiting)
+        return;
     if (e->err.code)
         svc_fail(e->ps->svc, e->token, &e->err);
     else
-        svc_answer(e->ps->svc, e->token, &nil);
+        answer_nil(e->ps, e->token);
     free(e);
 }
 
+/* Each move of a process is a launch of its own: which of them are of this one? */
+static bool of_launch(const struct launch *l, uint64_t id)
+{
+    if (l->id == id)
+        return true;
+    for (uint32_t r = 0; r < l->ranks; r++)
+        if (l->rank[r] && proc_first(l->rank[r]) == id)
+            return true;
+    return false;
+}
+
+static struct launch *next_of_launch(procspace_t *ps, uint64_t id, size_t *bucket,
+                                     struct launch *l)
+{
+    for (l = l ? l->next : ps->launch[*bucket];; l = ps->launch[*bucket]) {
+        while (l && !of_launch(l, id))
+            l = l->next;
+        if (l || ++*bucket == LAUNCH_BUCKETS)
+            return l;
+    }
+}
+
+static void end_one(struct ending *e, const struct launch *l, int sig)
+{
+    CLEANUP(mp_free) mp_buf m;
+    int n;
+
+    mp_init(&m);
+    CLEANUP(cleanup_free) int *nodes = launch_nodes(l, &n);
+    if (!nodes) {
+        err_set(&e->err, ENOMEM, "out of memory");
+        return;
+    }
+    mp_map(&m, 2);
+    mp_kuint(&m, "launch", l->id);
+    mp_kint(&m, "sig", sig);
+    e->waiting++;
+    svc_call_nodes(e->ps->svc, nodes, n, "end_launch", &m, SIGNAL_MS, on_node_ends, on_all_end,
+                   e);
+}
+
 /* procspace.end_launch: {launch, sig?} -> nil: signal whatever a launch has
- * started on its nodes, whoever its parent is by now */
+ * started on its nodes, whoever its parent is by now, and wherever it has moved */
 int on_end_launch(void *self, struct svc_req *req, struct err *err)
 {
     procspace_t *ps = self;
     uint64_t id;
     int64_t sig = mp_opt_int(req->body, "sig", SIGKILL);
-    CLEANUP(mp_free) mp_buf m;
-    int n;
+    size_t b = 0;
 
-    mp_init(&m);
     if (mp_get_uint(req->body, "launch", &id, err) < 0)
         return -1;
     if (sig < 1 || sig > SIGRTMAX)
         return err_set(err, EINVAL, "sig: %lld is no signal", (long long)sig);
-    struct launch *l = launch_find(ps, id);
+    struct launch *l = next_of_launch(ps, id, &b, NULL);
     if (!l)
         return err_set(err, ESRCH, "launch %llu: not known", (unsigned long long)id);
     if (req->w->uid != 0 && req->w->uid != l->uid)
         return err_set(err, EPERM, "launch %llu is another user's", (unsigned long long)id);
-    CLEANUP(cleanup_free) int *nodes = launch_nodes(l, &n);
     struct ending *e = calloc(1, sizeof *e);
-    if (!e || !nodes) {
-        free(e);
+    if (!e)
         return err_set(err, ENOMEM, "out of memory");
-    }
-    e->ps = ps;
-    e->token = req->token;
-    for (size_t b = 0; deadly((int)sig) && b < PROC_BUCKETS; b++)
-        for (struct proc *p = ps->proc[b]; p; p = p->next)
-            if (p->launch == l)
+    *e = (struct ending){ .ps = ps, .token = req->token, .waiting = 1 };
+    for (size_t i = 0; deadly((int)sig) && i < PROC_BUCKETS; i++)
+        for (struct proc *p = ps->proc[i]; p; p = p->next)
+            if (p->launch->id == id || proc_first(p) == id)
                 cause_set(p, CAUSE_LAUNCH, (int)sig, req->w->uid, (pid_t)req->w->pid, NULL);
-    mp_map(&m, 2);
-    mp_kuint(&m, "launch", id);
-    mp_kint(&m, "sig", sig);
-    svc_call_nodes(ps->svc, nodes, n, "end_launch", &m, SIGNAL_MS, on_node_ends, on_all_end, e);
+    for (; l; l = next_of_launch(ps, id, &b, l))
+        end_one(e, l, (int)sig);
+    on_all_end(e); /* all are asked */
     return SVC_LATER;
 }

@@ -86,7 +86,6 @@ void proc_take_over(procspace_t *ps, struct proc *p)
         old->nheard = 0;
     }
     old->moved_to = p;
-    old->node = p->node; /* whoever ends its launch ends it there */
     kin_release(&old->parent);
     proc_forget(ps, old);
     proc_enter(ps, p);

@@ -14,7 +14,7 @@ awk=$(command -v mawk || command -v awk)
 cluster_up 3
 bpmove() { timeout -k 1 100 "$CM_BUILD/bin/bpmove" "$@"; }
 
-pid_of() { pid=$(pgrep -P "$job" | head -n 1); [ -n "$pid" ]; }
+its_pid() { pid=$(pgrep -P "$job" | head -n 1); [ -n "$pid" ]; }
 on() { bpstat -p --json | $python -c 'import json, sys
 print(*[p["node"] for p in json.load(sys.stdin) if p["pid"] == int(sys.argv[1])])' "$1"; }
 is_on() { [ "$(on "$1")" = "$2" ]; }
@@ -25,7 +25,7 @@ run() { # NODE COMMAND...: by bpsh; sets job and pid. What it says: $tmp/said
     : >"$tmp/said"
     bpsh -n "$node" "$@" >"$tmp/said" 2>&1 & job=$!
     on_exit+=("kill -9 $job 2>/dev/null")
-    eventually 20 pid_of
+    eventually 20 its_pid
     eventually 20 is_on "$pid" "$node"
 }
 ended() { # STATUS: of bpsh
@@ -113,7 +113,7 @@ in_order() { # FILE: all numbers from 1 on, once, in their order, and the end
 says() { # WHERE...: bpsh is the reader; it has written all when it ends
     : >"$tmp/said"
     bpsh -n 0 --with "$lib" $python -c "$numbers" >"$tmp/said" 2>"$tmp/errors" & job=$!
-    eventually 20 said '^ready$' && pid_of || return 1
+    eventually 20 said '^ready$' && its_pid || return 1
     for n in "$@"; do bpmove "$pid" "$n" || return 1; done
     kill -USR1 "$pid"
     wait "$job" || return 1
@@ -125,13 +125,34 @@ ok 'to the master at last' says 1 master
 prefixed() {
     : >"$tmp/said"
     bpsh -n -p 0 --with "$lib" $python -c "$numbers" >"$tmp/said" 2>"$tmp/errors" & job=$!
-    eventually 20 said 'ready$' && pid_of || return 1
+    eventually 20 said 'ready$' && its_pid || return 1
     for n in 1 2 1; do bpmove "$pid" "$n" || return 1; done
     kill -USR1 "$pid"
     wait "$job" || return 1
     not grep -v '^  0: ' "$tmp/said" && sed 's/^  0: //' "$tmp/said" >"$tmp/plain" && in_order "$tmp/plain"
 }
 ok "with bpsh's prefixes" prefixed
+half='import signal, sys
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+print("ready", flush=True)
+sys.stdout.write("half ")
+sys.stdout.flush()
+signal.sigwait([signal.SIGUSR1])
+print("a line", flush=True)'
+halves() { # WHERE...: what it has begun to say there it ends elsewhere
+    bpsh -n -p 0 --with "$lib" $python -c "$half" >"$tmp/said" 2>&1 & job=$!
+    eventually 20 said 'ready$' && its_pid || return 1
+    for n in "$@"; do bpmove "$pid" "$n" || return 1; done
+    kill -USR1 "$pid"
+    wait "$job" && cat "$tmp/said"
+}
+ok 'a line that it has begun before' is "  0: ready
+  0: half a line" halves 1
+ok 'and before that' is "  0: ready
+  0: half a line" halves 1 2 0
+ok 'one that it ends on the master' is "  0: ready
+  0: half 
+a line" halves 1 master
 
 # --- from the master
 
@@ -213,7 +234,7 @@ ok 'the counter has been right all the time' ended 7
 setpriv --reuid 61001 --regid 61001 --clear-groups bpsh -n 0 --with "$lib" $python \
     -c "$(cat "$tmp/count.py")" >"$tmp/said" 2>&1 & job=$!
 on_exit+=("kill -9 $job 2>/dev/null")
-eventually 20 pid_of
+eventually 20 its_pid
 eventually 20 said '^ready$'
 bpctl -S 2 -m 0110
 ok 'a node that refuses its owner' fails_with "process $pid: .*([Pp]ermission|may not|permit)" \
@@ -222,6 +243,25 @@ ok 'it goes on' is_on "$pid" 0
 ok 'its owner moves it where he may' as 61001 "$CM_BUILD/bin/bpmove" "$pid" 1
 kill -USR1 "$pid"
 ok 'and it ends as it would' ended 7
+
+# --- all of its launch
+
+end_launch() { # of the process PID, by the name that its ghost has from its start
+    tests/ask.py procspace.end_launch \
+        "{\"launch\": $(tr '\0' '\n' <"/proc/$1/environ" | sed -n 's/^CM_LAUNCH=//p')}"
+}
+count 0
+bpmove "$pid" 1
+bpmove "$pid" 2
+ok 'its launch is ended' end_launch "$pid"
+ok 'and it where it has moved to' ended 255
+count 0
+bpmove "$pid" 1
+bpmove "$pid" 2
+kill -9 "$(pid_of procspace)"
+eventually 20 is_on "$pid" 2
+ok 'its launch is ended, known only by its ghost' end_launch "$pid"
+ok 'and it too' ended 255
 
 # --- all of a node
 
