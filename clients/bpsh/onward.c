@@ -29,6 +29,7 @@ struct trail { /* a process that has moved at least once */
     uint32_t rank;
     uint64_t base[2]; /* bytes that came before */
     bool told;        /* that all of it is read */
+    bool ending;      /* it says nothing more to us: its last words are on their way out */
     uint64_t next_launch;
     int next_node;
 };
@@ -52,22 +53,21 @@ static void hang_up(struct bpsh *b)
         t->told = false;
 }
 
-static void on_word(void *arg, int fd, uint32_t events)
+/* One of procspace's words; false: there is none (more). */
+static bool hear(struct bpsh *b)
 {
-    struct bpsh *b = arg;
     struct onward *o = b->onward;
     unsigned long long after, launch;
     unsigned rank;
     struct err err = { 0 };
     struct pkt p;
-    int node, n = pkt_recv(fd, &p, &err);
+    int node, n = o->fd < 0 ? -1 : pkt_recv(o->fd, &p, &err);
 
-    (void)events;
-    if (n < 0 && err.code == EAGAIN)
-        return;
+    if (o->fd < 0 || (n < 0 && err.code == EAGAIN))
+        return false;
     if (n <= 0) {
         hang_up(b);
-        return;
+        return false;
     }
     if (p.len && !p.data[p.len - 1]) {
         o->heard |= strcmp(p.data, "ok") == 0;
@@ -79,6 +79,15 @@ static void on_word(void *arg, int fd, uint32_t events)
                 }
     }
     pkt_clear(&p);
+    return true;
+}
+
+static void on_word(void *arg, int fd, uint32_t events)
+{
+    (void)fd;
+    (void)events;
+    while (hear(arg))
+        continue;
 }
 
 static void call(struct bpsh *b)
@@ -191,10 +200,13 @@ static void end_lanes(struct trail *t)
     t->p->quiet = 0;
 }
 
-static uint64_t taken(const struct trail *t, int fd)
+/* All that has come so far: an unfinished line goes on with what it says there. */
+static uint64_t received(const struct trail *t, int fd)
 {
+    uint32_t i = (uint32_t)(t->p - t->b->proc);
+
     return t->b->fold ? t->p->folded[fd - 1]
-                      : output_taken(t->b->output, (uint32_t)(t->p - t->b->proc), fd);
+                      : output_taken(t->b->output, i, fd) + output_kept(t->b->output, i, fd);
 }
 
 static void read_on(struct trail *t)
@@ -206,11 +218,18 @@ static void read_on(struct trail *t)
                                 .node = &t->next_node, .n = 1, .window = b->window,
                                 .use = { t->p->quiet & 1, t->p->quiet & 2 }, .started = true };
 
+    for (int fd = 1; fd <= 2; fd++) {
+        uint64_t n = received(t, fd);
+        bool kept = !b->fold && output_kept(b->output, (uint32_t)(t->p - b->proc), fd) > 0;
+        if (kept && t->reader) /* ours, whatever becomes of where it came from */
+            reader_taken(t->reader, 0, fd, n - t->base[fd - 1]);
+        else if (kept)
+            reader_taken(b->reader, t->rank, fd, n);
+        t->base[fd - 1] = n;
+    }
     if (t->reader)
         reader_flush(t->reader);
     reader_destroy(&t->reader);
-    for (int fd = 1; fd <= 2; fd++)
-        t->base[fd - 1] = taken(t, fd);
     t->launch = t->next_launch;
     t->rank = 0;
     t->next_launch = 0;
@@ -234,12 +253,21 @@ static bool out_of_hands(const struct trail *t)
                           output_flushed(t->b->output));
 }
 
+static void say_read(struct trail *t)
+{
+    char text[64];
+    int n = snprintf(text, sizeof text, "ended %llu %u", (unsigned long long)t->launch, t->rank);
+
+    if (!t->told)
+        pkt_send(t->b->onward->fd, text, (size_t)n + 1, NULL, 0, NULL);
+    t->told = true;
+}
+
 static void step(struct bpsh *b, struct trail *t)
 {
     struct onward *o = b->onward;
-    char text[64];
 
-    if (!t->p->quiet || (t->p->over & BOTH) != BOTH)
+    if (!t->ending && (!t->p->quiet || (t->p->over & BOTH) != BOTH))
         return;
     if (o->fd < 0 && !o->timer && o->tries == 0)
         call(b);
@@ -247,17 +275,25 @@ static void step(struct bpsh *b, struct trail *t)
         end_lanes(t);
     else if (o->fd < 0 && !o->timer)
         o->timer = loop_timer(b->loop, AGAIN_MS, false, on_again, b);
+    on_word(b, o->fd, 0); /* of where it goes on it was told before its streams ended */
     if (o->fd < 0 || !o->heard || !out_of_hands(t))
         return;
     o->tries = 0;
-    int n = snprintf(text, sizeof text, "ended %llu %u", (unsigned long long)t->launch, t->rank);
-    if (!t->told)
-        pkt_send(o->fd, text, (size_t)n + 1, NULL, 0, NULL);
-    t->told = true;
-    if (t->next_launch)
+    if (!t->ending && t->next_launch) {
+        say_read(t);
         read_on(t);
-    else
-        end_lanes(t); /* it is on the master, or it has ended */
+        return;
+    }
+    /* It is on the master, or it has ended. */
+    if (!t->ending) {
+        t->ending = true;
+        end_lanes(t);
+        output_pump(b->output);
+    }
+    if (out_of_hands(t)) {
+        t->ending = false;
+        say_read(t);
+    }
 }
 
 void onward_turn(struct bpsh *b)

@@ -382,7 +382,12 @@ bool output_ended(const output_t *o, uint32_t proc)
 
 bool output_idle(const output_t *o, uint32_t proc, int fd)
 {
-    return !o->lane[2ul * proc + (unsigned)(fd - 1)].len;
+    return !has_work(o, &o->lane[2ul * proc + (unsigned)(fd - 1)]);
+}
+
+size_t output_kept(const output_t *o, uint32_t proc, int fd)
+{
+    return o->lane[2ul * proc + (unsigned)(fd - 1)].len;
 }
 
 bool output_done(const output_t *o)

@@ -45,7 +45,9 @@ void output_passed(output_t *o, uint32_t proc, int fd, uint64_t n);
 uint64_t output_taken(const output_t *o, uint32_t proc, int fd); /* of this lane, in all */
 bool output_flushed(const output_t *o); /* what was taken is written */
 bool output_ended(const output_t *o, uint32_t proc); /* both lanes were ended */
-bool output_idle(const output_t *o, uint32_t proc, int fd); /* nothing of it waits here */
+bool output_idle(const output_t *o, uint32_t proc, int fd); /* nothing of it waits to be written */
+/* Bytes that are here: of an unfinished line, if it is idle. */
+size_t output_kept(const output_t *o, uint32_t proc, int fd);
 
 /* Write what can be written: call at the end of each turn of the loop. */
 void output_pump(output_t *o);
