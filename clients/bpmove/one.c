@@ -1,12 +1,17 @@
 /* one.c - one process: could it go, or have it go */
+#include <errno.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "bus/loop.h"
 #include "clients/bpmove/bpmove.h"
 #include "clients/common/table.h"
 
 #define MOVE_MS 200000
+#define EARLY_MS 5000 /* for a process that is being started, or found again, to be known */
+#define AGAIN_MS 50
 
 void outcome_free(struct outcome *o)
 {
@@ -48,8 +53,13 @@ int move_one(gate_t *g, const struct options *opt, int64_t pid, int64_t to, bool
     mp_kint(&m, "to", to);
     mp_kbool(&m, "check", check);
     mp_kbool(&m, "no_input", opt->no_input);
-    if (gate_call(g, "procspace.move", &m, MOVE_MS, &reply, err) < 0)
-        return -1;
+    for (int64_t end = now_ms() + EARLY_MS;; poll(NULL, 0, AGAIN_MS)) {
+        struct err why = { 0 };
+        if (gate_call(g, "procspace.move", &m, MOVE_MS, &reply, &why) == 0)
+            break;
+        if (why.code != EAGAIN || now_ms() >= end)
+            return err_set(err, why.code, "%s", why.text);
+    }
     out->node = mp_opt_int(&reply.data, "node", -1);
     out->code = mp_opt_int(&reply.data, "code", -1);
     out->good = out->code == 0;

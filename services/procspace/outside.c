@@ -234,7 +234,7 @@ static int on_known(struct outside *o, struct proc *p, struct svc_req *req, int6
     if (uid != 0 && uid != p->uid)
         return not_yours(p->pid, err);
     if (p->state == PROC_STARTING)
-        return err_set(err, EBUSY, "process %d is being started, or moves", (int)p->pid);
+        return err_set(err, EAGAIN, "process %d is being started, or moves", (int)p->pid);
     if (p->state != PROC_RUNNING)
         return err_set(err, ESRCH, "process %d has ended", (int)p->pid);
     if (p->kid) {

@@ -17,7 +17,11 @@ bpmove() { timeout -k 1 100 "$CM_BUILD/bin/bpmove" "$@"; }
 its_pid() { pid=$(pgrep -P "$job" | head -n 1); [ -n "$pid" ]; }
 on() { bpstat -p --json | $python -c 'import json, sys
 print(*[p["node"] for p in json.load(sys.stdin) if p["pid"] == int(sys.argv[1])])' "$1"; }
-is_on() { [ "$(on "$1")" = "$2" ]; }
+is_on() {
+    local at
+    at=$(on "$1")
+    [ "$at" = "$2" ] || { echo "on ${at:-none}"; return 1; }
+}
 said() { grep -qs "$1" "$tmp/said"; }
 run() { # NODE COMMAND...: by bpsh; sets job and pid. What it says: $tmp/said
     local node=$1
@@ -112,6 +116,7 @@ in_order() { # FILE: all numbers from 1 on, once, in their order, and the end
 }
 says() { # WHERE...: bpsh is the reader; it has written all when it ends
     : >"$tmp/said"
+    : >"$tmp/said"
     bpsh -n 0 --with "$lib" $python -c "$numbers" >"$tmp/said" 2>"$tmp/errors" & job=$!
     eventually 20 said '^ready$' && its_pid || return 1
     for n in "$@"; do bpmove "$pid" "$n" || return 1; done
@@ -123,6 +128,7 @@ ok 'what it says is in order and whole' says 1 2 0 1 0 2
 ok 'and what it complains' cmp <(sed -n 's/^end //p' "$tmp/said" | xargs seq -f '! %g') "$tmp/errors"
 ok 'to the master at last' says 1 master
 prefixed() {
+    : >"$tmp/said"
     : >"$tmp/said"
     bpsh -n -p 0 --with "$lib" $python -c "$numbers" >"$tmp/said" 2>"$tmp/errors" & job=$!
     eventually 20 said 'ready$' && its_pid || return 1
@@ -140,11 +146,13 @@ sys.stdout.flush()
 signal.sigwait([signal.SIGUSR1])
 print("a line", flush=True)'
 halves() { # WHERE...: what it has begun to say there it ends elsewhere
+    : >"$tmp/said"
     bpsh -n -p 0 --with "$lib" $python -c "$half" >"$tmp/said" 2>&1 & job=$!
     eventually 20 said 'ready$' && its_pid || return 1
     for n in "$@"; do bpmove "$pid" "$n" || return 1; done
     kill -USR1 "$pid"
-    wait "$job" && cat "$tmp/said"
+    wait "$job" || echo "status $?"
+    cat "$tmp/said"
 }
 ok 'a line that it has begun before' is "  0: ready
   0: half a line" halves 1
@@ -230,6 +238,7 @@ wait $shell
 kill -USR1 "$pid"
 ok 'the counter has been right all the time' ended 7
 
+: >"$tmp/said"
 : >"$tmp/said"
 setpriv --reuid 61001 --regid 61001 --clear-groups bpsh -n 0 --with "$lib" $python \
     -c "$(cat "$tmp/count.py")" >"$tmp/said" 2>&1 & job=$!
