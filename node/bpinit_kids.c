@@ -171,6 +171,13 @@ pid_t kids_ghost_of(const struct init *in, pid_t npid)
     return b ? b->pid : 0;
 }
 
+static bool as_asked(const kids_t *t, const struct seen *s)
+{
+    const struct body *b = bodies_by_npid(t->in->bodies, s->npid);
+
+    return b && kids_name_hash(s->args, s->args_len) == b->name;
+}
+
 static void compare(kids_t *t, struct seen *s, const struct look *l)
 {
     struct init *in = t->in;
@@ -181,8 +188,9 @@ static void compare(kids_t *t, struct seen *s, const struct look *l)
         s->args_at = l->args_at;
         snprintf(s->comm, sizeof s->comm, "%s", l->comm);
         read_args(t, s);
-        if (s->args_len)
+        if (s->args_len && !(s->executing && as_asked(t, s)))
             journal_kid(in, KID_NAME, s);
+        s->executing = s->executing && !s->args_len;
     }
     if (s->pgid != l->pgid || s->sid != l->sid) {
         s->pgid = l->pgid;
@@ -241,6 +249,7 @@ static struct seen *new_body(kids_t *t, const struct look *l, const struct body 
         return NULL;
     s->body = true;
     read_args(t, s);
+    s->executing = !s->args_len; /* the kernel has not put them in their place yet */
     if (kids_name_hash(s->args, s->args_len) == b->name)
         s->args_at = l->args_at; /* still what was asked for */
     return s;

@@ -25,6 +25,7 @@ struct seen {
     int status;
     uint32_t round; /* of the look that saw it last */
     bool body, stopped;
+    bool executing; /* a body whose arguments are not to be seen yet */
 };
 
 /* With npid, the name of a kid: no other process has both. */
