@@ -7,7 +7,46 @@
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include "bus/nodespec.h"
 #include "clients/libbproc/lib.h"
+
+/* --- how many there are, and where: part of their environment --- */
+
+static bool told(const char *env)
+{
+    return strncmp(env, "BPROC_SIZE=", 11) == 0 || strncmp(env, "BPROC_NODES=", 12) == 0;
+}
+
+/* envp with the words of this launch in place of those of another. One piece, to be
+ * freed; NULL: errno is set. */
+static char **env_of(char *const *envp, const int *nodes, size_t n)
+{
+    CLEANUP(nodelist_free) nodelist_t list;
+    size_t kept = 0, i = 0;
+    char size[16];
+
+    nodelist_init(&list);
+    for (size_t k = 0; k < n; k++)
+        if (nodelist_add(&list, lib_node(nodes[k])) < 0)
+            return NULL;
+    CLEANUP(cleanup_free) char *where = nodelist_text(&list);
+    while (envp[i])
+        kept += !told(envp[i++]);
+    lib_number(size, (int)n);
+    size_t head = (kept + 3) * sizeof(char *), room = 32 + strlen(size) + (where ? strlen(where) : 0);
+    char **all = where ? malloc(head + room) : NULL;
+    if (!all)
+        return NULL;
+    char *text = (char *)all + head, *end = stpcpy(stpcpy(text, "BPROC_SIZE="), size);
+    stpcpy(stpcpy(end + 1, "BPROC_NODES="), where);
+    for (i = kept = 0; envp[i]; i++)
+        if (!told(envp[i]))
+            all[kept++] = envp[i];
+    all[kept++] = text;
+    all[kept++] = end + 1;
+    all[kept] = NULL;
+    return all;
+}
 
 /* --- one process on each of many nodes --- */
 
@@ -107,7 +146,7 @@ static int vexec(int nnodes, const int *nodes, int *pids, const struct start *s)
 int bproc_vexecmove_io(int nnodes, int *nodes, int *pids, struct bproc_io_t *io, int iolen,
                        const char *cmd, char *const argv[], char *const envp[])
 {
-    struct start s = { .cmd = cmd, .argv = argv, .envp = envp, .io = io, .iolen = iolen };
+    struct start s = { .cmd = cmd, .argv = argv, .io = io, .iolen = iolen };
 
     if (nnodes <= 0)
         return lib_errno(EINVAL);
@@ -115,7 +154,9 @@ int bproc_vexecmove_io(int nnodes, int *nodes, int *pids, struct bproc_io_t *io,
         return lib_errno(EFAULT);
     if (!argv[0])
         return lib_errno(EINVAL);
-    return start_check(&s) < 0 ? -1 : vexec(nnodes, nodes, pids, &s);
+    CLEANUP(cleanup_free) char **env = env_of(envp, nodes, (size_t)nnodes);
+    s.envp = env;
+    return !env || start_check(&s) < 0 ? -1 : vexec(nnodes, nodes, pids, &s);
 }
 
 int bproc_vexecmove(int nnodes, int *nodes, int *pids, const char *cmd, char *const argv[],
@@ -177,7 +218,7 @@ static int become(const struct start *s, int node)
     _exit(errno & 0xff ? errno & 0xff : 1);
 }
 
-static int exec_on(int node, const struct start *s)
+static int exec_on(int node, struct start *s)
 {
     char path[PATH_MAX];
     int here = bproc_currnode();
@@ -197,7 +238,9 @@ static int exec_on(int node, const struct start *s)
         return lib_errno(ENOSYS);
     if (has_threads())
         return lib_errno(EBUSY);
-    return become(s, node);
+    CLEANUP(cleanup_free) char **env = env_of(s->envp, &node, 1);
+    s->envp = env;
+    return env ? become(s, node) : -1;
 }
 
 int bproc_execmove_io(int node, struct bproc_io_t *io, int iolen, const char *cmd,

@@ -86,6 +86,26 @@ static void many(void)
     equals(waitpid(-1, &status, WNOHANG), -1, "no children are left to us");
 }
 
+/* Size and nodes are in each one's environment, and nobody else's. */
+static void told(void)
+{
+    char *argv[] = { text("sh"), text("-c"),
+                     text("test \"$BPROC_SIZE $BPROC_NODES\" = '5 0-1,0,master,master'"), NULL };
+    int nodes[5] = { 0, 1, 0, BPROC_NODE_SELF, BPROC_NODE_ANY }, pids[5], good = 0;
+
+    setenv("BPROC_SIZE", "99", 1);
+    setenv("BPROC_NODES", "77", 1);
+    equals(bproc_vexecmove_io(5, nodes, pids, NULL, 0, "/bin/sh", argv, environ), 5,
+           "four and one that is no node");
+    equals(pids[4], -BE_INVALIDNODE, "which is not started");
+    for (int i = 0; i < 4; i++)
+        good += reap(pids[i]) == 0;
+    equals(good, 4, "know how many they are and where, also the one here");
+    ok(strcmp(getenv("BPROC_SIZE"), "99") == 0, "our own environment is as it was");
+    unsetenv("BPROC_SIZE");
+    unsetenv("BPROC_NODES");
+}
+
 /* A child of ours that turns into a process on node. */
 static int self(int node, bool found, const char *cmd, const char *a, const char *b, int *pid)
 {
@@ -114,6 +134,11 @@ static void myself(void)
     equals(reap(pid) & 0x7f, SIGSEGV, "a signal's death comes back");
     self(1, true, body, "exit", "9", &pid);
     equals(reap(pid), 9 << 8, "rexec: the program was already there");
+    const char *knows = "test \"$BPROC_SIZE $BPROC_NODES\" = '1 1'";
+    self(1, false, "/bin/sh", "-c", knows, &pid);
+    equals(reap(pid), 0, "execmove: it knows its node");
+    self(1, true, "/bin/sh", "-c", knows, &pid);
+    equals(reap(pid), 0, "rexec: that does, too");
     self(1, true, "/no/such/program", "x", NULL, &pid);
     equals(reap(pid), 200 << 8, "rexec of nothing returns");
     self(2, false, body, "exit", "7", &pid);
@@ -439,7 +464,7 @@ int main(int argc, char **argv)
     body = argc > 1 ? argv[1] : "";
     alarm(60);
     if (strcmp(what, "many") == 0)
-        many();
+        many(), told();
     else if (strcmp(what, "self") == 0)
         myself();
     else if (strcmp(what, "files") == 0)
