@@ -17,10 +17,11 @@
 #define HEAR_MS 1000 /* for the helper's word */
 #define ASK_MS 3000
 
-struct doubt { /* is a rank dead, or its node? */
+struct doubt { /* is a rank dead (or its helper), or its node? */
     struct job *job;
     uint32_t rank;
     int node;
+    bool helper;
 };
 
 void job_fail(struct job *j, int status, const char *fmt, ...)
@@ -56,6 +57,8 @@ static void on_looked(void *arg, const msgpack_object *value, const struct err *
     if (!d->job->opt.quiet) {
         if ((reach && !mp_is(reach, "yes")) || (state && mp_is(state, "down")))
             fprintf(stderr, "mpirun: node %d was lost, and rank %u with it\n", d->node, d->rank);
+        else if (d->helper)
+            fprintf(stderr, "mpirun: node %d: the helper of this job was killed\n", d->node);
         else
             fprintf(stderr, "mpirun: rank %u on node %d was killed by signal %d (%s)\n", d->rank,
                     d->node, SIGKILL, strsignal(SIGKILL));
@@ -64,7 +67,7 @@ static void on_looked(void *arg, const msgpack_object *value, const struct err *
 }
 
 /* SIGKILL is also how a rank ends whose node is gone. */
-static void killed(struct job *j, uint32_t rank)
+static void killed(struct job *j, uint32_t rank, bool helper)
 {
     CLEANUP(mp_free) mp_buf m;
     char spec[16];
@@ -77,7 +80,7 @@ static void killed(struct job *j, uint32_t rank)
         free(d);
         return;
     }
-    *d = (struct doubt){ j, rank, j->rank[rank].node };
+    *d = (struct doubt){ j, rank, j->rank[rank].node, helper };
     snprintf(spec, sizeof spec, "%d", d->node);
     mp_map(&m, 1);
     mp_kstr(&m, "spec", spec);
@@ -96,7 +99,7 @@ static void judge(struct job *j, uint32_t rank)
         return;
     r->judged = true;
     if (WIFSIGNALED(r->status) && WTERMSIG(r->status) == SIGKILL)
-        killed(j, rank);
+        killed(j, rank, false);
     else if (WIFSIGNALED(r->status))
         job_fail(j, 128 + WTERMSIG(r->status), "rank %u on node %d was killed by signal %d (%s)",
                  rank, r->node, WTERMSIG(r->status), strsignal(WTERMSIG(r->status)));
@@ -166,7 +169,7 @@ static void helper_line(struct job *j, const char *what, int node, const char *r
     for (uint32_t r = 0; r < j->ranks; r++)
         if (j->rank[r].node == node && sscanf(rest, "signal %d", &number) == 1 &&
             number == SIGKILL) {
-            killed(j, r);
+            killed(j, r, true);
             return;
         }
     job_fail(j, EXIT_FAILURE, "node %d: the helper of this job has ended (%s)", node, rest);

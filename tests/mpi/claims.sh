@@ -95,7 +95,7 @@ ok '16 ranks on 4 nodes' says_hello 16 4 --nodes 0-3
 ok 'one on each of 16' says_hello 16 16 # all nodes have what it takes from here on
 ok '64 ranks on 16 nodes' says_hello 64 16
 ok 'rank 0 is on n0 and rank 1 on n1' says_hello 2 2
-ok 'a ring of 1000 rounds' is '1000 rounds over 2 ranks: 2000' run -np 2 ./mpi_ring 1000
+ok 'a ring of 1000 rounds' is '1000 rounds over 4 ranks: 4000' run -np 4 ./mpi_ring 1000
 ok '16 on 4 nodes, which share processors' is '50 rounds over 16 ranks: 800' \
     run -np 16 --nodes 0-3 ./mpi_ring 50
 ok 'pi' is 'pi is about 3.1415926536' run -np 3 ./mpi_pi 100000
@@ -160,7 +160,56 @@ killed_ghost() {
 }
 ok 'one that is killed here, by its ghost' killed_ghost
 ok 'spawning is refused, and said to be' is 'spawn was refused' run -np 1 "$tmp/odd" spawn
+ok 'so are names' is 'publish was refused|lookup was refused|unpublish was refused' \
+    joined run -np 1 "$tmp/odd" names
+ok 'and ports' is 'accept was refused|connect was refused' joined run -np 1 "$tmp/odd" ports
+says_why() { # WHAT PATTERN...: odd WHAT has on stderr
+    local pattern what=$1
+    shift
+    run -np 1 "$tmp/odd" "$what" 2>&1 >"$tmp/out" | tee "$tmp/err"
+    for pattern; do
+        grep -Eq -- "$pattern" "$tmp/err" || return
+    done
+}
+killed_helper() {
+    started "$tmp/odd" hang || return
+    kill -KILL "$(pid_on 1 'bppmix?')" || return
+    job_ends 137 'node 1: the helper of this job was killed'
+}
+ok 'a helper is killed: the job ends' killed_helper
 ok 'of all these nothing is left' nothing_left odd
+
+# --- services that die under it --------------------------------------------------
+
+agent() { pgrep -x -P "$(pid_of node.1)" bpnode; }
+victim() { if [ "$1" = agent ]; then agent; else pid_of "$1"; fi; }
+another() { local now; now=$(victim "$1") && [ "$now" != "$2" ]; }
+turn() { # N, when one has been asked for: it has come
+    echo >&8 && eventually 30 grep -qx "turn $1: $(($1 * 6))" "$tmp/turns"
+}
+turns_through() { # WHO...: is killed, one after the other; each turn is then as it should be
+    local n=1 who old rc=0
+    rm -f "$tmp/go"
+    mkfifo "$tmp/go" && exec 8<>"$tmp/go" || return
+    mpirun -np 3 "$tmp/odd" turns <"$tmp/go" >"$tmp/turns" 2>"$tmp/err" 8>&- & job=$!
+    turn 1 || rc=1
+    for who; do
+        [ $rc = 0 ] || break
+        old=$(victim "$who") && kill -KILL "$old" && turn $((n += 1)) &&
+            eventually 30 another "$who" "$old" || { echo "after $who was killed:"; rc=1; }
+    done
+    exec 8>&-
+    job_ends 0 || rc=1
+    [ $rc = 0 ] && return
+    cat "$tmp/turns" "$tmp/err"
+    return 1
+}
+ok 'services are killed under it: it goes on, and ends well' \
+    turns_through procspace iofwd nodemgr busd sched
+ok 'so is the agent of a node, twice' turns_through agent agent
+ok 'each turn has come once' is "$(for ((i = 1; i <= 3; i++)); do echo "turn $i: $((6 * i))"; done)" \
+    cat "$tmp/turns"
+ok 'and nothing is left' nothing_left odd
 
 # --- ends from outside ------------------------------------------------------------
 

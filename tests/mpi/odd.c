@@ -10,6 +10,9 @@
  * odd lines N            every rank prints N lines of one length in small pieces
  * odd file               each rank writes a file on its node and reads it back
  * odd spawn              MPI_Comm_spawn, which is refused
+ * odd names              so are names
+ * odd ports              and ports, or what is done with them
+ * odd turns              for each line of rank 0's stdin all ranks add something up
  */
 #include <mpi.h>
 #include <signal.h>
@@ -79,6 +82,59 @@ static void spawn(void)
     printf("spawn %s\n", rc == MPI_SUCCESS ? "worked" : "was refused");
 }
 
+static const char *fate(int rc) { return rc == MPI_SUCCESS ? "worked" : "was refused"; }
+
+static void names(void)
+{
+    char port[MPI_MAX_PORT_NAME] = "tag#0$connentry#00$";
+
+    MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
+    printf("publish %s\n", fate(MPI_Publish_name("odd", MPI_INFO_NULL, port)));
+    printf("lookup %s\n", fate(MPI_Lookup_name("odd", MPI_INFO_NULL, port)));
+    printf("unpublish %s\n", fate(MPI_Unpublish_name("odd", MPI_INFO_NULL, port)));
+}
+
+static void ports(void)
+{
+    char port[MPI_MAX_PORT_NAME] = "tag#0$connentry#00$", text[MPI_MAX_ERROR_STRING];
+    MPI_Comm other;
+    int n;
+
+    MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
+    MPI_Comm_set_errhandler(MPI_COMM_SELF, MPI_ERRORS_RETURN);
+    if (MPI_Open_port(MPI_INFO_NULL, port) == MPI_SUCCESS)
+        printf("accept %s\n",
+               fate(MPI_Comm_accept(port, MPI_INFO_NULL, 0, MPI_COMM_SELF, &other)));
+    else
+        printf("accept was refused\n"); /* nobody can come without one */
+    int rc = MPI_Comm_connect(port, MPI_INFO_NULL, 0, MPI_COMM_SELF, &other);
+    printf("connect %s\n", fate(rc));
+    MPI_Error_string(rc, text, &n);
+    fprintf(stderr, "%s\n", text);
+}
+
+static void turns(void)
+{
+    int n = 0, more = 1, sum;
+    char line[64];
+
+    for (;;) {
+        if (rank == 0)
+            more = fgets(line, sizeof line, stdin) != NULL;
+        MPI_Bcast(&more, 1, MPI_INT, 0, MPI_COMM_WORLD);
+        if (!more)
+            return;
+        int part = ++n * (rank + 1);
+        MPI_Allreduce(&part, &sum, 1, MPI_INT, MPI_SUM, MPI_COMM_WORLD);
+        if (sum != n * size * (size + 1) / 2)
+            MPI_Abort(MPI_COMM_WORLD, 9);
+        if (rank == size - 1) {
+            printf("turn %d: %d\n", n, sum);
+            fflush(stdout);
+        }
+    }
+}
+
 int main(int argc, char **argv)
 {
     const char *what = argc > 1 ? argv[1] : "";
@@ -117,6 +173,12 @@ int main(int argc, char **argv)
         file();
     if (strcmp(what, "spawn") == 0)
         spawn();
+    if (strcmp(what, "names") == 0)
+        names();
+    if (strcmp(what, "ports") == 0)
+        ports();
+    if (strcmp(what, "turns") == 0)
+        turns();
     fflush(stdout);
     MPI_Finalize();
     return strcmp(what, "exit") == 0 && rank == who ? number : 0;
