@@ -89,7 +89,8 @@ static int ask(const char *spec, struct known *out, struct err *err)
     mp_kstr(&m, "spec", spec);
     if (!g || gate_send(g, "nodemgr.list", &m, NSS_WAIT_MS / 2, &id, err) < 0)
         return -1;
-    int n = gate_recv(g, (int)(end - now_ms()), &msg, err);
+    int64_t left = end - now_ms(); /* less than nothing where we were not let run */
+    int n = gate_recv(g, left > 0 ? (int)left : 0, &msg, err);
     if (n <= 0)
         return n < 0 ? -1 : err_set(err, ETIMEDOUT, "no answer");
     const msgpack_object *o = &msg.u.data;
