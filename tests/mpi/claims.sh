@@ -34,6 +34,10 @@ run() {
     mpirun "$@" <&0 &
     ends_in_time $!
 }
+run_user() {
+    as 12345 env HOME=/tmp mpirun "$@" <&0 &
+    ends_in_time $!
+}
 ends_in_time() { # PID: its status
     local end=$((SECONDS + 60))
     until has_ended "$1"; do
@@ -95,6 +99,9 @@ ok '16 ranks on 4 nodes' says_hello 16 4 --nodes 0-3
 ok 'one on each of 16' says_hello 16 16 # all nodes have what it takes from here on
 ok '64 ranks on 16 nodes' says_hello 64 16
 ok 'rank 0 is on n0 and rank 1 on n1' says_hello 2 2
+ok 'two programs are one job' is "$(hello 3 3)" \
+    sorted run -np 1 ./mpi_hello : -np 2 -x A=b ./mpi_hello
+ok 'any user may do it' is "$(hello 4 2)" sorted run_user -np 4 --nodes 0-1 ./mpi_hello
 ok 'a ring of 1000 rounds' is '1000 rounds over 4 ranks: 4000' run -np 4 ./mpi_ring 1000
 ok '16 on 4 nodes, which share processors' is '50 rounds over 16 ranks: 800' \
     run -np 16 --nodes 0-3 ./mpi_ring 50

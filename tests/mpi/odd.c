@@ -8,7 +8,7 @@
  * odd deaf               the same, and SIGINT and SIGTERM are ignored
  * odd copy               rank 0's stdin to its stdout, as it is
  * odd lines N            every rank prints N lines of one length in small pieces
- * odd file               each rank writes a file on its node and reads it back
+ * odd file               each rank writes files on its node and reads them back
  * odd spawn              MPI_Comm_spawn, which is refused
  * odd names              so are names
  * odd ports              and ports, or what is done with them
@@ -55,6 +55,22 @@ static void lines(int n)
     }
 }
 
+static void mpi_file(char *name) /* the same by MPI's own calls */
+{
+    MPI_File f;
+    int there = -1, here = 1000 + rank;
+    MPI_Status st;
+
+    MPI_File_set_errhandler(MPI_FILE_NULL, MPI_ERRORS_ARE_FATAL);
+    MPI_File_open(MPI_COMM_SELF, name, MPI_MODE_CREATE | MPI_MODE_RDWR | MPI_MODE_DELETE_ON_CLOSE,
+                  MPI_INFO_NULL, &f);
+    MPI_File_write_at(f, 4096, &here, 1, MPI_INT, &st);
+    MPI_File_read_at(f, 4096, &there, 1, MPI_INT, &st);
+    MPI_File_close(&f);
+    if (there != here)
+        MPI_Abort(MPI_COMM_WORLD, 9);
+}
+
 static void file(void)
 {
     char name[64], host[64] = "", back[64] = "";
@@ -68,6 +84,7 @@ static void file(void)
     printf("%s\n", back);
     fclose(f);
     unlink(name);
+    mpi_file(name);
 }
 
 static void spawn(void)

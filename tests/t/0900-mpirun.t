@@ -86,6 +86,10 @@ ok 'a program is missing after a colon' fails_with 'which program' run -np 1 tru
 ok 'stdin goes to rank 0' is '  0: text' run -p -np 2 cat <<<text
 ok 'or to another' is '  1: text' run -p -np 2 --stdin 1 cat <<<text
 ok 'or to all' is '  0: text|  1: text' joined run -p -np 2 --stdin all cat <<<text
+head -c 100000 /dev/urandom >"$tmp/bytes"
+to_all() { run -p -np 2 --stdin all cksum <"$tmp/bytes"; }
+sum=$(cksum <"$tmp/bytes")
+ok 'as it is, byte by byte' is "  0: $sum|  1: $sum" joined to_all
 ok 'or to none' is '' run -p -np 2 --stdin none cat <<<text
 ok 'with several programs too' is '  2: text' \
     run -p -np 1 --stdin 2 cat : -np 2 cat <<<text

@@ -26,6 +26,12 @@ if [ -x "$CM_BUILD/bin/bjssub" ]; then
         is $'  0: 0000000 2 0-1\n  1: 0000001 2 0-1' \
         in_job 2 'mpirun -p sh -c "echo \$BPROC_RANK \$BPROC_SIZE \$BPROC_NODES"'
     ok 'two ranks on each' is $'  0: n0\n  1: n0\n  2: n1\n  3: n1' in_job 2 'mpirun -p --ppn 2 hostname'
+    if command -v mpicc.mpich >/dev/null && mpicc.mpich -O -o mpi_hello "$top/doc/examples/mpi_hello.c"; then
+        ok 'an MPI program in a batch job' is $'rank 0 of 2 on n0\nrank 1 of 2 on n1' \
+            in_job 2 'mpirun ./mpi_hello'
+    else
+        skip 'an MPI program in a batch job' 'mpicc.mpich is not installed'
+    fi
     failing() { in_job 1 'mpirun sh -c "exit 9"; echo $? >>out'; }
     ok 'its status is the job'"'"'s to see' has '^9$' failing
     ok 'an interactive job' has '^  2: n2' as $a bjssub -n 3 -i mpirun -p hostname
