@@ -23,14 +23,15 @@ ok '--ppn without -np: all of them' \
     is '0000000 n1|0000001 n1|0000002 n3|0000003 n3' on --ppn 2 --nodes 1,3
 ok '--ppn and --map-by node' \
     is '0000000 n0|0000001 n1|0000002 n0|0000003 n1' on -np 4 --ppn 2 --map-by node --nodes 0-1
+online=$(getconf _NPROCESSORS_ONLN) # of the machine; of these we may use so many:
 cpus=$(nproc)
 by_core() {
-    on -np $((cpus + 1)) --map-by core >"$tmp/map"
-    [ "$(tr '|' '\n' <"$tmp/map" | grep -c n0)" = "$cpus" ] && grep -q 'n1$' "$tmp/map"
+    on -np $((online + 1)) --map-by core >"$tmp/map"
+    [ "$(tr '|' '\n' <"$tmp/map" | grep -c n0)" = "$online" ] && grep -q 'n1$' "$tmp/map"
 }
 ok '--map-by core fills the processors of a node' by_core
-ok '--map-by slot is the same' is "$(on -np $((cpus + 1)) --map-by core)" \
-    on -np $((cpus + 1)) --map-by slot
+ok '--map-by slot is the same' is "$(on -np $((online + 1)) --map-by core)" \
+    on -np $((online + 1)) --map-by slot
 ok 'in a job, NODES says where' env NODES=3,1 bash -c \
     '[ "$(mpirun -p sh -c "read -r h </etc/hostname; echo \$h" | sort)" = "  0: n3
   1: n1" ]'
