@@ -135,8 +135,12 @@ struct image_word {
     uint32_t npid;
     char text[184]; /* why, for a person */
 };
+enum {
+    IMAGE_GO = 1,
+    IMAGE_GO_ALONE = 2, /* it is decided; IMAGE_GO follows, or our end, which is the same */
+};
 struct image_go {
-    uint32_t go;   /* 1 */
+    uint32_t go;   /* IMAGE_GO... */
     int32_t rank;  /* what the copy finds as its number */
     uint32_t fds;  /* descriptors that come along and become 0, 1, ... */
     uint32_t pad;

@@ -248,7 +248,7 @@ bool arrival_ended(arrivals_t *t, const struct body *b)
  * is a process that was killed here. */
 static void let_go(struct arrival *a)
 {
-    struct image_go g = { .go = 1, .rank = (int32_t)a->rank };
+    struct image_go g = { .go = IMAGE_GO, .rank = (int32_t)a->rank };
 
     if (send(a->control, &g, sizeof g, MSG_NOSIGNAL | MSG_DONTWAIT) != sizeof g)
         init_log("process %d: %s", (int)a->npid, strerror(errno));
@@ -399,8 +399,9 @@ int arrivals_depart(arrivals_t *t, const msgpack_object *map, struct err *err)
         mp_get_uint(map, "launch", &of, err) < 0 ||
         mp_get_int(map, "gen", 0, UINT32_MAX, &gen, err) < 0)
         return -1;
-    struct body *b = bodies_by_pid(t->in->bodies, (pid_t)pid);
-    if (!b || (npid ? b->npid != npid : b->gen != gen || b->launch != of))
+    struct body *b = npid ? bodies_by_npid(t->in->bodies, (pid_t)npid)
+                          : bodies_by_pid(t->in->bodies, (pid_t)pid);
+    if (!b || (!npid && (b->gen != gen || b->launch != of)))
         return 0; /* asked again; it may even be back by now */
     /* What it has said is told to its end, wherever it says more. */
     pump_hangup(t->in->pump, b->launch, b->rank, 0);

@@ -316,21 +316,29 @@ static void wait_for_go(void)
     ready.npid = (uint32_t)sys0(NR_getpid);
     if (sys3(NR_write, rs.control, &ready, sizeof ready) != (long)sizeof ready)
         fail(EIO, "nobody waits for it any more", 0);
-    memset(&m, 0, sizeof m);
-    memset(control, 0, sizeof control);
-    m.iov = (void *)&iov;
-    m.iovlen = 1;
-    m.control = control;
-    m.controllen = sizeof control;
-    long n;
-    do
-        n = sys3(NR_recvmsg, rs.control, &m, 0);
-    while (n == -EINTR);
-    if (n != (long)sizeof g || g.go != 1) /* it was called off */
-        leave();
-    rs.rank = g.rank;
-    if (g.fds)
-        take_streams(control, g.fds);
+    for (int decided = 0;;) {
+        memset(&m, 0, sizeof m);
+        memset(control, 0, sizeof control);
+        m.iov = (void *)&iov;
+        m.iovlen = 1;
+        m.control = control;
+        m.controllen = sizeof control;
+        long n;
+        do
+            n = sys3(NR_recvmsg, rs.control, &m, 0);
+        while (n == -EINTR);
+        int word = n == (long)sizeof g && (g.go == IMAGE_GO || g.go == IMAGE_GO_ALONE);
+        if (!word && decided)
+            return;
+        if (!word) /* it was called off */
+            leave();
+        rs.rank = g.rank;
+        if (g.fds)
+            take_streams(control, g.fds);
+        if (g.go == IMAGE_GO)
+            return;
+        decided = 1;
+    }
 }
 
 /* --- start --- */

@@ -54,8 +54,6 @@ static void move_free(struct move *m)
         loop_fd_del(m->all->ps->loop, m->control);
     cleanup_close(&m->control);
     cleanup_close(&m->home_fd);
-    cleanup_close(&m->out[0]);
-    cleanup_close(&m->out[1]);
     mp_free(&m->begun);
     mp_free(&m->failed);
     if (m->stop)
@@ -74,7 +72,7 @@ struct move *move_new(procspace_t *ps, uint64_t launch, int64_t uid, bool self)
     if (old)
         move_free(old);
     m->all = ps->moves;
-    m->home_fd = m->control = m->out[0] = m->out[1] = m->was_on = -1;
+    m->home_fd = m->control = m->was_on = -1;
     m->launch = launch;
     m->uid = uid;
     m->self = self;
@@ -603,7 +601,7 @@ static struct move *move_of_before(procspace_t *ps, uint64_t launch, const struc
                                    const msgpack_object *body, struct err *err)
 {
     int64_t uid = a->who.uid;
-    pid_t ghost = a->pid;
+    pid_t ghost = a->pid ? a->pid : a->npid;
     const msgpack_object_array *nodes;
     int64_t node;
 
@@ -728,7 +726,7 @@ int on_pass(void *self, struct svc_req *req, struct err *err)
         p = p->moved_to;
     bool here = p ? p->left || (m && m->home) : true;
     /* Its agent knows it no more, but it still has its number. */
-    pid_t pid = p ? p->pid : m && m->ghost ? m->ghost : a.npid;
+    pid_t pid = p ? p->pid : m && m->ghost ? m->ghost : a.pid ? a.pid : a.npid;
     if (here && !m) { /* is it? */
         CLEANUP(cleanup_close) int fd = ghost_take(pid, -1, &of, NULL);
         if (fd >= 0)

@@ -122,18 +122,19 @@ bool home_give(struct caller *k, struct move *m, int fd)
 
 void home_call_off(struct move *m)
 {
+    if (m->home == HOME_DEPARTING || m->home == HOME_HERE)
+        return; /* it was told that it is decided */
     if (m->control >= 0) /* its restorer sees the end, and is a ghost again */
         loop_fd_del(m->all->ps->loop, m->control);
     cleanup_close(&m->control);
     m->home = HOME_FAILED;
 }
 
-static void home_go(struct move *m)
+/* Its restorer is told that it is decided, with what its output goes to: whatever
+ * becomes of us, the process is here from now on. */
+static void home_decide(struct move *m, uint64_t launch)
 {
-    procspace_t *ps = m->all->ps;
-    struct launch *l = launch_find(ps, m->launch);
-    struct proc *p = l ? l->rank[0] : NULL;
-    struct image_go g = { .go = 1, .rank = 0, .fds = 3 };
+    struct image_go g = { .go = IMAGE_GO_ALONE, .rank = 0, .fds = 3 };
     union {
         struct cmsghdr align;
         char room[CMSG_SPACE(3 * sizeof(int))];
@@ -142,7 +143,9 @@ static void home_go(struct move *m)
     struct msghdr mh = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &ctl,
                          .msg_controllen = sizeof ctl.room };
     CLEANUP(cleanup_close) int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-    int fds[3] = { null, m->out[0] >= 0 ? m->out[0] : null, m->out[1] >= 0 ? m->out[1] : null };
+    CLEANUP(cleanup_close) int out = readers_out(m->all->ps, launch, 1);
+    CLEANUP(cleanup_close) int err = readers_out(m->all->ps, launch, 2);
+    int fds[3] = { null, out >= 0 ? out : null, err >= 0 ? err : null };
 
     memset(&ctl, 0, sizeof ctl);
     struct cmsghdr *c = CMSG_FIRSTHDR(&mh);
@@ -150,13 +153,23 @@ static void home_go(struct move *m)
     c->cmsg_type = SCM_RIGHTS;
     c->cmsg_len = CMSG_LEN(sizeof fds);
     memcpy(CMSG_DATA(c), fds, sizeof fds);
-    m->home = HOME_HERE;
+    m->home = HOME_DEPARTING;
     if (sendmsg(m->control, &mh, MSG_NOSIGNAL) != sizeof g)
+        svc_log("warning", "process %d: %s", (int)m->ghost, strerror(errno));
+}
+
+static void home_go(struct move *m)
+{
+    procspace_t *ps = m->all->ps;
+    struct launch *l = launch_find(ps, m->launch);
+    struct proc *p = l ? l->rank[0] : NULL;
+    struct image_go g = { .go = IMAGE_GO };
+
+    m->home = HOME_HERE;
+    if (send(m->control, &g, sizeof g, MSG_NOSIGNAL) != sizeof g)
         svc_log("warning", "process %d: %s", (int)m->ghost, strerror(errno));
     loop_fd_del(ps->loop, m->control);
     cleanup_close(&m->control);
-    cleanup_close(&m->out[0]);
-    cleanup_close(&m->out[1]);
     if (p) {
         p->state = PROC_RUNNING;
         proc_take_over(ps, p);
@@ -191,9 +204,7 @@ void home_settled(struct move *m)
                readers_awaited(m->all->ps, p->was->launch->id)) {
         m->timer = loop_timer(m->all->ps->loop, DRAIN_MS, false, on_drained_late, m);
     } else if (m->home == HOME_READY) { /* from here on there is no way back */
-        m->home = HOME_DEPARTING;
-        for (int fd = 1; fd < 3; fd++)
-            m->out[fd - 1] = readers_out(m->all->ps, p->was->launch->id, fd);
+        home_decide(m, p->was->launch->id);
         move_depart(m, p->was, p->was->node);
     } else if (m->home == HOME_DEPARTING) {
         if (p && p->was && readers_busy(m->all->ps, p->was->launch->id, p->was->rank))

@@ -30,9 +30,9 @@ struct move {
     struct proc *was;  /* what moves, as it was; NULL: from the master */
     int was_on;        /* -1: the master */
     pid_t was_npid;    /* there; 0: was says it all */
-    pid_t ghost;       /* in whose place */
+    pid_t ghost;       /* in whose place; of before our start: as its node says, or its
+                        * number there, which mostly is the same */
     int home_fd, control; /* its image; what its restorer says */
-    int out[2];        /* its stdout and stderr there */
     bool passed;       /* its old self has passed its signals on: once is enough */
     bool late;         /* its reader has been waited for long enough */
     struct err home_err;
