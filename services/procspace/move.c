@@ -50,10 +50,7 @@ static void move_free(struct move *m)
     if (*p)
         *p = m->next;
     loop_timer_del(m->all->ps->loop, m->timer);
-    if (m->control >= 0)
-        loop_fd_del(m->all->ps->loop, m->control);
-    cleanup_close(&m->control);
-    cleanup_close(&m->home_fd);
+    home_free(m);
     mp_free(&m->begun);
     mp_free(&m->failed);
     if (m->stop)
@@ -650,10 +647,10 @@ int on_moved(void *self, struct svc_req *req, struct err *err)
         return err_set(err, EBUSY, "it is being answered");
     m->asker = req->token;
     if (mp_opt_bool(req->body, "abort", false) && !m->over && !m->waiting && !m->timer) {
-        if (m->known || m->home)
+        if (m->known)
             call_off(m);
         else
-            m->back = true; /* its nodes say whether it can be */
+            m->back = true; /* its nodes say whether it can be, or its ghost */
     }
     if (m->over)
         move_tell(m); /* asked again: the same answer */

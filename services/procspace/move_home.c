@@ -21,6 +21,7 @@
 #include "services/procspace/move_parts.h"
 
 #define GHOST_MS 10000 /* for a ghost to come for its process */
+#define COME_MS 5000   /* for an image that was sent to begin to come */
 #define SEEK_AGAIN_MS 50
 #define SEEK_MS 1000
 #define SEEK_LONG_MS 20000
@@ -58,6 +59,28 @@ static void on_no_ghost(void *arg)
     m->home = HOME_FAILED;
     err_set(&m->home_err, ETIMEDOUT, "its stand-in does not answer");
     home_settled(m);
+}
+
+/* Its mover says that all of it is sent, and who was to bring it never came: the
+ * restorer would wait for ever. */
+static void on_awaited(void *arg)
+{
+    struct move *m = arg;
+
+    m->awaited = 0;
+    if (contents_image_drop(m->all->ps->contents, m->stop[0].to.ticket.token))
+        svc_log("warning", "process %d: its image does not come", (int)m->ghost);
+}
+
+void home_free(struct move *m)
+{
+    loop_timer_del(m->all->ps->loop, m->awaited);
+    if (m->home != HOME_NO && m->stops)
+        contents_image_drop(m->all->ps->contents, m->stop[0].to.ticket.token);
+    if (m->control >= 0)
+        loop_fd_del(m->all->ps->loop, m->control);
+    cleanup_close(&m->control);
+    cleanup_close(&m->home_fd);
 }
 
 int move_home(struct move *m, struct proc *p, struct err *err)
@@ -195,6 +218,8 @@ void home_settled(struct move *m)
     struct launch *l = launch_find(m->all->ps, m->launch);
     struct proc *p = l ? l->rank[0] : NULL;
 
+    if (m->asker && !m->awaited && (m->home == HOME_CALLED || m->home == HOME_BUILDING))
+        m->awaited = loop_timer(m->all->ps->loop, COME_MS, false, on_awaited, m);
     if (!m->asker || m->over || m->waiting || m->timer)
         return;
     if (m->home == HOME_FAILED || (m->home == HOME_READY && (!p || !p->was))) {

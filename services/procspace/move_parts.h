@@ -45,6 +45,7 @@ struct move {
     mp_buf failed;     /* rows */
     uint32_t nfailed;
     int timer;
+    int awaited;       /* a timer: its image is said to be sent, and must have begun to come */
     int64_t made, ended;
 };
 
@@ -79,6 +80,7 @@ void home_settled(struct move *m);
 /* Its ghost has come for it: its connection stays, for what there is to say. */
 bool home_give(struct caller *k, struct move *m, int fd);
 void home_call_off(struct move *m);
+void home_free(struct move *m); /* what is only here */
 /* An earlier procspace began it: has it come? Then home_settled(). */
 void home_seek(struct move *m);
 

@@ -441,6 +441,8 @@ void manifest_unref(contents_t *c, manifest_t **m);
 /* A ticket for an image that goes to fd, which is the server's from then on. */
 int contents_image(contents_t *c, int fd, struct bulk_ticket *t, uint16_t *port,
                    struct err *err);
+/* True: nobody has come with it, and nobody can any more; who reads sees the end. */
+bool contents_image_drop(contents_t *c, const char *token);
 /* Packs the values of "files", "dirs" and "fetch" (keys too: three pairs). */
 void manifest_pack(contents_t *c, manifest_t *m, mp_buf *out);
 

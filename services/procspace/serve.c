@@ -215,6 +215,26 @@ int contents_image(contents_t *c, int fd, struct bulk_ticket *t, uint16_t *port,
     return 0;
 }
 
+bool contents_image_drop(contents_t *c, const char *token)
+{
+    bool found = false;
+
+    pthread_mutex_lock(&c->lock);
+    for (struct image_ticket **at = &c->images; *at; at = &(*at)->next) {
+        struct image_ticket *t = *at;
+        if (strcmp(t->t.token, token) != 0)
+            continue;
+        *at = t->next;
+        close(t->fd);
+        explicit_bzero(t, sizeof *t);
+        free(t);
+        found = true;
+        break;
+    }
+    pthread_mutex_unlock(&c->lock);
+    return found;
+}
+
 static void *serve(void *arg)
 {
     struct connection *k = arg;

@@ -1,7 +1,7 @@
 #!/bin/bash
 # 0630-move-on: from node to node and back to the master, a hundred times; what it
 # says keeps its order; signals act once, wherever it is; services that are killed
-# lose nothing
+# lose nothing. CM_MOVES=1000 CM_MEGABYTES=1000: the same with more of both
 # shellcheck disable=SC2317 # functions are called by ok
 . tests/lib.sh
 
@@ -16,14 +16,15 @@ for prog in go hop says silent; do
         -L"$CM_BUILD/lib" -lbproc -lm -lpthread
 done
 cluster_up 3
-go() { timeout -k 1 100 "$tmp/go" "$@" </dev/null; }
+moves=${CM_MOVES:-60} megabytes=${CM_MEGABYTES:-100}
+go() { timeout -k 1 $((100 + moves)) "$tmp/go" "$@" </dev/null; }
 user=(setpriv --reuid 61001 --regid 61001 --clear-groups)
 ugo() { timeout -k 1 60 "${user[@]}" "$tmp/go" "$@" </dev/null; }
 
 ok 'from node to node' is 'from -1 to 0 to 1 to 2 to 0: 0 faults' go 1 0 1 2 0
 ok 'and to the master' is 'from -1 to 0 to -1: 0 faults' go 1 0 -1
 ok 'a user too' is 'from -1 to 1 to 2 to -1 to 0: 0 faults' ugo 1 1 2 -1 0
-ok 'with 100 MB' is 'from -1 to 0 to 1 to -1: 0 faults' go 100 0 1 -1
+ok "with $megabytes MB" is 'from -1 to 0 to 1 to -1: 0 faults' go "$megabytes" 0 1 -1
 # shellcheck disable=SC2046 # numbers
 hundred() { go 1 $(for _ in $(seq 25); do echo 0 1 2 -1; done) | tail -c 20 | grep -q '2 to -1: 0 faults'; }
 ok 'a hundred moves' hundred
@@ -47,31 +48,37 @@ ok 'to the master at last' numbered "$tmp/says" 2000 0 1 -1 2 -1
 # --- signals
 
 hop() { # NODES TIMES SEED COUNT: values sent while it moves
-    timeout -k 1 100 "$tmp/hop" "$@" "$tmp/hop.said" </dev/null || { cat "$tmp/hop.said"; return 1; }
+    timeout -k 1 $((100 + moves)) "$tmp/hop" "$@" "$tmp/hop.said" </dev/null || { cat "$tmp/hop.said"; return 1; }
     cat "$tmp/hop.said"
     grep -q "^last $4 missing 0 doubled 0 failed 0" "$tmp/hop.said"
 }
-ok 'signals with values while it moves 60 times: each once' hop 0,1,2,-1 60 1 300
+ok "signals with values while it moves $moves times: each once" \
+    hop 0,1,2,-1 "$moves" 1 $((moves * 5))
 ok 'between two nodes' hop 0,1 40 2 100
 ok 'there and back' hop 0,-1 40 3 100
 
 # --- what dies meanwhile: it is in one place, and no signal is lost or doubled
 
-survives() { # HOW: while one moves
-    timeout -k 1 100 "$tmp/hop" 0,1,-1 40 7 100 "$tmp/hop.said" </dev/null &
-    local pid=$! rc
-    for _ in 1 2 3; do
-        sleep 0.3
-        eval "$1"
+survives() { # NODES HOW: three times while one moves
+    local pid rc word n
+    exec 6< <(exec timeout -k 1 100 "$tmp/hop" "$1" 40 7 100 "$tmp/hop.said" </dev/null)
+    pid=$!
+    while read -r word n <&6; do
+        [ "$word" != sent ] || [ "$n" = 100 ] || eval "$2"
     done
+    exec 6<&-
     wait "$pid"
     rc=$?
     cat "$tmp/hop.said"
-    [ $rc = 0 ] && grep -q '^last 100 missing 0 doubled 0' "$tmp/hop.said"
+    [ "$rc" = 0 ] && grep -q '^last 100 missing 0 doubled 0' "$tmp/hop.said"
 }
 agents() { pgrep -f "^[^ ]*bpnode .*--space $run/space/[01]( |\$)"; }
-# shellcheck disable=SC2016 # it is evaluated each time
-ok 'agents are killed' survives 'for a in $(agents); do kill -9 "$a"; done'
+end_agents() { for a in $(agents); do kill -9 "$a"; done; }
+end_procspace() { eventually 10 pid_of procspace >"$tmp/pid" && kill -9 "$(tail -n 1 "$tmp/pid")"; }
+ok 'agents are killed' survives 0,1,-1 end_agents
+ok 'procspace is, while it goes there and back' survives 0,-1 end_procspace
+ok 'both are' survives 0,1,-1 'end_agents; end_procspace'
+
 # --- who says nothing where images are fetched
 
 silent() {
@@ -79,7 +86,7 @@ silent() {
     "$tmp/silent" "$run/move" &
     pid=$!
     bpsh 0 "$tmp/silent" /run/clustermatic/move || rc=1
-    wait "$pid" && [ $rc = 0 ]
+    wait "$pid" && [ "$rc" = 0 ]
 }
 ok 'who says nothing is hung up on, on the master and on a node' silent
 
