@@ -32,7 +32,7 @@
 #define CALLERS_MAX 256
 #define TOKEN_MS 5000
 
-static struct move *move_find(procspace_t *ps, uint64_t launch)
+struct move *move_find(procspace_t *ps, uint64_t launch)
 {
     struct move *m = ps->moves->first;
 
@@ -664,24 +664,6 @@ int on_moved(void *self, struct svc_req *req, struct err *err)
     return SVC_LATER;
 }
 
-static void pass_here(pid_t pid, int sig, bool has_value, int64_t value, int64_t uid)
-{
-    siginfo_t si;
-    CLEANUP(cleanup_close) int it = process_take(pid, uid, NULL);
-
-    if (it < 0)
-        return;
-    memset(&si, 0, sizeof si);
-    si.si_signo = sig;
-    si.si_code = SI_QUEUE;
-    si.si_uid = (uid_t)uid;
-    si.si_value.sival_ptr = (void *)(intptr_t)value;
-    if (has_value)
-        syscall(SYS_rt_sigqueueinfo, pid, sig, &si);
-    else
-        kill(pid, sig);
-}
-
 bool move_leaving(procspace_t *ps, const struct proc *p)
 {
     for (const struct move *m = ps->moves->first; m; m = m->next)
@@ -698,54 +680,6 @@ bool move_deliver(procspace_t *ps, const struct proc *p, int sig, bool has_value
             return true;
         }
     return false;
-}
-
-/* procspace.pass: {launch, signals: [[sig, value or nil]...]} -> nil: what a
- * process got while it was moving on from its node */
-int on_pass(void *self, struct svc_req *req, struct err *err)
-{
-    procspace_t *ps = self;
-    const msgpack_object_array *list;
-    struct who a;
-    uint64_t launch;
-
-    if (mp_get_uint(req->body, "launch", &launch, err) < 0 ||
-        mp_get_array(req->body, "signals", &list, err) < 0 || who_of(req, &a, err) < 0)
-        return -1;
-    identity_free(&a.who);
-    struct move *m = move_find(ps, launch); /* or an earlier procspace made it */
-    struct launch *l = launch_find(ps, launch);
-    struct proc *p = l && l->ranks ? l->rank[0] : NULL;
-    uint64_t of;
-    if (req->w->node < 0 || (m ? m->uid : p ? p->uid : (int64_t)a.who.uid) != (int64_t)a.who.uid)
-        return err_set(err, ESRCH, "launch %llu is no move", (unsigned long long)launch);
-    while (p && p->moved_to) /* it has gone on meanwhile */
-        p = p->moved_to;
-    bool here = p ? p->left || (m && m->home) : true;
-    /* Its agent knows it no more, but it still has its number. */
-    pid_t pid = p ? p->pid : m && m->ghost ? m->ghost : a.pid ? a.pid : a.npid;
-    if (here && !m) { /* is it? */
-        CLEANUP(cleanup_close) int fd = ghost_take(pid, -1, &of, NULL);
-        if (fd >= 0)
-            return err_set(err, EAGAIN, "process %d is not known yet; try again", (int)pid);
-    }
-    for (uint32_t i = 0; i < list->size && !(m && m->passed); i++) {
-        const msgpack_object *r = &list->ptr[i];
-        int64_t sig, value = 0;
-        if (r->type != MSGPACK_OBJECT_ARRAY || r->via.array.size < 2 ||
-            !mp_as_int(&r->via.array.ptr[0], &sig) || sig < 1 || sig > SIGRTMAX)
-            return err_set(err, EPROTO, "signals: want [sig, value] rows");
-        bool has = mp_as_int(&r->via.array.ptr[1], &value);
-        if (here)
-            pass_here(pid, (int)sig, has, value, (int64_t)a.who.uid);
-        else if (p->state == PROC_RUNNING)
-            body_signal_value(ps, p, (int)sig, has, value, p->uid, 0,
-                              signal_once(launch, i + 1));
-    }
-    if (m)
-        m->passed = true;
-    mp_nil(req->reply);
-    return 0;
 }
 
 void moves_node_lost(procspace_t *ps, int node)
@@ -783,8 +717,10 @@ static void sweep(void *arg)
         next = m->next;
         if (!m->over && !m->asker && !m->waiting && !m->timer && !mover_lives(m))
             call_off(m);
-        if (m->over && !m->asker && now - m->ended > KEEP_MS)
+        if (m->over && !m->asker && now - m->ended > KEEP_MS) {
+            pass_forget(m);
             move_free(m);
+        }
     }
 }
 

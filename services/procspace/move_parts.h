@@ -2,6 +2,7 @@
  *
  *   move.c       images on their way, the moment from which processes run
  *   move_home.c  a process that comes to the master
+ *   move_pass.c  the signals that go after one
  */
 #ifndef PROCSPACE_MOVE_PARTS_H
 #define PROCSPACE_MOVE_PARTS_H
@@ -73,6 +74,12 @@ void move_tell(struct move *m);   /* the last step: the asker hears of it */
 void move_depart(struct move *m, const struct proc *p, int node);
 /* The same of one that moves since before our start. */
 void move_left_node(struct move *m);
+
+struct move *move_find(procspace_t *ps, uint64_t launch);
+
+/* --- move_pass.c --- */
+void pass_here(pid_t pid, int sig, bool has_value, int64_t value, int64_t uid);
+void pass_forget(const struct move *m); /* nobody asks any more */
 
 /* --- move_home.c --- */
 /* Something has changed about one that comes to the master. */
