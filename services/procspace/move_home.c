@@ -216,23 +216,23 @@ static void on_drained_late(void *arg)
 void home_settled(struct move *m)
 {
     struct launch *l = launch_find(m->all->ps, m->launch);
-    struct proc *p = l ? l->rank[0] : NULL;
+    struct proc *p = l ? l->rank[0] : NULL, *was = p ? p->was : NULL;
 
     if (m->asker && !m->awaited && (m->home == HOME_CALLED || m->home == HOME_BUILDING))
         m->awaited = loop_timer(m->all->ps->loop, COME_MS, false, on_awaited, m);
     if (!m->asker || m->over || m->waiting || m->timer)
         return;
-    if (m->home == HOME_FAILED || (m->home == HOME_READY && (!p || !p->was))) {
+    if (m->home == HOME_FAILED || (m->home == HOME_READY && !was)) {
         move_failed(m, 0, m->home_err.code ? m->home_err.code : EIO, m->home_err.text);
         move_tell(m);
     } else if (m->home == HOME_READY && !m->late &&
-               readers_awaited(m->all->ps, p->was->launch->id)) {
+               readers_awaited(m->all->ps, was->launch->id)) {
         m->timer = loop_timer(m->all->ps->loop, DRAIN_MS, false, on_drained_late, m);
-    } else if (m->home == HOME_READY) { /* from here on there is no way back */
-        home_decide(m, p->was->launch->id);
-        move_depart(m, p->was, p->was->node);
+    } else if (m->home == HOME_READY && was) { /* from here on there is no way back */
+        home_decide(m, was->launch->id);
+        move_depart(m, was, was->node);
     } else if (m->home == HOME_DEPARTING) {
-        if (p && p->was && readers_busy(m->all->ps, p->was->launch->id, p->was->rank))
+        if (was && readers_busy(m->all->ps, was->launch->id, was->rank))
             m->timer = loop_timer(m->all->ps->loop, DRAIN_MS, false, on_drained_late, m);
         else
             home_go(m);
