@@ -71,6 +71,8 @@ ok 'and the first runs on' is 2 status "$one" 's["nodes"]["states"]["up"]'
 netns_ids $(processes_of "$run") | grep -vxF "$(readlink /proc/self/ns/net)" >"$tmp/netns"
 ok 'it lives in network namespaces of its own: one for the master, one for each node' \
     is 3 bash -c "wc -l <'$tmp/netns'"
+# Held open, so that no cluster beside this one gets a namespace of the same number.
+for p in $(processes_of "$run"); do exec {held}<"/proc/$p/ns/net"; done
 
 # The supervisor killed: the cluster is not up, and up mends it.
 kill -9 "$(cut -d' ' -f1 "$run/svscan")"
@@ -98,5 +100,5 @@ ok 'as a death by a signal' exits 255 wait $bpsh
 same_mounts() { mounts | diff "$tmp/mounts.before" -; }
 ok 'mounts are as before' eventually 30 same_mounts
 none_of_them() { ! netns_ids | grep -xFf "$tmp/netns"; }
-ok 'and its network namespaces have gone' eventually 30 none_of_them
+ok 'and nobody is in its network namespaces any more' eventually 30 none_of_them
 done_testing
