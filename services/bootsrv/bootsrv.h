@@ -88,7 +88,7 @@ void setup_destroy(setup_t **s);
 void setup_want(setup_t *s, int node, const char *space);
 /* Nobody can set this space up any more: end what runs, and run node_down. */
 void setup_lost(setup_t *s, int node, const char *space, const char *why);
-/* Ask nodemgr who waits: what was said before we were there. */
+/* Ask nodemgr who waits, and who is there since when: what was said before we were. */
 void setup_look(setup_t *s);
 /* The limit may be another. */
 void setup_limit(setup_t *s, int at_once);

@@ -25,6 +25,7 @@ static const char *const order[] = { "dhcp", "tftp", "ipxe", "kernel", "initrd",
                                      "joined", "node_up", "up", "error" };
 #define NORDER (int)(sizeof order / sizeof order[0])
 #define JOINED 13
+#define UP 15
 
 static int rank_of(const char *stage)
 {
@@ -191,8 +192,8 @@ static void say_stage(machines_t *s, const struct machine *m, const struct stage
     svc_publish(s->b->svc, "boot.stage", &b);
 }
 
-int machine_stage(machines_t *s, struct machine *m, const char *word, int64_t ms, bool error,
-                  const char *text)
+static int note(machines_t *s, struct machine *m, const char *word, int64_t at, int64_t ms,
+                bool error, const char *text)
 {
     int rank = rank_of(word);
     struct stage *last = m->nstages ? &m->stage[m->nstages - 1] : NULL;
@@ -208,7 +209,7 @@ int machine_stage(machines_t *s, struct machine *m, const char *word, int64_t ms
         m->image[0] = '\0';
     }
     struct stage *g = &m->stage[m->nstages++];
-    *g = (struct stage){ .rank = rank, .at = wall_ms(), .ms = ms, .error = error,
+    *g = (struct stage){ .rank = rank, .at = at, .ms = ms, .error = error,
                          .text = text && *text ? strdup(text) : NULL };
     for (char *p = g->text; p && *p; p++) /* a node's word, for people's terminals */
         if (!isprint((unsigned char)*p) && *p != '\n')
@@ -220,6 +221,40 @@ int machine_stage(machines_t *s, struct machine *m, const char *word, int64_t ms
     m->news = true;
     history_note(s->b->history);
     return 0;
+}
+
+int machine_stage(machines_t *s, struct machine *m, const char *word, int64_t ms, bool error,
+                  const char *text)
+{
+    return note(s, m, word, wall_ms(), ms, error, text);
+}
+
+static int64_t last_at(const struct machine *m)
+{
+    return m->nstages ? m->stage[m->nstages - 1].at : 0;
+}
+
+void machines_there(machines_t *s, int node, const msgpack_object *told)
+{
+    int64_t joined = mp_opt_int(told, "joined", 0), set_up = mp_opt_int(told, "set_up", 0);
+    const msgpack_object *state = mp_get(told, "state");
+    CLEANUP(cleanup_free) char *why = mp_opt_dup(told, "why");
+    struct machine *m = joined > 0 && state ? machines_node(s, node, true) : NULL;
+
+    if (!m)
+        return;
+    if (last_at(m) < joined) {
+        if (m->nstages && m->stage[m->nstages - 1].rank >= JOINED)
+            clear_stages(m); /* of an earlier boot, however far that came */
+        note(s, m, "joined", joined, -1, false, NULL);
+    }
+    bool over = m->nstages && m->stage[m->nstages - 1].rank >= UP;
+    if (!set_up || (over && last_at(m) >= set_up))
+        return;
+    if (mp_is(state, "up"))
+        note(s, m, "up", set_up, -1, false, NULL);
+    else if (mp_is(state, "error"))
+        note(s, m, "error", set_up, -1, true, why);
 }
 
 struct machine *machines_first(const machines_t *s) { return s->first; }

@@ -35,6 +35,9 @@ struct machine *machines_mac(machines_t *s, const char *mac, const char *addr,
 /* Who was seen at this address last; NULL: nobody. */
 struct machine *machines_addr(machines_t *s, const char *addr);
 struct machine *machines_node(machines_t *s, int node, bool make);
+/* A node that lives, as nodemgr.list tells it: when it joined, and left state boot.
+ * What we have not heard, because we did not run then, is noted now. */
+void machines_there(machines_t *s, int node, const msgpack_object *told);
 void machines_renumber(machines_t *s); /* the configuration is another */
 struct machine *machines_first(const machines_t *s); /* then ->next */
 /* A stage that was noted by one before us. */

@@ -24,6 +24,7 @@ extern char **environ;
 
 #define SPACE_LEN 64
 #define LOOK_MS 10000
+#define LOOK_AGAIN_MS 1000
 
 enum phase { WAITS, RUNS, ENDS }; /* ENDS: told to stop */
 
@@ -321,20 +322,25 @@ static void on_event(void *arg, const struct wire *w, const msgpack_object *body
         setup_lost(s, (int)node, space, why ? why : "");
 }
 
+static void look_at_all(void *arg);
+
 static void on_list(void *arg, const msgpack_object *value, const struct err *err)
 {
     bootsrv_t *b = arg;
 
     if (!value || value->type != MSGPACK_OBJECT_ARRAY) {
-        svc_log("warning", "list of nodes: %s", value ? "odd answer" : err->text);
+        svc_log("warning", "list of nodes: %s; asking again", value ? "odd answer" : err->text);
+        loop_timer(b->loop, LOOK_AGAIN_MS, false, look_at_all, b);
         return;
     }
     for (uint32_t i = 0; i < value->via.array.size; i++) {
         const msgpack_object *o = &value->via.array.ptr[i], *state = mp_get(o, "state");
         CLEANUP(cleanup_free) char *space = mp_opt_dup(o, "space");
         int64_t node = mp_opt_int(o, "node", -1);
-        if (node >= 0 && node <= INT_MAX && space && *space && state && mp_is(state, "boot") &&
-            mp_opt_bool(o, "ready", false))
+        if (node < 0 || node > INT_MAX || !space || !*space)
+            continue;
+        machines_there(b->machines, (int)node, o);
+        if (state && mp_is(state, "boot") && mp_opt_bool(o, "ready", false))
             setup_want(b->setup, (int)node, space);
     }
 }
@@ -352,6 +358,8 @@ static void look_again(bootsrv_t *b, int node)
     }
     svc_call(b->svc, "nodemgr.list", &m, LOOK_MS, on_list, b);
 }
+
+static void look_at_all(void *arg) { look_again(arg, -1); }
 
 void setup_look(setup_t *s) { look_again(s->b, -1); }
 

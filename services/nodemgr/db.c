@@ -23,6 +23,8 @@ static const char *const schema[] = {
     "CREATE TABLE lib (place INTEGER PRIMARY KEY, path TEXT NOT NULL, hand INTEGER NOT NULL)",
     "ALTER TABLE node ADD COLUMN boot_key INTEGER NOT NULL DEFAULT 0",
     "ALTER TABLE node ADD COLUMN image TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE node ADD COLUMN joined INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE node ADD COLUMN set_up INTEGER NOT NULL DEFAULT 0",
     NULL,
 };
 
@@ -46,15 +48,15 @@ db_t *db_open(const char *path, struct err *err)
     const struct store_sql all[] = {
         { &d->load, "SELECT key, space, lost_space, boot, addr, hostname, kernel, macs, cpus,"
                     " mem, ready, silent, down_why, down_who, down_since, state, why, who,"
-                    " since, mode, uid, gid, boot_key, image FROM node WHERE node = ?" },
+                    " since, mode, uid, gid, boot_key, image, joined, set_up FROM node WHERE node = ?" },
         { &d->load_attrs, "SELECT name, value FROM attr WHERE node = ?" },
         { &d->save, "INSERT INTO node VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11,"
-                    " ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25)"
+                    " ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27)"
                     " ON CONFLICT (node) DO UPDATE SET key=?2, space=?3, lost_space=?4, boot=?5,"
                     " addr=?6, hostname=?7, kernel=?8, macs=?9, cpus=?10, mem=?11, ready=?12,"
                     " silent=?13, down_why=?14, down_who=?15, down_since=?16, state=?17,"
                     " why=?18, who=?19, since=?20, mode=?21, uid=?22, gid=?23,"
-                    " boot_key=?24, image=?25" },
+                    " boot_key=?24, image=?25, joined=?26, set_up=?27" },
         { &d->drop_attrs, "DELETE FROM attr WHERE node = ?" },
         { &d->save_attr, "INSERT INTO attr VALUES (?, ?, ?)" },
         { &d->get, "SELECT value FROM cluster WHERE name = ?" },
@@ -132,6 +134,8 @@ static int read_row(struct node *n, sqlite3_stmt *st, int64_t now)
     s->gid = (gid_t)sqlite3_column_int64(st, 21);
     m->boot_key = sqlite3_column_int(st, 22);
     COLUMN(m->image, 23);
+    m->joined = sqlite3_column_int64(st, 24);
+    m->set_up_at = sqlite3_column_int64(st, 25);
     m->heard_at = now;
     return 0;
 }
@@ -222,6 +226,8 @@ static int save_node(db_t *d, const struct node *n, struct err *err)
     sqlite3_bind_int64(st, 23, s->gid);
     sqlite3_bind_int(st, 24, m->boot_key);
     text(st, 25, m->image);
+    sqlite3_bind_int64(st, 26, m->joined);
+    sqlite3_bind_int64(st, 27, m->set_up_at);
     return store_step(d->store, st, err);
 }
 

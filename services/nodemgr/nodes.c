@@ -212,13 +212,19 @@ void node_begin(struct node *n, const char *space, const char *boot, int64_t now
     n->standing->mode = 0100;
     snprintf(n->standing->state, sizeof n->standing->state, "boot");
     word_set(&n->standing->word, "nodemgr", "joined");
+    m->joined = n->standing->word.since;
+    m->set_up_at = 0;
     n->dirty = n->attrs_dirty = true;
 }
 
 void node_set_state(struct node *n, const char *state, const char *who, const char *why)
 {
+    bool over = strcmp(n->standing->state, "boot") == 0 && strcmp(state, "boot") != 0;
+
     snprintf(n->standing->state, sizeof n->standing->state, "%s", state);
     word_set(&n->standing->word, who, "%s", why);
+    if (over)
+        n->machine->set_up_at = n->standing->word.since;
     n->dirty = true;
 }
 

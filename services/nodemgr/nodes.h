@@ -62,6 +62,7 @@ struct machine {
     char image[TOKEN_LEN + 1];      /* hash of the boot image that it runs; "" none */
     struct strlist macs;            /* as it told */
     int64_t cpus, mem, procs;
+    int64_t joined, set_up_at;      /* wall clock ms: its space; it left state boot, 0: it has not */
     int64_t heard_at;
     bool late, silent, ready;
     bool unsaid; /* node.joined is to be published with its first beat */

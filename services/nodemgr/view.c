@@ -77,7 +77,7 @@ static void pack_node(mp_buf *m, const struct node *n)
     char name[16];
 
     snprintf(name, sizeof name, "n%d", n->number);
-    mp_map(m, 23);
+    mp_map(m, 25);
     mp_kint(m, "node", n->number);
     mp_kstr(m, "name", name);
     mp_kstr(m, "state", node_state(n));
@@ -104,6 +104,8 @@ static void pack_node(mp_buf *m, const struct node *n)
     mp_kint(m, "mem", mach->mem);
     mp_kint(m, "procs", mach->procs);
     mp_kbool(m, "ready", mach->ready);
+    mp_kint(m, "joined", mach->joined);
+    mp_kint(m, "set_up", mach->set_up_at);
 }
 
 int on_list(void *self, struct svc_req *req, struct err *err)

@@ -57,6 +57,21 @@ boots_after_kill() {
 }
 ok 'over kill -9 too' boots_after_kill
 
+# What joined, and was set up or failed, while bootsrv was away.
+field() { tests/ask.py -e "v[0][\"$2\"]" nodemgr.list "{\"spec\": \"$1\"}"; }
+joined=$(field 1 joined)
+s6-svc -wD -T 5000 -d "$run/s6/bootsrv"
+clustermatic restart node 1
+fresh() { in_state up 1 && [ "$(field 1 joined)" -gt "$joined" ]; }
+ok 'a node joins while bootsrv is away' eventually 20 fresh
+ok '(it is back)' clustermatic restart bootsrv
+at() { clustermatic why node "$1" --json | /usr/bin/python3 -c 'import json, sys
+print(*(t for s in json.load(sys.stdin)["stages"] for t in (s["stage"], s["at"])))'; }
+joined_then() { is "joined $(field 1 joined) up $(field 1 set_up)" at 1; }
+ok 'it has learned when the node joined, and was up' eventually 20 joined_then
+kill -9 "$(pid_of nodemgr)"
+ok 'nodemgr is killed: it knows that still' eventually 20 joined_then
+
 # --- images
 
 ok 'no image' has '^ +1 up +- +- +up +.*no image' bpstat --boot
