@@ -130,7 +130,7 @@ static int nfs_options(struct build *b, char *dev, size_t room, char *data, size
     if (strcmp(host, "MASTER") == 0 && master_address(b, host, sizeof host, err) < 0)
         return -1;
     snprintf(dev, room, "%s%s", host, rest);
-    if (!strstr(data, "addr="))
+    if (strncmp(data, "addr=", 5) != 0 && !strstr(data, ",addr=")) /* clientaddr= is another */
         snprintf(data + strlen(data), data_room - strlen(data), "%saddr=%s", *data ? "," : "",
                  host);
     return 0;

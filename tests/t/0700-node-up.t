@@ -209,6 +209,10 @@ bad() { # bad PATTERN LINE...: node_up refuses this file with these words
 }
 printf 'none /mnt/x nosuchfs defaults\n' >"$tmp/fs1"
 printf '\nnone /mnt/x\n' >"$tmp/fs2"
+printf '/home /mnt/x nfs vers=4.1\n' >"$tmp/fs3"
+printf '/dev/null swap swap defaults\n' >"$tmp/fs4"
+printf 'none mnt/x tmpfs defaults\n' >"$tmp/fs5"
+printf '198.18.0.1:/home / nfs ro\n' >"$tmp/fs6"
 ok 'an unknown plugin' bad 'no such plugin; did you mean kmod' 'plugin kmodd x'
 ok 'nothing like it' bad 'no program of that name in the path: none is given' 'plugin zzz'
 ok 'a missing file' bad 'nowhere: no such file \(-i leaves out' 'miscfiles /nowhere'
@@ -226,6 +230,11 @@ ok 'a quote that is not closed' bad "bad.conf:1: the quote ' is not closed" "exe
 ok 'a type that no kernel knows' bad 'mount none \(nosuchfs\) on /mnt/x: No such device: .*kmod' \
     "setupfs --fstab $tmp/fs1"
 ok 'an fstab line cut short' bad 'fs2:2: want DEVICE FOLDER TYPE OPTIONS' "setupfs --fstab $tmp/fs2"
+ok 'NFS without a server' bad 'fs3:1: /home: want SERVER:/PATH, or MASTER:/PATH' "setupfs --fstab $tmp/fs3"
+ok 'swap on what is none' bad 'swap on /dev/null: Invalid argument' "setupfs --fstab $tmp/fs4"
+ok 'a relative folder' bad 'fs5:1: mnt/x: want an absolute path' "setupfs --fstab $tmp/fs5"
+ok 'another root' bad 'fs6:1: a node.s / is its memory' "setupfs --fstab $tmp/fs6"
+ok 'a time that is none' bad '--timeout x: want seconds' 'setupfs --timeout x'
 ok 'a node that is not there' fails_with 'there are only 3 nodes' "$libexec/node_up" 9
 ok 'a user' fails_with 'only root' as 11111 "$libexec/node_up" 0
 ok 'no node' exits 2 "$libexec/node_up"

@@ -45,9 +45,12 @@ END
 chmod +x "$tmp/node_up"
 boot_cluster
 ok 'a phase 2 image is made' beoboot -2 -n -k "$kernel" -m "$modules" \
-    -c 'console=ttyS0 reboot=t quiet'
+    -c 'console=ttyS0 reboot=t panic=5 no_timer_check quiet'
 ok 'the boot server takes it' clustermatic reload --name "$cluster"
-vm 0 -boot n
+head -c 16M /dev/zero >"$tmp/swap.img"
+chmod 600 "$tmp/swap.img"
+mkswap "$tmp/swap.img" >"$tmp/mkswap.out" 2>&1
+vm 0 -boot n -drive "if=none,id=s,format=raw,file=$tmp/swap.img" -device virtio-blk-pci,drive=s
 log() { tail -n 30 "$logs/node.0"; }
 ok 'the machine is set up' is_up 0
 in_state 0 up || log
@@ -70,4 +73,32 @@ ok 'with the reason' has 'node_up ended with status 5: no scratch disk' bpstat -
 ok 'root can look at it' is "$release" node uname -r
 ok 'and set it up by hand' timeout 120 "$libexec/node_up" -u 0
 ok 'it is up' is_up 0
+
+# --- the same in a few lines of node_up.conf, by setupfs; and swap
+
+rm "$tmp/node_up"
+cat >"$tmp/node_up.conf" <<END
+plugin kmod -d $root virtio_blk nfs nfsv4
+plugin setupfs --timeout 60
+END
+cat >"$tmp/fstab" <<END
+MASTER:/home	/mnt/home	nfs4	vers=4.1,clientaddr=$(address 0),nosuid	0 0
+/dev/vda	swap	swap	defaults	0 0
+END
+ok 'a reboot' timeout 60 bpctl -S 0 -R
+ok 'MASTER:/home by setupfs: the machine is set up' is_up 0
+in_state 0 up || log
+mounts() { node cat /proc/mounts; }
+ok 'it is mounted, with its options' has "^$boot_master:/home /mnt/home nfs4 [^ ]*nosuid" mounts
+ok 'its files are there' is 'from the master' node cat /mnt/home/hello
+ok 'and the swap is in use' has '^/dev/vda[[:space:]]+partition[[:space:]]+[1-9]' node cat /proc/swaps
+ok 'a second time: all is there already' timeout 120 "$libexec/node_up" -u 0
+fails() { # fails PATTERN FSTAB-LINE: setupfs is refused, with this reason
+    echo "$2" >"$tmp/bad-fstab"
+    echo "setupfs --timeout 0 --fstab $tmp/bad-fstab" >"$tmp/bad.conf"
+    fails_with "$1" timeout 120 "$libexec/node_up" -C "$tmp/bad.conf" 0
+}
+ok 'an export that there is not' fails "mount $boot_master:/nowhere \(nfs4\) on /mnt/x: No such file" \
+    "MASTER:/nowhere /mnt/x nfs4 vers=4.1,clientaddr=$(address 0)"
+ok 'a device that there is not' fails 'swap on /dev/vdz: No such file' '/dev/vdz swap swap defaults'
 done_testing
