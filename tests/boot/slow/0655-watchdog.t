@@ -31,11 +31,13 @@ on_exit+=("kill $job 2>/dev/null")
 ghost() { pgrep -x sleep -P "$(pgrep -P $job -x bpsh)"; }
 ok 'a process runs on it' eventually 60 ghost
 pid=$(ghost)
+there() { timeout 60 bpsh 0 cat "/proc/$pid/comm"; }
+works() { is sleep there; }
+ok '(it is there)' eventually 60 works
 ok 'bpctl --reconnect' timeout 60 bpctl -S 0 --reconnect 198.18.9.1
 by_alt() { in_net ss -Htn state established 'src 198.18.9.1:2223' | grep -q .; }
 ok 'it is connected there' eventually 60 by_alt
-there() { timeout 60 bpsh 0 cat "/proc/$pid/comm"; }
-ok 'its process is the same' is sleep there
+ok 'its process is the same' works
 ok 'and it was up all the time' is up node_state 0
 ok 'nobody is there where it asks for: it stays' fails_with 'Connection refused; the node stays' \
     timeout 60 bpctl -S 0 --reconnect 198.18.9.1:4999
