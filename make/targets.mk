@@ -69,6 +69,7 @@ demo: deps
 	@CM_BUILD=$(B) doc/demo.sh
 
 completions := $(wildcard etc/completions/bash/*)
+scripts_init := $(wildcard etc/init.d/*)
 units_systemd := $(wildcard etc/systemd/*.service etc/systemd/*.target)
 SHARE = $(DESTDIR)$(PREFIX)/share
 
@@ -88,6 +89,10 @@ install: all
 	for unit in $(units_systemd); do \
 	    sed 's|/usr/libexec|$(PREFIX)/libexec|' $$unit \
 	        >$(DESTDIR)$(PREFIX)/lib/systemd/system/$${unit##*/} || exit; done
+	install -d $(DESTDIR)/etc/init.d
+	for script in $(scripts_init); do \
+	    sed 's|@PREFIX@|$(PREFIX)|g' $$script >$(DESTDIR)/etc/init.d/$${script##*/} && \
+	        chmod 755 $(DESTDIR)/etc/init.d/$${script##*/} || exit; done
 	install -D -m 644 -t $(SHARE)/doc/clustermatic README.md LICENSE $(wildcard etc/*.sample)
 	install -D -t $(SHARE)/doc/clustermatic/samples $(wildcard etc/samples/*)
 

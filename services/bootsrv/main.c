@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
 #include "bus/rundir.h"
 #include "services/bootsrv/bootsrv.h"
 #include "services/bootsrv/dhcp.h"
@@ -86,6 +87,7 @@ int main(int argc, char **argv)
         return 2;
     }
     signal(SIGPIPE, SIG_IGN);
+    prctl(PR_SET_NAME, "beoserv"); /* people and scripts say killall -HUP beoserv */
     int rc = -1;
     if (open_all(&b, &err) < 0)
         fprintf(stderr, "bootsrv: %s\n", err.text);

@@ -55,6 +55,47 @@ done
 ok 'there is one for each service' diff "$tmp/services" \
     <(find "$units" -name '*.service' -printf '%f\n' | sort)
 
+# --- the scripts of the article's time, where no systemd is
+
+init() { # init SCRIPT VERB
+    env CM_RUNDIR="$run" CM_STATEDIR="$state" CM_LOGDIR="$logs" CM_CONFIG="$tmp/config" \
+        "$dest/etc/init.d/$1" "$2"
+}
+mkdir -p "$dest/etc"
+sed -i "s|/opt/cm|$place|" "$dest/etc/init.d"/*
+echo 'iprange 0 198.18.1.0 198.18.1.1' >"$tmp/config"
+ok '/etc/init.d/clustermatic status: it does not run' exits 3 init clustermatic status
+ok 'stop: nothing is to be done' init clustermatic stop
+ok 'start' init clustermatic start
+ok 'once more: it runs already' init clustermatic start
+ok 'status' has '^nodemgr +ready' init clustermatic status
+ok 'nodes are those of the configuration' is 2 bpstat -t all
+echo 'iprange 0 198.18.1.0 198.18.1.2' >"$tmp/config"
+ok 'reload' init clustermatic reload
+ok 'reads it again' is 3 bpstat -t all
+ok 'reloadlibs' init clustermatic reloadlibs
+echo 'iprange 0 198.18.1.0 198.18.1.3' >"$tmp/config"
+ok 'the boot server has its old name' is beoserv cat "/proc/$(pid_of bootsrv)/comm"
+kill -HUP "$(pid_of bootsrv)" # killall -HUP beoserv, but for ours only
+four() { [ "$(bpstat -t all)" = 4 ]; }
+ok 'and reads it again on HUP' eventually 20 four
+ok '/etc/init.d/bjs start: it runs' init bjs start
+ok 'status' is 'bjs: the scheduler runs' init bjs status
+ok 'stop' init bjs stop
+ok 'it does not run' exits 3 init bjs status
+others() { init clustermatic status | grep -qE '^nodemgr +ready'; }
+ok 'the others do' others
+ok 'start' init bjs start
+ok 'it runs' is 'bjs: the scheduler runs' init bjs status
+ok 'bjs restart' init bjs restart
+ok 'bjs reload' init bjs reload
+ok 'clustermatic restart' init clustermatic restart
+ok 'wrong words' exits 2 init bjs strat
+ok 'of either' exits 2 init clustermatic strat
+ok 'bjs stop' init bjs stop
+ok 'clustermatic stop, with a part of it' init clustermatic stop
+ok 'nothing runs' exits 3 init clustermatic status
+
 # --- completions: each option that --help tells of is offered
 
 completions=$place/share/bash-completion/completions
