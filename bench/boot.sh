@@ -72,6 +72,44 @@ start = float(sys.argv[1])
 said = json.load(sys.stdin)["stages"]
 print(", ".join("%s %.1f" % (s["stage"], s["at"] / 1000 - start) for s in said))' "$1"
 }
+# Waits of bpboot that no answer ended, but their time, in all its lives on one console.
+boot_waits() {
+    sed -n 's/.* \([0-9]*\) waits for a timer.*/\1/p' "$d/console0" | awk '{ n += $1 } END { print n + 0 }'
+}
+# The same of a node's bpinit and bpnode, from their start to ready, as strace sees it: of a
+# virtual node, where it can be seen.
+boot_agent_waits() {
+    local name=benchwaits pid supervisor='' trace=$dir/log/boot-trace
+    clustermatic up --name "$name" --virtual 1 >"$dir/log/boot-waits" 2>&1 || return
+    for pid in /proc/[0-9]*; do
+        [ "$(readlink "$pid/cwd")" = "/run/clustermatic-$name/s6/node.0" ] &&
+            [ "$(cat "$pid/comm")" = s6-supervise ] && supervisor=${pid#/proc/}
+    done 2>/dev/null
+    strace -f -q -T -e trace=epoll_wait,epoll_pwait,poll,ppoll,select,pselect6,nanosleep,clock_nanosleep,write \
+        -o "$trace" -p "$supervisor" >"$dir/log/boot-strace" 2>&1 &
+    pid=$!
+    until_true 20 grep -q "^TracerPid:.*[1-9]" "/proc/$supervisor/status"
+    CM_RUNDIR=/run/clustermatic-$name clustermatic restart node 0 >/dev/null
+    kill "$pid"
+    wait "$pid"
+    clustermatic down --name "$name" --purge >/dev/null
+    /usr/bin/python3 - "$trace" "$supervisor" <<'END'
+import re, sys
+waits, begun = [], {}
+for line in open(sys.argv[1]):
+    thread, call = line.rstrip().split(None, 1)
+    if call.endswith("<unfinished ...>"):
+        begun[thread] = call[:-len("<unfinished ...>")]
+        continue
+    call = re.sub(r'^<\.\.\. \w+ resumed>', lambda _: begun.pop(thread, ""), call)
+    if call.startswith('write(3, "\\n", 1)'):  # the descriptor for being ready
+        print("%d waits for a timer, %.0f ms" % (len(waits), 1000 * sum(waits)))
+        break
+    took = re.search(r'= 0 (\(Timeout\) )?<([0-9.]+)>$', call)
+    if took and not call.startswith("write") and not re.search(r', 0 ?\)\s+= 0', call) and thread != sys.argv[2]:
+        waits.append(float(took[2]))
+END
+}
 boot_once() {
     local way=$1 n=$2 i start end got='' machines=()
     # shellcheck disable=SC1090
@@ -105,7 +143,7 @@ print(len(s.recv(100)), flush=True)')
     end=$EPOCHREALTIME
     kill -KILL "${machines[@]}"
     wait "${machines[@]}" 2>/dev/null
-    [ "$way" = tiny ] || boot_stages "$start" >"$d/stages.$way"
+    [ "$way" = tiny ] || echo "$(boot_stages "$start"); bpboot had $(boot_waits) waits for a timer" >"$d/stages.$way"
     [ "$way" = tiny ] || bpctl -S allup -s down
     [ "$got" ] || { echo "not up: $(bpstat -t up) of $n" >&2; return 1; }
     echo "$end $start" | awk '{ printf "%.3f\n", $1 - $2 }'

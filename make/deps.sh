@@ -15,7 +15,7 @@ packages() {
         strace gdb gdbserver g++ pkg-config qemu-system-x86 seabios ipxe-qemu zstd \
         ovmf xorriso isolinux syslinux-common mtools systemd-boot-efi coreboot-utils ;;
     boot) echo dpkg-dev bison flex acpica-tools gcc-multilib nasm zlib1g-dev patch nfs-ganesha nfs-ganesha-vfs ;;
-    bench) echo mpich libmpich-dev openmpi-bin libopenmpi-dev slurm-wlm munge pdsh openssh-server openssh-client rsync nginx-light curl bc ;;
+    bench) echo mpich libmpich-dev openmpi-bin libopenmpi-dev slurm-wlm munge pdsh openssh-server openssh-client rsync nginx-light curl bc strace ;;
     *) echo "deps.sh: no group $1: build, run, check, bench" >&2; return 2 ;;
     esac
 }

@@ -21,8 +21,8 @@
 
 static const char usage[] =
     "Usage: bpinit --space PATH [--root-fd N] [--hostname NAME] [--address ADDRESS]\n"
-    "              [--boot ID] [--ready-fd N] [--cgroup-fd N] [--memory-fd N] [--cpu-fd N]\n"
-    "              [--pids FIRST:COUNT] [--machine]\n"
+    "              [--boot ID] [--ready-fd N] [--listen-fd N] [--cgroup-fd N] [--memory-fd N]\n"
+    "              [--cpu-fd N] [--pids FIRST:COUNT] [--machine]\n"
     "Pid 1 of a node's process space; bpvnode or bpboot starts it. See bpinit(8).\n";
 
 void init_log(const char *fmt, ...)
@@ -53,7 +53,7 @@ static int descriptor(const char *text, const char *option)
 struct options {
     struct root_plan root;
     const char *space, *boot;
-    int ready_fd;
+    int ready_fd, listen_fd;
     int cgroup[CAGE_TREES];
     int lease, lease_count;
 };
@@ -85,6 +85,7 @@ static void read_options(int argc, char **argv, struct options *o)
         { "address", required_argument, NULL, 'a' },
         { "boot", required_argument, NULL, 'b' },
         { "ready-fd", required_argument, NULL, 'R' },
+        { "listen-fd", required_argument, NULL, 'l' },
         { "cgroup-fd", required_argument, NULL, 'g' },
         { "memory-fd", required_argument, NULL, 'm' },
         { "cpu-fd", required_argument, NULL, 'c' },
@@ -103,6 +104,7 @@ static void read_options(int argc, char **argv, struct options *o)
         case 'n': o->root.hostname = optarg; break;
         case 'a': o->root.address = optarg; break;
         case 'b': o->boot = optarg; break;
+        case 'l': o->listen_fd = descriptor(optarg, "--listen-fd"); break;
         case 'R': o->ready_fd = descriptor(optarg, "--ready-fd"); break;
         case 'g': o->cgroup[0] = descriptor(optarg, "--cgroup-fd"); break;
         case 'm': o->cgroup[1] = descriptor(optarg, "--memory-fd"); break;
@@ -212,7 +214,7 @@ static int run(struct init *in, const struct options *o, struct err *err)
     if (!pump || reap_start(in, err) < 0)
         return -1;
     /* Last, and before the old root is out of reach: who connects finds all ready. */
-    CLEANUP(link_destroy) link_t *link = in->link = link_create(in, o->space, err);
+    CLEANUP(link_destroy) link_t *link = in->link = link_create(in, o->space, o->listen_fd, err);
     if (!link || root_enter(&o->root, err) < 0)
         return -1;
     cleanup_close(&(int){ o->root.fd });
@@ -226,7 +228,7 @@ static int run(struct init *in, const struct options *o, struct err *err)
 int main(int argc, char **argv)
 {
     struct options o = { .root = { .fd = -1, .hostname = "node" }, .boot = "",
-                         .ready_fd = -1, .cgroup = { -1, -1, -1 } };
+                         .ready_fd = -1, .listen_fd = -1, .cgroup = { -1, -1, -1 } };
     struct init in = { .null_fd = -1, .restore_fd = -1 };
     struct err err = { 0 };
 

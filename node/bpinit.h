@@ -237,7 +237,8 @@ void pump_hangup(pump_t *p, uint64_t launch, uint32_t rank, int fd);
 void pump_new_agent(pump_t *p);
 
 /* ---- the agent's connection ---- */
-link_t *link_create(struct init *in, const char *path, struct err *err);
+/* listening: the socket of this path, which listens already; -1: it is made. */
+link_t *link_create(struct init *in, const char *path, int listening, struct err *err);
 void link_destroy(link_t **l);
 void link_send(link_t *l, const mp_buf *m); /* dropped if no agent is there */
 

@@ -500,7 +500,7 @@ static void on_connect(void *arg, int fd, uint32_t events)
     journal_resend(l->in);
 }
 
-link_t *link_create(struct init *in, const char *path, struct err *err)
+link_t *link_create(struct init *in, const char *path, int listening, struct err *err)
 {
     CLEANUP(link_destroy) link_t *l = calloc(1, sizeof *l);
 
@@ -510,7 +510,7 @@ link_t *link_create(struct init *in, const char *path, struct err *err)
     }
     l->in = in;
     l->sock = -1;
-    l->listen_fd = pkt_listen(path, 0600, err);
+    l->listen_fd = listening >= 0 ? listening : pkt_listen(path, 0600, err);
     if (l->listen_fd < 0)
         return NULL;
     fcntl(l->listen_fd, F_SETFL, O_NONBLOCK);

@@ -35,6 +35,7 @@ struct machine {
     char port[16];    /* our end of its network cable */
     char address[16]; /* the node's */
     int root_fd, netns, utsns;
+    int space_fd; /* where bpinit will listen for the agent, until it has it */
     int cgroup[3]; /* its control groups: main, memory, processors; -1 none */
     bool cgroup2;  /* the main one is of version 2 */
     pid_t init, agent;

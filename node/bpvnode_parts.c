@@ -14,6 +14,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 #include <linux/sched.h>
+#include "bus/pkt.h"
 #include "bus/rundir.h"
 #include "node/bpvnode.h"
 #include "node/vnet.h"
@@ -108,11 +109,11 @@ static void __attribute__((noreturn)) exec_helper(const char *name, const char *
 static void __attribute__((noreturn)) init_child(const struct machine *m, int wait_fd)
 {
     static const char *const tree[] = { "--cgroup-fd", "--memory-fd", "--cpu-fd" };
-    char root[16], host[32], group[3][16], pids[32], go = 0;
+    char root[16], host[32], group[3][16], pids[32], door[16], go = 0;
     const char *argv[24] = { "bpinit",     "--space", m->space,    "--root-fd", root,
                              "--hostname", host,      "--address", m->address,  "--boot",
-                             m->boot };
-    int at = 11;
+                             m->boot,      "--listen-fd", door };
+    int at = 13;
 
     /* Before the wait: from then on our parent's end is ours. */
     prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -121,6 +122,8 @@ static void __attribute__((noreturn)) init_child(const struct machine *m, int wa
     if (go != 'g')
         _exit(1);
     snprintf(root, sizeof root, "%d", m->root_fd);
+    snprintf(door, sizeof door, "%d", m->space_fd);
+    keep_over_exec(m->space_fd);
     snprintf(host, sizeof host, m->node < 0 ? "node" : "n%d", m->node);
     if (m->node >= 0) {
         snprintf(pids, sizeof pids, "%d:%d", LEASE_FIRST + m->node * LEASE_PIDS, LEASE_PIDS);
@@ -157,6 +160,10 @@ int machine_start_init(struct machine *m, int *go, struct err *err)
 {
     int p[2], pidfd = -1;
 
+    /* Made here: the agent need not ask again and again until bpinit listens. */
+    m->space_fd = pkt_listen(m->space, 0600, err);
+    if (m->space_fd < 0)
+        return -1;
     if (pipe2(p, O_CLOEXEC) < 0)
         return err_set(err, errno, "pipe: %s", strerror(errno));
     struct clone_args args = {
@@ -172,6 +179,7 @@ int machine_start_init(struct machine *m, int *go, struct err *err)
     }
     int code = errno;
     close(p[0]);
+    cleanup_close(&m->space_fd); /* it is bpinit's: gone with it */
     *go = p[1];
     if (pid < 0)
         return err_set(err, code, "make namespaces: %s", strerror(code));

@@ -1,8 +1,8 @@
 /* space.c - the connection to bpinit, which holds everything that must live on
  *
- * bpinit may not listen yet when we start, and may end before us: connecting
- * is tried again, soon at first. Each connection begins with its hello (arena
- * and bells) and our list; only then is anything else asked of it.
+ * Its socket is there before we start; but it may end before us, and be there
+ * anew: connecting is tried again, soon at first. Each connection begins with its
+ * hello (arena and bells) and our list; only then is anything else asked of it.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -490,7 +490,7 @@ static void try_connect(void *arg)
     if (open_socket(s, &e) == 0)
         return;
     hang_up(s);
-    /* Not there yet is how every start looks: worth a line only when it lasts. */
+    /* Where bpinit was started by hand: worth a line only when it lasts. */
     if (s->retry_ms >= RETRY_MAX_MS && strcmp(e.text, s->why)) {
         svc_log("warning", "waiting for bpinit: %s", e.text);
         snprintf(s->why, sizeof s->why, "%s", e.text);

@@ -101,6 +101,7 @@ struct net {
     int prefix;
     struct dhcp dhcp;      /* type 0: the address was given, not asked for */
     char others[8][BOOT_MAC]; /* MACs of all cards, this one first; "" ends */
+    int timers;            /* waits that no answer ended, but their time */
 };
 /* Until a card has an address, or for p->pace.max_time. rescan is called
  * between rounds: devices may still appear. */

@@ -529,6 +529,7 @@ static int run(struct fetch *f, struct err *err)
             return err_set(err, ETIMEDOUT, "no image: %s", f->last);
         pause = f->have > before ? 20 : pause < 1000 ? pause * 2 : 1000;
         get_close(&f->get);
+        f->out->timers++;
         wait_for(f, 0, pause);
     }
 }

@@ -19,6 +19,7 @@ struct boot_image {
     int node;
     char cmdline[1024]; /* to be put behind the image's own */
     uint64_t from_master, from_peers; /* bytes that came from whom */
+    int timers;        /* pauses before the master was asked again */
 };
 
 struct boot_fetch_how { /* all zero: as usual */

@@ -173,8 +173,8 @@ static int boot(struct params *p, struct err *err)
     boot_say("%d modules loaded, %lld ms", asked + found, (long long)(boot_ms() - start));
     if (net_find(&net, p, rescan, m, err) < 0)
         return -1;
-    boot_say("%s (%s) is %s/%d, %lld ms", net.card, net.mac_text, net.addr, net.prefix,
-             (long long)(boot_ms() - start));
+    boot_say("%s (%s) is %s/%d, %lld ms, %d waits for a timer", net.card, net.mac_text, net.addr,
+             net.prefix, (long long)(boot_ms() - start), net.timers);
     find_server(p, &net, server);
     tell(p->phase == 1 ? "net" : "net2");
     if (p->phase == 1)

@@ -38,6 +38,7 @@ struct cards {
     struct card v[CARDS];
     int n;
     uint32_t xid;
+    int timers; /* waits that no answer ended */
 };
 
 static void mac_text(const uint8_t m[6], char out[BOOT_MAC])
@@ -209,6 +210,7 @@ static struct card *ask_all(struct cards *c, const struct params *p, void (*resc
         struct card *k = wait_for_answer(c, c->n ? (int)(delay * factor) + 1 : RESCAN_MS);
         if (k)
             return k;
+        c->timers++;
         int before = c->n;
         rescan(arg);
         look_for_cards(c, p);
@@ -310,6 +312,7 @@ int net_find(struct net *net, const struct params *p, void (*rescan)(void *), vo
             k = &c.v[0];
         } else {
             poll(NULL, 0, RESCAN_MS);
+            c.timers++;
             rescan(arg);
             look_for_cards(&c, p);
         }
@@ -324,6 +327,7 @@ int net_find(struct net *net, const struct params *p, void (*rescan)(void *), vo
     memcpy(net->mac, k->mac, 6);
     mac_text(k->mac, net->mac_text);
     net->dhcp = k->offer;
+    net->timers = c.timers;
     list_others(net, &c);
     return settle(net, p, err);
 }

@@ -55,8 +55,8 @@ int phase1_run(const char *server, const struct net *net, struct err *err)
         image_open_fd(got.fd, "the image", &im, err) < 0 || check(&im, err) < 0 ||
         join(&im, &got, cmdline, err) < 0)
         return -1;
-    boot_say("image %.12s... for node %d, %llu bytes: starting kernel %s", got.hash, got.node,
-             (unsigned long long)got.size, im.release);
+    boot_say("image %.12s... for node %d, %llu bytes, %d waits for a timer: starting kernel %s",
+             got.hash, got.node, (unsigned long long)got.size, got.timers, im.release);
     tell("kexec");
     return kexec_go(&im, cmdline, err);
 }
