@@ -1,6 +1,7 @@
 /* config.c - reads the configuration: the file, its lines, their words */
 #include "bus/config.h"
 #include "bus/config_parse.h"
+#include "bus/nodespec.h"
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -324,18 +325,7 @@ void config_free(struct cm_config **cp)
 
 const struct cm_node *config_node(const struct cm_config *c, int number)
 {
-    size_t lo = 0, hi = c->nnodes;
-
-    while (lo < hi) {
-        size_t mid = lo + (hi - lo) / 2;
-        if (c->nodes[mid].number == number)
-            return &c->nodes[mid];
-        if (c->nodes[mid].number < number)
-            lo = mid + 1;
-        else
-            hi = mid;
-    }
-    return NULL;
+    return node_row(c->nodes, c->nnodes, sizeof *c->nodes, number);
 }
 
 static int hex(char c)

@@ -149,17 +149,8 @@ static void ip_next(struct ip *ip)
 static struct cm_node *node_at(struct parser *p, int number)
 {
     struct cm_config *c = p->c;
-    size_t lo = 0, hi = c->nnodes;
+    size_t lo = node_place(c->nodes, c->nnodes, sizeof *c->nodes, number);
 
-    if (hi > 0 && c->nodes[hi - 1].number < number)
-        lo = hi; /* files mostly count upward */
-    while (lo < hi) {
-        size_t mid = lo + (hi - lo) / 2;
-        if (c->nodes[mid].number < number)
-            lo = mid + 1;
-        else
-            hi = mid;
-    }
     if (lo < c->nnodes && c->nodes[lo].number == number)
         return &c->nodes[lo];
     if ((c->nnodes & (c->nnodes - 1)) == 0) { /* full at each power of two */

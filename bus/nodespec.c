@@ -9,6 +9,7 @@
 #include "bus/nearest.h"
 #include <ctype.h>
 #include <errno.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -44,6 +45,36 @@ int nodelist_add(nodelist_t *l, int node)
     }
     l->node[l->n++] = node;
     return 0;
+}
+
+static int node_of(const char *row)
+{
+    int node;
+
+    memcpy(&node, row, sizeof node);
+    return node;
+}
+
+size_t node_place(const void *rows, size_t n, size_t row_size, int node)
+{
+    size_t lo = 0, hi = n;
+
+    while (lo < hi) {
+        size_t mid = lo + (hi - lo) / 2;
+        if (node_of((const char *)rows + mid * row_size) < node)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo;
+}
+
+void *node_row(const void *rows, size_t n, size_t row_size, int node)
+{
+    size_t i = node_place(rows, n, row_size, node);
+    char *row = i < n ? (char *)(uintptr_t)rows + i * row_size : NULL;
+
+    return row && node_of(row) == node ? row : NULL;
 }
 
 char *nodelist_text(const nodelist_t *l)
@@ -232,17 +263,10 @@ static void note_empty(struct eval *e, const struct item *it)
 static int eval_range(struct eval *e, const struct item *it, bool allow_empty,
                       struct err *err)
 {
-    size_t lo = 0, hi = e->n, before = e->out->n;
+    size_t lo = node_place(e->nodes, e->n, sizeof *e->nodes, it->first), before = e->out->n;
 
     if (it->first == -1)
         return take(e, -1, err);
-    while (lo < hi) { /* the first node that is not below the range */
-        size_t mid = lo + (hi - lo) / 2;
-        if (e->nodes[mid].node < it->first)
-            lo = mid + 1;
-        else
-            hi = mid;
-    }
     for (; lo < e->n && e->nodes[lo].node <= it->last; lo++)
         if (take(e, e->nodes[lo].node, err) < 0)
             return -1;

@@ -23,6 +23,12 @@ int nodelist_add(nodelist_t *l, int node); /* -1 only when out of memory */
 /* "0-3,7" for what is in l, in l's order; caller frees. Empty: "". */
 char *nodelist_text(const nodelist_t *l);
 
+/* The first of n rows that is not below this node; n: none. Each row begins with
+ * its node number, an int; they ascend. */
+size_t node_place(const void *rows, size_t n, size_t row_size, int node);
+/* The row of this node; NULL: it has none. */
+void *node_row(const void *rows, size_t n, size_t row_size, int node);
+
 /* What the grammar is evaluated against: configured nodes, ascending. */
 struct nodespec_node {
     int node;

@@ -23,31 +23,17 @@ struct wanted {
     size_t n;
 };
 
-static size_t place(const wanted_t *w, int node)
-{
-    size_t lo = 0, hi = w->n;
-
-    while (lo < hi) {
-        size_t mid = lo + (hi - lo) / 2;
-        if (w->v[mid].node < node)
-            lo = mid + 1;
-        else
-            hi = mid;
-    }
-    return lo;
-}
-
 const char *wanted_file(const wanted_t *w, int node)
 {
-    size_t i = place(w, node);
+    const struct want *v = node_row(w->v, w->n, sizeof *w->v, node);
 
-    return i < w->n && w->v[i].node == node ? w->v[i].file : NULL;
+    return v ? v->file : NULL;
 }
 
 /* file NULL: take it out. */
 static int keep(wanted_t *w, int node, const char *file, struct err *err)
 {
-    size_t i = place(w, node);
+    size_t i = node_place(w->v, w->n, sizeof *w->v, node);
     bool there = i < w->n && w->v[i].node == node;
     char *copy = file ? strdup(file) : NULL;
 

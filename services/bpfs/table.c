@@ -27,23 +27,12 @@ void table_free(struct table *t)
 
 size_t table_from(const struct table *t, int number)
 {
-    size_t lo = 0, hi = t->n;
-
-    while (lo < hi) {
-        size_t mid = lo + (hi - lo) / 2;
-        if (t->v[mid].number < number)
-            lo = mid + 1;
-        else
-            hi = mid;
-    }
-    return lo;
+    return node_place(t->v, t->n, sizeof *t->v, number);
 }
 
 struct fsnode *table_get(const struct table *t, int number)
 {
-    size_t i = table_from(t, number);
-
-    return i < t->n && t->v[i].number == number ? &t->v[i] : NULL;
+    return node_row(t->v, t->n, sizeof *t->v, number);
 }
 
 const struct fsattr *fsnode_attr(const struct fsnode *n, const char *name)

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include "bus/nodespec.h"
 #include "services/iofwd/iofwd.h"
 
 #define BUCKETS 1024
@@ -124,16 +125,7 @@ void launches_destroy(launches_t **lsp)
 
 struct lnode *launch_lnode(launch_t *l, int node)
 {
-    size_t lo = 0, hi = l->nnodes;
-
-    while (lo < hi) {
-        size_t mid = (lo + hi) / 2;
-        if (l->lnode[mid].node < node)
-            lo = mid + 1;
-        else
-            hi = mid;
-    }
-    return lo < l->nnodes && l->lnode[lo].node == node ? &l->lnode[lo] : NULL;
+    return node_row(l->lnode, l->nnodes, sizeof *l->lnode, node);
 }
 
 struct pair {

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "bus/nodespec.h"
 #include "bus/rundir.h"
 #include "bus/zloop.h"
 #include "services/iofwd/iofwd.h"
@@ -35,16 +36,7 @@ struct nodes {
 
 static struct node *find(const nodes_t *ns, int node)
 {
-    size_t lo = 0, hi = ns->n;
-
-    while (lo < hi) {
-        size_t mid = (lo + hi) / 2;
-        if (ns->node[mid].node < node)
-            lo = mid + 1;
-        else
-            hi = mid;
-    }
-    return lo < ns->n && ns->node[lo].node == node ? &ns->node[lo] : NULL;
+    return node_row(ns->node, ns->n, sizeof *ns->node, node);
 }
 
 static struct node *add(nodes_t *ns, int node)

@@ -123,6 +123,19 @@ static void lists(void)
        "words, open and downward ranges are no numbers");
 }
 
+static void rows(void)
+{
+    const struct nodespec_node v[] = { { 2, "up" }, { 5, "up" }, { 1000, "up" } };
+
+    ok(node_row(v, 3, sizeof *v, 2) == &v[0] && node_row(v, 3, sizeof *v, 1000) == &v[2],
+       "a row is found by its node");
+    ok(!node_row(v, 3, sizeof *v, 3) && !node_row(v, 3, sizeof *v, 1001) &&
+           !node_row(NULL, 0, sizeof *v, 0), "or is not there");
+    ok(node_place(v, 3, sizeof *v, 0) == 0 && node_place(v, 3, sizeof *v, 3) == 1 &&
+           node_place(v, 3, sizeof *v, 5) == 1 && node_place(v, 3, sizeof *v, 1001) == 3,
+       "where it would be is known too");
+}
+
 int main(void)
 {
     struct err err = { 0 };
@@ -161,5 +174,6 @@ int main(void)
     ok(nodespec_eval("bot", four, 4, true, &l, &err) < 0, "a misspelt state still is");
     lists();
     limits();
+    rows();
     return done_testing();
 }
