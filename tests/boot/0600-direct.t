@@ -9,7 +9,7 @@ boot_network 1
 boot_dnsmasq </dev/null
 boot_config 1 </dev/null
 boot_cluster
-cmdline="console=ttyS0 reboot=t panic=5 no_timer_check quiet"
+cmdline="console=ttyS0 reboot=t panic=5 no_timer_check norandmaps quiet"
 image() { beoboot -2 -i -o "$tmp/img" -k "$kernel" -m "$modules" -c "$cmdline"; }
 
 ok 'an image is made' image

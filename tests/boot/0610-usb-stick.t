@@ -11,7 +11,7 @@ boot_network 1
 boot_dnsmasq </dev/null
 boot_config 1 </dev/null
 boot_cluster
-image() { beoboot -2 -e -o "$tmp/cd.iso" -k "$kernel" -m "$modules" -c 'console=ttyS0 reboot=t panic=5 no_timer_check quiet'; }
+image() { beoboot -2 -e -o "$tmp/cd.iso" -k "$kernel" -m "$modules" -c 'console=ttyS0 reboot=t panic=5 no_timer_check norandmaps quiet'; }
 
 ok 'an image is made' image
 cp "$tmp/ok.out" "$tmp/first"

@@ -14,7 +14,7 @@ boot_config 1 <<END
 bootfile $tmp/boot.img
 dhcp off
 END
-make_image() { beoboot -2 -n -k "$kernel" -m "$modules" -c 'console=ttyS0 reboot=t panic=5 no_timer_check quiet'; }
+make_image() { beoboot -2 -n -k "$kernel" -m "$modules" -c 'console=ttyS0 reboot=t panic=5 no_timer_check norandmaps quiet'; }
 CM_STATEDIR=$tmp/made CM_CONFIG=$tmp/config
 export CM_STATEDIR CM_CONFIG
 ok 'a phase 1 pair is made' beoboot -1 -i -o "$tmp/one" -k "$kernel" -m "$modules"
@@ -26,7 +26,7 @@ ok 'the boot server takes it' clustermatic reload --name "$cluster"
 ok 'phase 1 is the smaller one' test "$(stat -c %s "$tmp/one.initrd")" -lt 4000000
 other=(-netdev "tap,id=n1,ifname=tap1,script=no,downscript=no"
     -device "virtio-net-pci,netdev=n1,mac=52:54:00:99:00:01")
-vm 0 -kernel "$tmp/one.kernel" -initrd "$tmp/one.initrd" -append 'console=ttyS0 reboot=t panic=5 no_timer_check quiet' \
+vm 0 -kernel "$tmp/one.kernel" -initrd "$tmp/one.initrd" -append 'console=ttyS0 reboot=t panic=5 no_timer_check norandmaps quiet' \
     "${other[@]}"
 ok 'the machine gets up' is_up 0
 ok 'phase 1 has been first' grep -aq 'phase 1, kernel' "$tmp/vm0.log"

@@ -13,7 +13,7 @@ bootfile $tmp/boot.img
 END
 boot_cluster
 ok 'a phase 2 image is made' beoboot -2 -n -k "$kernel" -m "$modules" \
-    -c 'console=ttyS0 reboot=t panic=5 no_timer_check quiet'
+    -c 'console=ttyS0 reboot=t panic=5 no_timer_check norandmaps quiet'
 hash=$(sha256sum <"$tmp/boot.img" | cut -c1-64)
 ok 'the boot server takes it' clustermatic reload --name "$cluster"
 

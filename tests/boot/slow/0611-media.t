@@ -11,7 +11,7 @@ boot_network 1
 boot_dnsmasq </dev/null
 boot_config 1 </dev/null
 boot_cluster
-cmdline='console=ttyS0 reboot=t panic=5 no_timer_check quiet'
+cmdline='console=ttyS0 reboot=t panic=5 no_timer_check norandmaps quiet'
 ok 'a CD image is made' beoboot -2 -e -o "$tmp/cd.iso" -k "$kernel" -m "$modules" -c "$cmdline"
 ok 'and a program for UEFI' beoboot -2 --efi -o "$tmp/disk/EFI/BOOT/BOOTX64.EFI" -k "$kernel" \
     -m "$modules" -c "$cmdline"

@@ -27,7 +27,7 @@ dhcp proxy
 END
 boot_cluster
 ok 'a phase 2 image is made' beoboot -2 -n -k "$kernel" -m "$modules" \
-    -c 'console=ttyS0 reboot=t panic=5 no_timer_check quiet'
+    -c 'console=ttyS0 reboot=t panic=5 no_timer_check norandmaps quiet'
 ok 'the boot server takes it' clustermatic reload --name "$cluster"
 vm 0 -boot n
 ok 'a machine gets up' is_up 0

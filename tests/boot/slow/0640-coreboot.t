@@ -48,10 +48,10 @@ dhcp off
 END
 boot_cluster
 ok 'a phase 2 image is made for the boot server' beoboot -2 -n -k "$kernel" -m "$modules" \
-    -c 'console=ttyS0 reboot=t panic=5 no_timer_check quiet'
+    -c 'console=ttyS0 reboot=t panic=5 no_timer_check norandmaps quiet'
 ok 'the boot server takes it' clustermatic reload --name "$cluster"
 ok 'a phase 1 payload is made' beoboot -1 --firmware -o "$tmp/payload" -k "$kernel" -m "$modules" \
-    -c 'console=ttyS0 reboot=t panic=5 no_timer_check quiet'
+    -c 'console=ttyS0 reboot=t panic=5 no_timer_check norandmaps quiet'
 cp "$bare" "$tmp/cb.rom"
 ok 'cbfstool puts it into the firmware' cbfstool "$tmp/cb.rom" add-payload -n fallback/payload \
     -f "$tmp/payload" -c none

@@ -12,7 +12,7 @@ bootfile $tmp/boot.img
 grace 60
 END
 boot_cluster
-cmdline='console=ttyS0 reboot=t panic=5 no_timer_check quiet'
+cmdline='console=ttyS0 reboot=t panic=5 no_timer_check norandmaps quiet'
 make_image() { beoboot -2 -n -k "$kernel" -m "$modules" -c "$cmdline"; }
 ok 'a phase 2 image is made' make_image
 ok 'a phase 1 pair' beoboot -1 -i -o "$tmp/one" -k "$kernel" -m "$modules"

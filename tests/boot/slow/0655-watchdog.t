@@ -15,7 +15,7 @@ boot_config 1 <<END
 interface alt0
 END
 boot_cluster
-cmdline="console=ttyS0 reboot=t panic=5 no_timer_check quiet"
+cmdline="console=ttyS0 reboot=t panic=5 no_timer_check norandmaps quiet"
 ok 'an image is made' beoboot -2 -i -o "$tmp/img" -k "$kernel" -m "$modules" -c "$cmdline"
 ok 'the kernel'"'"'s watchdog is in it' has ' /modules/softdog.ko' beoboot --list "$tmp/img.initrd"
 vm 0 -kernel "$tmp/img.kernel" -initrd "$tmp/img.initrd" -append "$cmdline"

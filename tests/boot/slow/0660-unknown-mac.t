@@ -17,7 +17,7 @@ pingtimeout 10
 END
 boot_cluster
 ok 'a phase 2 image is made' beoboot -2 -n -k "$kernel" -m "$modules" \
-    -c 'console=ttyS0 reboot=t panic=5 no_timer_check quiet'
+    -c 'console=ttyS0 reboot=t panic=5 no_timer_check norandmaps quiet'
 ok 'the boot server takes it' clustermatic reload --name "$cluster"
 vm 0 -boot n
 unknown() { [ "$(tests/ask.py -e '[m["mac"] for m in v]' bootsrv.unknown)" = "['$(mac 0)']" ]; }

@@ -12,7 +12,7 @@ bootfile $tmp/boot.img
 phase1 $tmp/one.img
 END
 boot_cluster
-cmdline='console=ttyS0 reboot=t panic=5 no_timer_check quiet'
+cmdline='console=ttyS0 reboot=t panic=5 no_timer_check norandmaps quiet'
 ok 'a phase 2 image is made' beoboot -2 -n -k "$kernel" -m "$modules" -c "$cmdline"
 ok 'and a phase 1 image' beoboot -1 -n -o "$tmp/one.img" -k "$kernel" -m "$modules" -c "$cmdline"
 ok 'the boot server takes them' clustermatic reload --name "$cluster"

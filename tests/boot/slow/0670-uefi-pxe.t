@@ -13,7 +13,7 @@ bootfile $tmp/boot.img
 END
 boot_cluster
 ok 'a phase 2 image is made' beoboot -2 -n -k "$kernel" -m "$modules" \
-    -c 'console=ttyS0 reboot=t panic=5 no_timer_check quiet'
+    -c 'console=ttyS0 reboot=t panic=5 no_timer_check norandmaps quiet'
 ok 'the boot server takes it' clustermatic reload --name "$cluster"
 patience=400 vm_memory=768
 gets_up() { # gets_up TEXT QEMU-OPTION...

@@ -13,7 +13,7 @@ mac() { sed -n "s/^node $1 //p" tests/data/listing-one.config; }
 # Only the image is elsewhere; the kernel's command line is for our virtual consoles.
 sed "s|^bootfile .*|bootfile $tmp/boot.img|" tests/data/listing-one.config >"$tmp/config"
 boot_cluster
-ok 'beoboot -2 -n -c' beoboot -2 -n -c "console=ttyS0 apm=off reboot=t panic=5 no_timer_check quiet" -k "$kernel" -m "$modules"
+ok 'beoboot -2 -n -c' beoboot -2 -n -c "console=ttyS0 apm=off reboot=t panic=5 no_timer_check norandmaps quiet" -k "$kernel" -m "$modules"
 ok 'the configuration is read again' clustermatic reload --name "$cluster"
 patience=500
 for n in 0 1 2; do vm $n -boot n; done

@@ -45,7 +45,7 @@ END
 chmod +x "$tmp/node_up"
 boot_cluster
 ok 'a phase 2 image is made' beoboot -2 -n -k "$kernel" -m "$modules" \
-    -c 'console=ttyS0 reboot=t panic=5 no_timer_check quiet'
+    -c 'console=ttyS0 reboot=t panic=5 no_timer_check norandmaps quiet'
 ok 'the boot server takes it' clustermatic reload --name "$cluster"
 head -c 16M /dev/zero >"$tmp/swap.img"
 chmod 600 "$tmp/swap.img"
