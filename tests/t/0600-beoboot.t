@@ -96,6 +96,62 @@ ok 'are in the image' sh -c "beoboot --list $tmp/more.img | grep -c ' /opt/hello
 printf 'file /nonexistent\n' >"$tmp/more"
 ok 'a file that is not there' fails_with '/nonexistent: No such file' boot -2 -n --plugin "$tmp/more" -o "$tmp/bad.img"
 
+# --- drivers: those of network cards, what they need, and no others
+
+tree=$tmp/drivers/lib/modules/$V
+module() { # module PATH NAME LINE...: as far as depmod(8) and modinfo(8) look into one
+    local path=$tree/kernel/$1 line
+    mkdir -p "${path%/*}"
+    shift
+    for line in "name=$1" "${@:2}"; do
+        case $line in
+        uses=*) printf '.data\n.quad %s\n' "${line#*=}" ;;
+        gives=*) printf '.section __ksymtab_strings,"a"\n.asciz "%s"\n' "${line#*=}" ;;
+        *) printf '.section .modinfo,"a"\n.asciz "%s"\n' "$line" ;;
+        esac
+    done | command as -o "$path" -
+}
+module drivers/net/ethernet/x/card.ko card uses=help depends=helper firmware=cmtest/card.fw \
+    'alias=pci:v00008086d00001521sv*sd*bc*sc*i*'
+module lib/helper.ko helper gives=help depends=
+module drivers/net/usb/stick.ko stick depends= 'alias=usb:v0B95p1790d*dc*dsc*dp*ic*isc*ip*in*'
+module drivers/usb/host/port.ko port depends= 'alias=pci:v*d*sv*sd*bc0Csc03i30*'
+module drivers/net/wireless/radio.ko radio depends= 'alias=pci:v00008086d00002723sv*sd*bc*sc*i*'
+module drivers/ata/disk.ko disk depends= 'alias=pci:v*d*sv*sd*bc01sc06i01*'
+: >"$tree/modules.builtin"
+find "$tree/kernel" -name '*.ko' -printf 'kernel/%P\n' >"$tree/modules.order"
+depmod -b "$tmp/drivers" "$V" 2>/dev/null
+drivers() { beoboot --list "$tmp/d.img" | sed -n 's|.* /modules/\(.*\)\.ko$|\1|p' | sort | paste -sd' '; }
+ok 'an image of a tree with drivers' beoboot -2 -n -v -k "$tmp/vmlinuz" -m "$tree" -o "$tmp/d.img"
+cp "$tmp/ok.out" "$tmp/said"
+ok 'has the wired card'"'"'s, and what that depends on' is 'card helper' drivers
+ok 'firmware that the master has not is said' grep -q '^beoboot: 1 firmware files .* not in /lib/firmware' "$tmp/said"
+ok '-u: USB cards, and what USB needs' beoboot -2 -n -u -k "$tmp/vmlinuz" -m "$tree" -o "$tmp/d.img"
+ok 'are in it too' is 'card helper port stick' drivers
+echo 'bootmodule disk' >"$tmp/config.boot"
+ok 'bootmodule: one more' beoboot -2 -n -k "$tmp/vmlinuz" -m "$tree" -o "$tmp/d.img"
+ok 'is in it' is 'card disk helper' drivers
+ok '--noautomod' beoboot -2 -n --noautomod -k "$tmp/vmlinuz" -m "$tree" -o "$tmp/d.img"
+ok 'nothing but that' is disk drivers
+rm "$tmp/config.boot"
+if [ -d /lib/firmware ] && unshare -m true 2>/dev/null; then
+    mkdir -p "$tmp/firmware/cmtest"
+    echo blob >"$tmp/firmware/cmtest/card.fw"
+    # shellcheck disable=SC2016 # for the other shell
+    ok 'firmware that is there' unshare -m sh -c 'mount --bind "$1/firmware" /lib/firmware &&
+        exec beoboot -2 -n -k "$1/vmlinuz" -m "$2" -o "$1/d.img"' - "$tmp" "$tree"
+    ok 'is in the image' has ' 5 /lib/firmware/cmtest/card.fw$' beoboot --list "$tmp/d.img"
+fi
+
+# --- on a terminal it says what it does
+
+on_terminal() { /usr/bin/python3 -c 'import os, pty, sys
+sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))' "$@" </dev/null; }
+ok 'on a terminal' on_terminal beoboot -2 -n -k "$tmp/vmlinuz" -m "$tree" -o "$tmp/d.img"
+cp "$tmp/ok.out" "$tmp/shown"
+ok 'one sees how far it is' grep -q 'drivers: 2 of 2' "$tmp/shown"
+ok 'elsewhere not' not grep -q 'drivers: ' "$tmp/said"
+
 # --- refusals
 
 ok 'no kernel' fails_with "$tmp/none: No such file" beoboot -2 -n -k "$tmp/none" -o "$tmp/bad.img"
