@@ -23,6 +23,7 @@ static const char usage[] =
     "  -p PATH  where plugins of the site are, instead of the file's path\n"
     "  -u       on success the node is up, whatever its state was\n"
     "  -l N     how much is told: 0 fatal, 1 error, 2 warning, 3 info, 4 debug\n"
+    "  -S       tell how much goes to the nodes\n"
     "  -s       do it here and now (always so; for old scripts)\n"
     "  -i       list the plugins, or tell of these\n"
     "  -h, --help, -V, --version\n";
@@ -37,7 +38,7 @@ int log_level = 3;
 
 struct options {
     char conf[PATH_MAX];
-    bool conf_given, up_anyway;
+    bool conf_given, up_anyway, tell_size;
     const char *path;
 };
 
@@ -145,6 +146,9 @@ static int set_up(struct build *b, const nodelist_t *nodes, struct result *resul
     int rc = plugins_run(b, err);
     if (rc == 0 && fflush(b->out) != 0)
         rc = err_set(err, errno, "gather what goes to the nodes: %s", strerror(errno));
+    if (rc == 0 && b->tell_size)
+        log_line("node_up", "%lld bytes go to node%s %s", (long long)ftello(b->out),
+                 nodes->n > 1 ? "s" : "", text);
     if (rc == 0)
         rc = deliver(nodes, fd, results, err);
     fclose(b->out);
@@ -286,7 +290,8 @@ static int run(struct options *o, int nspecs, char **specs, struct err *err)
     for (size_t at = 0; plan.nstep && at < n;) {
         size_t k = same_kernel(v + at, n - at);
         CLEANUP(nodelist_free) nodelist_t nodes;
-        struct build b = { .plan = &plan, .confdir = confdir, .kernel = v[at].kernel, .gate = g };
+        struct build b = { .plan = &plan, .confdir = confdir, .kernel = v[at].kernel, .gate = g,
+                           .tell_size = o->tell_size };
         struct err bad = { 0 };
         nodelist_init(&nodes);
         for (size_t i = at; i < at + k; i++) {
@@ -308,7 +313,7 @@ int main(int argc, char **argv)
     char *end;
     int c;
 
-    while ((c = getopt_long(argc, argv, "C:p:l:usihV", longopts, NULL)) != -1) {
+    while ((c = getopt_long(argc, argv, "C:p:l:uSsihV", longopts, NULL)) != -1) {
         switch (c) {
         case 'C':
             snprintf(o.conf, sizeof o.conf, "%s", optarg);
@@ -323,6 +328,7 @@ int main(int argc, char **argv)
             }
             break;
         case 'u': o.up_anyway = true; break;
+        case 'S': o.tell_size = true; break;
         case 's': break;
         case 'i': info = true; break;
         case 'h': fputs(usage, stdout); return 0;

@@ -46,6 +46,7 @@ struct build { /* what a plugin works with on the master */
     const char *nodes;   /* their numbers, "0-3,7" */
     gate_t *gate;
     FILE *out;           /* the stream */
+    bool tell_size;      /* -S: how long that is */
     const char *plugin;  /* for the log */
 };
 

@@ -211,6 +211,9 @@ static int plugin_setupfs(struct build *b, int argc, char **argv, struct err *er
         } else if ((strcmp(argv[i], "--delay") == 0 || strcmp(argv[i], "--maxdelay") == 0 ||
                     strcmp(argv[i], "--backoff") == 0) && i + 1 < argc) {
             i++; /* of old files: the pauses are chosen by themselves */
+        } else if (strcmp(argv[i], "-r") == 0) {
+            return err_set(err, EINVAL, "-r: a node's / is its memory, and stays so: mount below it, "
+                           "and bpctl --chroot sends programs there");
         } else {
             return err_set(err, EINVAL, "%s: want [--fstab FILE] [--timeout SECONDS]", argv[i]);
         }

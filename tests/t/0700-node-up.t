@@ -193,6 +193,7 @@ ok 'a program of the site' has 'ours: b c for nodes 0' log 0
 ok 'attributes' is 8 tests/ask.py -e 'len(v[0]["attrs"]["mem"])' nodemgr.list '{"spec": "0"}'
 ok 'a second time by hand: all is there already' "$libexec/node_up" 0
 ok 'for several nodes at once' has 'nodeinfo  : node 2: ' "$libexec/node_up" 0-2
+ok 'and how much goes there' has 'node_up   : [0-9]{2,} bytes go to node 1' "$libexec/node_up" -S 1
 ok 'each has the file' is 'some words' bpsh 2 cat /etc/words
 ok 'states that are not boot stay' has 'node 1 is left as it is: .*its state is up' "$libexec/node_up" 1
 ok '(error)' bpctl -S 1 -s error
@@ -234,6 +235,7 @@ ok 'NFS without a server' bad 'fs3:1: /home: want SERVER:/PATH, or MASTER:/PATH'
 ok 'swap on what is none' bad 'swap on /dev/null: Invalid argument' "setupfs --fstab $tmp/fs4"
 ok 'a relative folder' bad 'fs5:1: mnt/x: want an absolute path' "setupfs --fstab $tmp/fs5"
 ok 'another root' bad 'fs6:1: a node.s / is its memory' "setupfs --fstab $tmp/fs6"
+ok 'the same by an option' bad 'its memory, and stays so' 'setupfs -r /new'
 ok 'a time that is none' bad '--timeout x: want seconds' 'setupfs --timeout x'
 ok 'a node that is not there' fails_with 'there are only 3 nodes' "$libexec/node_up" 9
 ok 'a user' fails_with 'only root' as 11111 "$libexec/node_up" 0
