@@ -1,7 +1,7 @@
 # What `make bench` measures with; never installed. Everything lands in build/bench.
 BENCH := $(B)/bench
 bench_bins := $(BENCH)/rep $(BENCH)/spawn $(BENCH)/busrtt $(BENCH)/rawbus $(BENCH)/echo \
-              $(BENCH)/true-static $(BENCH)/pause-static $(BENCH)/forks $(BENCH)/cputime $(BENCH)/httpload $(BENCH)/pmifence $(BENCH)/onepacket-static
+              $(BENCH)/true-static $(BENCH)/pause-static $(BENCH)/forks $(BENCH)/cputime $(BENCH)/httpload $(BENCH)/pmifence $(BENCH)/moves $(BENCH)/onepacket-static
 
 $(BENCH)/rep: $(call objs,bench/rep.c)
 	$(LINK)
@@ -23,6 +23,9 @@ $(BENCH)/cputime: $(call objs,bench/cputime.c)
 $(BENCH)/httpload: $(call objs,bench/httpload.c)
 	$(LINK)
 $(BENCH)/pmifence: $(call objs,bench/pmifence.c)
+	$(LINK)
+$(BENCH)/moves: LIBS = -L$(LIB) -Wl,-rpath,$(abspath $(LIB)) -lbproc
+$(BENCH)/moves: $(call objs,bench/moves.c) $(LIB)/libbproc.so
 	$(LINK)
 # Without the tree's flags: a sanitizer cannot be linked statically.
 $(BENCH)/%-static: bench/%.c

@@ -1,0 +1,278 @@
+/* moves.c - what moves of processes take
+ *
+ *     moves exec N PROGRAM    fork and exec of it here, N times: microseconds each
+ *     moves hop N             moves of a small process between nodes 0 and 1: the same
+ *     moves return N          from the master to node 0 and back: the same, both ways
+ *     moves size MIB          a process of this size goes from node 0 to 1: MiB/s
+ *     moves tcp MIB           so much memory from node 0 to 1 over a TCP connection
+ *     moves spread MIB NODES  a child of this size on each node, by vrfork: seconds
+ *
+ * The result goes to stdout. Nodes and master have one clock: they are virtual.
+ */
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+#include "clients/libbproc/bproc.h"
+
+#define CHUNK (1u << 20)
+#define WARM 3 /* moves that are not counted */
+
+static char file[64]; /* a child that comes back leaves its result there */
+
+static double now_us(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec * 1e6 + (double)t.tv_nsec / 1e3;
+}
+
+static void __attribute__((noreturn)) stop(const char *what)
+{
+    int code = errno;
+
+    fprintf(stderr, "moves: %s: %s\n", what, bproc_strerror(code));
+    _exit(code & 0xff ? code & 0xff : 1); /* on a node nobody hears the above */
+}
+
+static void to(int node)
+{
+    if (bproc_move_io(node, NULL, 0) < 0)
+        stop("move");
+}
+
+/* Of a child, which is on the master again. */
+static void __attribute__((noreturn)) tell(double value)
+{
+    FILE *f = fopen(file, "w");
+
+    if (!f || fprintf(f, "%.17g", value) < 0 || fclose(f) != 0)
+        stop(file);
+    _exit(0);
+}
+
+static void *memory(size_t mib)
+{
+    unsigned char *p = mmap(NULL, mib << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+                            -1, 0);
+    uint64_t word = 1;
+
+    if (p == MAP_FAILED)
+        stop("memory");
+    for (size_t i = 0; i < mib << 20; i += sizeof word) {
+        word = word * 6364136223846793005u + 1442695040888963407u;
+        memcpy(p + i, &word, sizeof word);
+    }
+    return p;
+}
+
+static double exec_time(int n, char *program)
+{
+    char *argv[] = { program, NULL };
+    double begin = now_us();
+
+    for (int i = 0; i < n; i++) {
+        int status = 0;
+        pid_t pid = fork();
+        if (pid == 0) {
+            execv(program, argv);
+            _exit(127);
+        }
+        if (pid < 0 || waitpid(pid, &status, 0) != pid || status)
+            stop(program);
+    }
+    return (now_us() - begin) / n;
+}
+
+static void hop(int n)
+{
+    double begin = 0;
+
+    to(0);
+    for (int i = -WARM; i < n; i++) {
+        if (i == 0)
+            begin = now_us();
+        to((i & 1) == 0);
+    }
+    double took = now_us() - begin;
+    to(-1);
+    tell(took / n);
+}
+
+static void there_and_back(int n)
+{
+    double begin = 0;
+
+    for (int i = -WARM; i < n; i++) {
+        if (i == 0)
+            begin = now_us();
+        to(0);
+        to(-1);
+    }
+    tell((now_us() - begin) / n);
+}
+
+static void large(size_t mib)
+{
+    void *p = memory(mib);
+
+    to(0);
+    double begin = now_us();
+    to(1);
+    double took = now_us() - begin;
+    munmap(p, mib << 20);
+    to(-1);
+    tell((double)mib * 1e6 / took);
+}
+
+/* --- TCP: from the first byte to the last, as the receiver sees it --- */
+
+static void receive(size_t mib, int port)
+{
+    struct sockaddr_in sa = { .sin_family = AF_INET, .sin_port = htons((uint16_t)port) };
+    char *p = malloc(mib << 20);
+    size_t got = 0;
+
+    to(1);
+    int s = socket(AF_INET, SOCK_STREAM, 0), one = 1;
+    setsockopt(s, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+    if (!p || s < 0 || bind(s, (struct sockaddr *)&sa, sizeof sa) < 0 || listen(s, 1) < 0)
+        stop("listen");
+    int c = accept(s, NULL, NULL);
+    double begin = now_us();
+    for (ssize_t k; got < mib << 20; got += (size_t)k)
+        if ((k = read(c, p + got, (mib << 20) - got)) <= 0)
+            stop("read");
+    double took = now_us() - begin;
+    close(c);
+    close(s);
+    free(p);
+    to(-1);
+    tell((double)mib * 1e6 / took);
+}
+
+static void send_it(size_t mib, const struct sockaddr *at, socklen_t len)
+{
+    const char *p = memory(mib);
+    size_t sent = 0;
+    int s = -1;
+
+    to(0);
+    for (int tries = 0; tries < 500; tries++, usleep(10000)) { /* it may not listen yet */
+        s = socket(AF_INET, SOCK_STREAM, 0);
+        if (connect(s, at, len) == 0)
+            break;
+        close(s);
+        s = -1;
+    }
+    for (ssize_t k; s >= 0 && sent < mib << 20; sent += (size_t)k)
+        if ((k = write(s, p + sent, CHUNK)) <= 0)
+            stop("write");
+    _exit(s < 0);
+}
+
+/* --- all --- */
+
+static void wait_well(pid_t pid)
+{
+    int status = 0;
+
+    if (pid < 0 || waitpid(pid, &status, 0) != pid || status) {
+        fprintf(stderr, "moves: a child ended: %s\n",
+                WIFEXITED(status) ? bproc_strerror(WEXITSTATUS(status)) : "by a signal");
+        exit(1);
+    }
+}
+
+static double told(void)
+{
+    double v = 0;
+    FILE *f = fopen(file, "r");
+
+    if (!f || fscanf(f, "%lf", &v) != 1)
+        stop(file);
+    fclose(f);
+    return v;
+}
+
+static double tcp(size_t mib)
+{
+    struct sockaddr_in at;
+    int len = sizeof at, port = 20000 + (int)(getpid() % 10000);
+
+    if (bproc_nodeaddr(1, (struct sockaddr *)&at, &len) < 0)
+        stop("the address of node 1");
+    at.sin_port = htons((uint16_t)port);
+    pid_t a = fork();
+    if (a == 0)
+        receive(mib, port);
+    pid_t b = fork();
+    if (b == 0)
+        send_it(mib, (struct sockaddr *)&at, sizeof at);
+    wait_well(b);
+    wait_well(a);
+    return told();
+}
+
+static double spread(size_t mib, int n)
+{
+    int *nodes = calloc((size_t)n, sizeof *nodes), *pids = calloc((size_t)n, sizeof *pids);
+
+    if (!nodes || !pids)
+        stop("memory");
+    memory(mib);
+    for (int i = 0; i < n; i++)
+        nodes[i] = i;
+    double begin = now_us();
+    int rc = bproc_vrfork_io(n, nodes, pids, NULL, 0);
+    if (rc >= 0 && rc < n)
+        _exit(0);
+    double took = now_us() - begin;
+    for (int i = 0; i < n; i++)
+        if (rc < 0 || pids[i] < 0)
+            stop("vrfork");
+    for (int i = 0; i < n; i++)
+        wait_well(pids[i]);
+    return took / 1e6;
+}
+
+int main(int argc, char **argv)
+{
+    const char *what = argc > 2 ? argv[1] : "";
+    int n = argc > 2 ? atoi(argv[2]) : 0;
+
+    if (n < 1)
+        return 2;
+    snprintf(file, sizeof file, "/tmp/moves.%d", (int)getpid());
+    double value = -1;
+    if (strcmp(what, "exec") == 0 && argc == 4) {
+        value = exec_time(n, argv[3]);
+    } else if (strcmp(what, "spread") == 0 && argc == 4) {
+        value = spread((size_t)n, atoi(argv[3]));
+    } else if (strcmp(what, "tcp") == 0) {
+        value = tcp((size_t)n);
+    } else {
+        pid_t pid = fork();
+        if (pid == 0 && strcmp(what, "hop") == 0)
+            hop(n);
+        if (pid == 0 && strcmp(what, "return") == 0)
+            there_and_back(n);
+        if (pid == 0 && strcmp(what, "size") == 0)
+            large((size_t)n);
+        if (pid == 0)
+            _exit(2);
+        wait_well(pid);
+        value = told();
+    }
+    unlink(file);
+    printf("%.6g\n", value);
+    return 0;
+}
