@@ -183,10 +183,10 @@ void thaw(struct frozen *f)
     uint64_t arg[6] = { f->room, f->room_bytes };
     int64_t out;
 
-    if (f->held && f->room && calls_begin(f, NULL) == 0) {
+    if (f->held && f->room && calls_begin(f, NULL) == 0)
         call_in(f, SYS_munmap, arg, &out, NULL);
+    if (f->held && f->borrowed) /* by this, or by what has failed */
         calls_end(f, NULL);
-    }
     let_go(f);
 }
 
@@ -194,11 +194,13 @@ int calls_begin(struct frozen *f, struct err *err)
 {
     uint64_t all = ~0ull;
 
+    f->borrowed = true;
     return f->held && ptrace(PTRACE_SETSIGMASK, f->pid, sizeof all, &all) == 0 ? 0 : died(f, err);
 }
 
 int calls_end(struct frozen *f, struct err *err)
 {
+    f->borrowed = false;
     return f->held && ptrace(PTRACE_SETREGS, f->pid, 0, &f->regs) == 0 &&
                    ptrace(PTRACE_SETSIGMASK, f->pid, sizeof f->mask, &f->mask) == 0
                ? 0

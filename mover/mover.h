@@ -90,6 +90,7 @@ struct frozen {
     pid_t pid;
     int pidfd, mem;
     bool held;                   /* it stands still */
+    bool borrowed;               /* its registers and mask are ours */
     bool alarmed;                /* a SIGALRM was waiting already */
     int owed;                    /* a signal that it was about to have */
     bool was_stopped;            /* a SIGSTOP came meanwhile */

@@ -6,6 +6,8 @@
  *                               40 if it moved, 41 if not, and less for faults
  *     go open KIND NODE         with threads, a child: refused; with a pipe, a
  *                               socket: they are closed
+ *     go wait MEGABYTES         says "ready", goes round and round with all its
+ *                               registers in use until SIGTERM, and checks itself
  *
  * Ends with the number of faults.
  */
@@ -88,6 +90,67 @@ static int with_open(int argc, char **argv)
     return bad;
 }
 
+static volatile int told; /* to end */
+
+static void on_term(int sig)
+{
+    (void)sig;
+    told = 1;
+}
+
+/* What is in registers, and nowhere else, from before SIGTERM until after. */
+static int hold_registers(void)
+{
+    static unsigned char in[64], out[64];
+    long double pi = 0, from = 3.14159265358979323846L;
+    int bad = 0;
+
+    for (int i = 0; i < 64; i++)
+        in[i] = (unsigned char)(i * 37 + 1);
+    if (__builtin_cpu_supports("avx"))
+        __asm__ volatile("fldt %3\n\tvmovdqu (%1), %%ymm7\n\tvmovdqu 32(%1), %%ymm15\n"
+                         "1:\tpause\n\tcmpl $0, %4\n\tje 1b\n\t"
+                         "vmovdqu %%ymm7, (%2)\n\tvmovdqu %%ymm15, 32(%2)\n\tvzeroupper\n\t"
+                         "fstpt %0"
+                         : "=m"(pi) : "r"(in), "r"(out), "m"(from), "m"(told)
+                         : "memory", "xmm7", "xmm15");
+    else
+        __asm__ volatile("fldt %3\n\tmovdqu (%1), %%xmm7\n"
+                         "1:\tpause\n\tcmpl $0, %4\n\tje 1b\n\t"
+                         "movdqu %%xmm7, (%2)\n\tfstpt %0"
+                         : "=m"(pi) : "r"(in), "r"(out), "m"(from), "m"(told)
+                         : "memory", "xmm7");
+    if (memcmp(in, out, __builtin_cpu_supports("avx") ? 64 : 16) != 0)
+        bad += STATE_BAD("the vector registers have other contents");
+    if (pi != from)
+        bad += STATE_BAD("the x87 register has another content");
+    return bad;
+}
+
+static int wait_here(int argc, char **argv)
+{
+    char text[100], more[100];
+
+    state_make(argc, argv, (size_t)atoi(argv[2]));
+    munmap(state.shared, 8192); /* what others may see is refused */
+    state.shared = NULL;
+    signal(SIGTERM, on_term);
+    FILE *f = fopen(state.exe, "r"), *again;
+    if (!f || fread(text, 1, sizeof text, f) != sizeof text)
+        return STATE_BAD("%s cannot be read", state.exe);
+    puts("ready");
+    fflush(stdout);
+    int bad = hold_registers() + state_check();
+    if (ftell(f) != sizeof text || fread(text, 1, sizeof text, f) != sizeof text)
+        bad += STATE_BAD("the file is at %ld", ftell(f));
+    again = fopen(state.exe, "r");
+    if (!again || fseek(again, sizeof text, SEEK_SET) < 0 ||
+        fread(more, 1, sizeof more, again) != sizeof more || memcmp(text, more, sizeof text) != 0)
+        bad += STATE_BAD("the file goes on with something else");
+    printf("%d faults on %d\n", bad, bproc_currnode());
+    return bad;
+}
+
 int main(int argc, char **argv)
 {
     int bad = 0;
@@ -98,6 +161,8 @@ int main(int argc, char **argv)
         return attempt(argc, argv);
     if (argc == 4 && strcmp(argv[1], "open") == 0)
         return with_open(argc, argv);
+    if (strcmp(argv[1], "wait") == 0)
+        return wait_here(argc, argv);
     if (strcmp(argv[1], "refused") == 0) {
         state_make(argc, argv, 1);
         return refused(argv[2], argv[3]);

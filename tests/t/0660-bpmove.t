@@ -94,6 +94,21 @@ bpsh -n 0 sh -c 'echo x >/tmp/end'
 ok 'it ends as it should' ended 0
 ok 'and is right' eventually 20 said '^right$'
 
+# All that a process can have; it is at work the whole time.
+export LD_LIBRARY_PATH=$CM_BUILD/lib
+ok 'a program with everything compiles' gcc -Wall -Wextra -Werror -g -I"$CM_BUILD/include" -I. \
+    -o "$tmp/go" tests/libbproc/go.c -L"$CM_BUILD/lib" -lbproc -lm -lpthread
+everything() { # MEGABYTES WHERE...
+    run 0 "$tmp/go" wait "$1"
+    shift
+    eventually 20 said '^ready$' || return 1
+    for n in "$@"; do bpmove "$pid" "$n" || return 1; done
+    kill -TERM "$pid"
+    ended 0 && said "^0 faults on $n\$" || { cat "$tmp/said"; return 1; }
+}
+ok 'it goes on with all it has' everything 1 1 2 0 2
+ok 'with 50 MB' everything 50 1 0
+
 # --- what it says
 
 numbers='import signal, sys, time
@@ -253,6 +268,29 @@ ok 'its owner moves it where he may' as 61001 "$CM_BUILD/bin/bpmove" "$pid" 1
 kill -USR1 "$pid"
 ok 'and it ends as it would' ended 7
 
+# The limits of a process go with it: of its data, there it is given no more than
+# that; of its memory, it cannot be given what it takes to move it.
+cat >"$tmp/limit.py" <<'END'
+import resource, signal, sys
+x = bytearray(100 << 20)
+which = getattr(resource, sys.argv[1])
+resource.setrlimit(which, (50 << 20, resource.getrlimit(which)[1]))
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+print("ready", flush=True)
+signal.sigwait([signal.SIGUSR1])
+resource.setrlimit(which, (-1, -1))
+print("whole" if len(x) == 100 << 20 and not any(x[:4096]) else "broken", flush=True)
+END
+limited() { # WHICH PATTERN
+    run 0 --with "$lib" $python -c "$(cat "$tmp/limit.py")" "$1"
+    eventually 20 said '^ready$'
+    fails_with "process $pid: $2" bpmove "$pid" 1 && is_on "$pid" 0 && kill -USR1 "$pid" &&
+        ended 0 && said '^whole$'
+}
+ok 'a node that gives it no memory: the reason, and it goes on' \
+    limited RLIMIT_DATA '.*([Mm]emory|ENOMEM)'
+ok 'no memory where it is' limited RLIMIT_AS '.*no room: Cannot allocate memory'
+
 # --- all of its launch
 
 end_launch() { # of the process PID, by the name that its ghost has from its start
@@ -296,6 +334,15 @@ ok 'the other too' ended 7
 ok 'and is right' eventually 20 grep -q '^right$' "$tmp/said.1"
 ok 'a node with nothing on it' bpmove --drain 0
 ok 'a node that there is not' fails_with '^bpmove: there is no node 99' bpmove --drain 99
+
+count 0
+bpctl -S 2 -H
+is_down() { [ "$(bpstat -s 2)" = down ]; }
+ok 'a node goes down' eventually 20 is_down
+ok 'nobody goes there' fails_with "process $pid: .*Node is down" bpmove "$pid" 2
+ok 'it goes on' is_on "$pid" 0
+kill -USR1 "$pid"
+ok 'and has counted right' ended 7
 
 # The example: a long computation moves off a node being drained.
 example() { timeout -k 1 200 doc/examples/drain.sh 0 "$1" | cat >"$tmp/example"; cat "$tmp/example"; }
