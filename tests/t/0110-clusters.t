@@ -72,6 +72,7 @@ netns_ids $(processes_of "$run") | grep -vxF "$(readlink /proc/self/ns/net)" >"$
 ok 'it lives in network namespaces of its own: one for the master, one for each node' \
     is 3 bash -c "wc -l <'$tmp/netns'"
 # Held open, so that no cluster beside this one gets a namespace of the same number.
+# shellcheck disable=SC2034 # held
 for p in $(processes_of "$run"); do exec {held}<"/proc/$p/ns/net"; done
 
 # The supervisor killed: the cluster is not up, and up mends it.
