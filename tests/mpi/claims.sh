@@ -216,6 +216,20 @@ ok 'services are killed under it: it goes on, and ends well' \
 ok 'so is the agent of a node, twice' turns_through agent agent
 ok 'each turn has come once' is "$(for ((i = 1; i <= 3; i++)); do echo "turn $i: $((6 * i))"; done)" \
     cat "$tmp/turns"
+on_its_way() { pgrep -x -P "$job" bpsh >"$tmp/bpsh" || has_ended "$job"; }
+starts_through() { # WHO...: is killed while the next job starts
+    local who old
+    for who; do
+        old=$(victim "$who") || return
+        mpirun -np 6 ./mpi_hello >"$tmp/said" 2>"$tmp/err" & job=$!
+        eventually 20 on_its_way && kill -KILL "$old" && job_ends 0 &&
+            is "$(hello 6 6)" sort -V "$tmp/said" && eventually 30 another "$who" "$old" && continue
+        echo "after $who was killed"
+        return 1
+    done
+}
+ok 'killed while a job starts, they do not keep it from its end' \
+    starts_through procspace iofwd nodemgr busd agent
 ok 'and nothing is left' nothing_left odd
 
 # --- ends from outside ------------------------------------------------------------
