@@ -20,6 +20,7 @@
 #define SILENT_MS 300  /* after this, who waits at a terminal is told */
 #define KILLED_MS 5000 /* nodes may take so long to answer */
 #define HELPERS_MS 3000
+#define LATE_MS 20000 /* all ranks have ended: a slow machine is no reason to fail */
 
 static sigset_t old_mask;
 static void (*old_pipe)(int);
@@ -122,7 +123,7 @@ static void on_helpers_late(void *arg)
 
     j->timer = 0;
     sweep(j->helper);
-    step(j, KILLED_MS, on_left);
+    step(j, j->ending ? KILLED_MS : LATE_MS, on_left);
 }
 
 void end_helpers(struct job *j)
