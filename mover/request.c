@@ -379,7 +379,8 @@ void request_pass(struct request *r)
     mp_array(&m, n);
     msgpack_sbuffer_write(&m.b, rows.b.data, rows.b.size);
     for (int tries = 0; tries < 10; tries++) {
-        if (ask(r, "procspace.pass", &m, PASS_MS, &reply, &err) == 0 || !worth_again(err.code))
+        if (ask(r, "procspace.pass", &m, PASS_MS, &reply, &err) == 0 ||
+            (err.code != ECONNREFUSED && !worth_again(err.code))) /* that is: the agent is away */
             return;
         poll(NULL, 0, AGAIN_MS);
     }

@@ -34,8 +34,16 @@ struct trail { /* a process that has moved at least once */
     int next_node;
 };
 
+struct word { /* of procspace's: who has read all of one is to read on there */
+    struct word *next;
+    uint64_t after, launch;
+    uint32_t rank;
+    int node;
+};
+
 struct onward {
     struct trail *first;
+    struct word *words; /* that were not needed yet: it may be ahead of what we read */
     int fd;      /* RUN/move; -1 */
     int tries, timer;
     bool heard;  /* all that was known when we came */
@@ -71,12 +79,12 @@ static bool hear(struct bpsh *b)
     }
     if (p.len && !p.data[p.len - 1]) {
         o->heard |= strcmp(p.data, "ok") == 0;
-        if (sscanf(p.data, "next %llu %u %llu %d", &after, &rank, &launch, &node) == 4)
-            for (struct trail *t = o->first; t; t = t->next)
-                if (t->launch == after && t->rank == rank) {
-                    t->next_launch = launch;
-                    t->next_node = node;
-                }
+        struct word *w;
+        if (sscanf(p.data, "next %llu %u %llu %d", &after, &rank, &launch, &node) == 4 &&
+            (w = calloc(1, sizeof *w))) {
+            *w = (struct word){ o->words, after, launch, rank, node };
+            o->words = w;
+        }
     }
     pkt_clear(&p);
     return true;
@@ -253,6 +261,20 @@ static bool out_of_hands(const struct trail *t)
                           output_flushed(t->b->output));
 }
 
+static void find_next(struct onward *o, struct trail *t)
+{
+    for (struct word **at = &o->words; *at; at = &(*at)->next) {
+        struct word *w = *at;
+        if (w->after != t->launch || w->rank != t->rank)
+            continue;
+        t->next_launch = w->launch;
+        t->next_node = w->node;
+        *at = w->next;
+        free(w);
+        return;
+    }
+}
+
 static void say_read(struct trail *t)
 {
     char text[64];
@@ -276,6 +298,8 @@ static void step(struct bpsh *b, struct trail *t)
     else if (o->fd < 0 && !o->timer)
         o->timer = loop_timer(b->loop, AGAIN_MS, false, on_again, b);
     on_word(b, o->fd, 0); /* of where it goes on it was told before its streams ended */
+    if (!t->next_launch)
+        find_next(o, t);
     if (o->fd < 0 || !o->heard || !out_of_hands(t))
         return;
     o->tries = 0;
@@ -329,6 +353,11 @@ void onward_close(struct bpsh *b)
             reader_flush(t->reader);
         reader_destroy(&t->reader);
         free(t);
+    }
+    while (o->words) {
+        struct word *w = o->words;
+        o->words = w->next;
+        free(w);
     }
     free(o);
     b->onward = NULL;

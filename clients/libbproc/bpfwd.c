@@ -187,12 +187,15 @@ static int source_add(struct forward *f, uint64_t launch, const int *node, const
     return 0;
 }
 
-/* Has it said all? Of a launch that is not ours any more: yes. */
+/* Has it said all? Of a launch that is not ours any more: yes; not yet: no. */
 static bool has_ended(const struct forward *f, uint64_t launch, uint32_t rank)
 {
     for (const struct source *s = f->sources; s; s = s->next)
         if (s->launch == launch)
             return rank >= s->n || s->left[rank] == 0;
+    for (const struct following *w = f->following; w; w = w->next)
+        if (w->launch == launch)
+            return false;
     return true;
 }
 

@@ -345,7 +345,7 @@ void transfer_pass(struct transfer *t)
         CLEANUP(msgpack_unpacked_destroy) msgpack_unpacked reply;
         msgpack_unpacked_init(&reply);
         if (lib_call(ECONNREFUSED, "procspace.pass", &m, MOVED_MS, &reply) == 0 ||
-            !worth_again(errno))
+            (errno != ECONNREFUSED && !worth_again(errno))) /* that is: our agent is away */
             return;
         poll(NULL, 0, AGAIN_MS);
     }
