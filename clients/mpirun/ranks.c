@@ -55,7 +55,7 @@ static void on_looked(void *arg, const msgpack_object *value, const struct err *
     (void)err;
     d->job->asking--;
     if (!d->job->opt.quiet) {
-        if ((reach && !mp_is(reach, "yes")) || (state && mp_is(state, "down")))
+        if ((reach && mp_is(reach, "no")) || (state && mp_is(state, "down")))
             fprintf(stderr, "mpirun: node %d was lost, and rank %u with it\n", d->node, d->rank);
         else if (d->helper)
             fprintf(stderr, "mpirun: node %d: the helper of this job was killed\n", d->node);
