@@ -13,6 +13,7 @@
 
 #define ARRIVE_MS 10000
 #define NAP_MS 5
+#define NAP_MAX_MS 200 /* each look stops it: it must get to run in between */
 #define LOOKS 4
 
 struct moving {
@@ -97,7 +98,7 @@ static int ready(struct moving *m, struct err *err)
 {
     int64_t end = now_ms() + ARRIVE_MS;
 
-    for (;; poll(NULL, 0, NAP_MS)) {
+    for (int nap = NAP_MS;; poll(NULL, 0, nap), nap = nap * 2 > NAP_MAX_MS ? NAP_MAX_MS : nap * 2) {
         struct err why = { 0 };
         *err = (struct err){ 0 };
         if (look_anew(m, err) < 0 && !m->h.n)
