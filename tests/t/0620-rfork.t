@@ -37,4 +37,13 @@ left() { bpstat -p | tail -n +2 | grep -q .; }
 ok 'nothing is left on the nodes' eventually 20 not left
 ghosts() { pgrep -af "^$tmp/rfork "; }
 ok 'nor stand-ins here' eventually 20 not ghosts
+
+clustermatic down --purge --name "$cluster"
+cluster_up 32
+bpctl -S 3,16,31 -H
+are_down() { [ "$(bpstat -t down)" = 3 ]; }
+ok 'three of 32 nodes are down' eventually 20 are_down
+ok '29 run, three are told' is '29 ran, 3 are down' rfork many $(seq 0 31)
+ok 'nothing is left on the nodes' eventually 20 not left
+ok 'nor stand-ins here' eventually 20 not ghosts
 done_testing
