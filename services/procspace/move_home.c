@@ -83,6 +83,31 @@ void home_free(struct move *m)
     cleanup_close(&m->home_fd);
 }
 
+void home_call_off(struct move *m)
+{
+    if (m->home == HOME_DEPARTING || m->home == HOME_HERE)
+        return; /* it was told that it is decided */
+    contents_image_drop(m->all->ps->contents, m->stop[0].to.ticket.token);
+    if (m->control >= 0) /* its restorer sees the end, and is a ghost again */
+        loop_fd_del(m->all->ps->loop, m->control);
+    cleanup_close(&m->control);
+    m->home = HOME_FAILED;
+}
+
+/* It is sent anew, so what was begun before has failed where it came from: the agent
+ * there has died before it brought the image, or the word that it was called off. */
+static void call_off_earlier(const struct move *m)
+{
+    for (struct move *o = m->all->first; o; o = o->next) {
+        if (o == m || o->over || o->ghost != m->ghost ||
+            (o->home != HOME_CALLED && o->home != HOME_BUILDING && o->home != HOME_READY))
+            continue;
+        home_call_off(o);
+        err_set(&o->home_err, ECANCELED, "it was sent anew");
+        home_settled(o);
+    }
+}
+
 int move_home(struct move *m, struct proc *p, struct err *err)
 {
     procspace_t *ps = m->all->ps;
@@ -102,6 +127,7 @@ int move_home(struct move *m, struct proc *p, struct err *err)
     }
     m->home = HOME_CALLED;
     m->ghost = p->pid;
+    call_off_earlier(m);
     m->timer = loop_timer(ps->loop, GHOST_MS, false, on_no_ghost, m);
     ghost_ring(p->was, GHOST_ASK, 0);
     return 0;
@@ -143,15 +169,6 @@ bool home_give(struct caller *k, struct move *m, int fd)
     return loop_fd(m->all->ps->loop, fd, EPOLLIN, on_home_word, m, NULL) == 0;
 }
 
-void home_call_off(struct move *m)
-{
-    if (m->home == HOME_DEPARTING || m->home == HOME_HERE)
-        return; /* it was told that it is decided */
-    if (m->control >= 0) /* its restorer sees the end, and is a ghost again */
-        loop_fd_del(m->all->ps->loop, m->control);
-    cleanup_close(&m->control);
-    m->home = HOME_FAILED;
-}
 
 /* Its restorer is told that it is decided, with what its output goes to: whatever
  * becomes of us, the process is here from now on. */
