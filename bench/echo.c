@@ -3,7 +3,6 @@
  * A service like any other, over bus/svc.h, so that a round trip to it shows
  * what the bus costs and nothing else.
  */
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include "bus/svc.h"
@@ -21,12 +20,6 @@ static const struct svc_method methods[] = {
     SVC_METHODS_END,
 };
 
-static void on_stop(void *arg, int signo)
-{
-    (void)signo;
-    loop_stop(arg, 0);
-}
-
 int main(void)
 {
     struct err err = { 0 };
@@ -34,7 +27,7 @@ int main(void)
     CLEANUP(loop_destroy) loop_t *loop = loop_create(&err);
     CLEANUP(svc_destroy) svc_t *svc =
         loop ? svc_create(loop, "bench", methods, NULL, &err) : NULL;
-    if (!svc || loop_signal(loop, SIGTERM, on_stop, loop, &err) < 0) {
+    if (!svc || loop_stop_signals(loop, &err) < 0) {
         fprintf(stderr, "echo: %s\n", err.text);
         return 1;
     }

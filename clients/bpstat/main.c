@@ -14,7 +14,6 @@
 #include "clients/common/follow.h"
 #include "clients/common/opt.h"
 
-
 static const char usage[] =
     "Usage: bpstat [options] [NODES ...]\n"
     "Print the state of nodes; all of them if none are named.\n"
