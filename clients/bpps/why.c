@@ -168,7 +168,16 @@ static void print_past(const struct past *p)
 {
     printf("%" PRId64 " (", p->pid);
     put(p->name ? p->name : "");
-    printf(") on node %" PRId64 ": ", p->node);
+    if (p->node < 0)
+        fputs(") on the master: ", stdout);
+    else
+        printf(") on node %" PRId64 ": ", p->node);
+    if (p->node < 0 && p->ended && p->rank != KID && p->status == 0) { /* it has moved here */
+        fputs("a process of its own since ", stdout);
+        put_time(p->ended);
+        putchar('\n');
+        return;
+    }
     if (!p->ended) {
         fputs("runs since ", stdout);
         put_time(p->started);

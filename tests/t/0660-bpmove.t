@@ -142,6 +142,8 @@ says() { # WHERE...: bpsh is the reader; it has written all when it ends
 ok 'what it says is in order and whole' says 1 2 0 1 0 2
 ok 'and what it complains' cmp <(sed -n 's/^end //p' "$tmp/said" | xargs seq -f '! %g') "$tmp/errors"
 ok 'to the master at last' says 1 master
+ok 'bpps tells that it went there' has "^$pid \\(.*\\) on the master: a process of its own since 2" \
+    bpps --why "$pid"
 prefixed() {
     : >"$tmp/said"
     : >"$tmp/said"
