@@ -7,6 +7,6 @@ copy_spawn := $(addprefix copy/,spawn.c peer.c)
 
 helpers += $(LIBEXEC)/bpcopy
 $(LIBEXEC)/bpcopy: LIBS = $(MP_LIBS) $(SSL_LIBS)
-$(LIBEXEC)/bpcopy: $(call objs,$(addprefix copy/,bpcopy.c chan_bulk.c fan_open.c peer.c) bus/bulk.c bus/record.c) \
+$(LIBEXEC)/bpcopy: $(call objs,$(addprefix copy/,bpcopy.c chan_bulk.c fan_open.c peer.c) bus/bulk.c bus/record.c bus/gcm.c) \
     $(LIBCOPY) $(LIBCM)
 	$(LINK)

@@ -17,7 +17,7 @@ $(B)/tests/unit/config: $(call objs,tests/unit/config.c) $(LIBCM)
 
 unit += $(B)/tests/unit/bulk
 $(B)/tests/unit/bulk: LIBS = $(SSL_LIBS)
-$(B)/tests/unit/bulk: $(call objs,tests/unit/bulk.c bus/bulk.c bus/record.c clients/bulkcat/copy.c) \
+$(B)/tests/unit/bulk: $(call objs,tests/unit/bulk.c bus/bulk.c bus/record.c bus/gcm.c clients/bulkcat/copy.c) \
     $(LIBCM)
 	$(LINK)
 
@@ -39,14 +39,14 @@ $(B)/tests/unit/clients: $(call objs,tests/unit/clients.c clients/bpps/fetch.c \
 unit += $(B)/tests/unit/agent_files
 $(B)/tests/unit/agent_files: LIBS = $(MP_LIBS) $(SSL_LIBS) $(ZMQ_LIBS)
 $(B)/tests/unit/agent_files: $(call objs,tests/unit/agent_files.c node/agent/files.c \
-                             node/agent/cache.c node/agent/fetch.c node/agent/place.c bus/bulk.c bus/record.c \
+                             node/agent/cache.c node/agent/fetch.c node/agent/place.c bus/bulk.c bus/record.c bus/gcm.c \
                              bus/svc.c bus/svc_ready.c bus/zloop.c) $(LIBCM)
 	$(LINK)
 
 unit += $(B)/tests/unit/agent_streams
 $(B)/tests/unit/agent_streams: LIBS = $(ZMQ_LIBS) $(SSL_LIBS)
 $(B)/tests/unit/agent_streams: $(call objs,tests/unit/agent_streams.c node/rings.c \
-    $(addprefix node/agent/,streams.c stream_out.c stream_in.c bulk_out.c) bus/bulk.c bus/record.c) \
+    $(addprefix node/agent/,streams.c stream_out.c stream_in.c bulk_out.c) bus/bulk.c bus/record.c bus/gcm.c) \
     $(LIBCM)
 	$(LINK)
 
