@@ -41,7 +41,9 @@ struct image_record { /* in front of each */
     uint32_t crc; /* CRC-32C of this header, crc 0, and of the bytes that follow */
     uint64_t len; /* bytes that follow */
     uint64_t addr;
-    uint64_t chain; /* IMAGE_END: CRC-32C over the crcs of all records before */
+    /* IMAGE_END: CRC-32C over the crcs of all records before. IMAGE_PAGES: bytes of
+     * memory that follow without a gap, in records to come; a hint. */
+    uint64_t chain;
 };
 
 struct image_sigaction { /* the kernel's */
@@ -159,10 +161,15 @@ static inline uint32_t image_crc_soft(uint32_t crc, const unsigned char *p, size
 }
 
 #if defined(__x86_64__)
-/* SSE 4.2 has it; every x86-64 of the last fifteen years. Three rows at a time
- * would be faster still, but memory is slower than this. */
-__attribute__((target("sse4.2"), no_sanitize("address", "undefined")))
-static inline uint32_t image_crc_hard(uint32_t crc, const unsigned char *p, size_t n)
+#define IMAGE_CRC_ROW 1360u /* bytes: three rows fit a page */
+/* x to the power of 8 ROW - 33 and of 16 ROW - 33, as the polynomial leaves it: what
+ * takes a sum over that many zeros. */
+#define IMAGE_CRC_ONE 0x3f70cc6full
+#define IMAGE_CRC_TWO 0x5aa1f3cfull
+#define IMAGE_CRC_ASM __attribute__((target("sse4.2,pclmul"), no_sanitize("address", "undefined")))
+
+/* SSE 4.2 has it, and waits three cycles for each sum. */
+IMAGE_CRC_ASM static inline uint32_t image_crc_hard(uint32_t crc, const unsigned char *p, size_t n)
 {
     uint64_t c = crc;
 
@@ -175,12 +182,40 @@ static inline uint32_t image_crc_hard(uint32_t crc, const unsigned char *p, size
     return (uint32_t)c;
 }
 
-static inline int image_has_sse42(void)
+IMAGE_CRC_ASM static inline uint64_t image_crc_shift(uint64_t crc, uint64_t by)
+{
+    typedef long long pair __attribute__((vector_size(16)));
+    pair product = __builtin_ia32_pclmulqdq128((pair){ (long long)crc, 0 },
+                                               (pair){ (long long)by, 0 }, 0);
+
+    return __builtin_ia32_crc32di(0, (uint64_t)product[0]);
+}
+
+/* So three sums at a time, which are then put together. */
+IMAGE_CRC_ASM static inline uint32_t image_crc_rows(uint32_t crc, const unsigned char *p, size_t n)
+{
+    uint64_t c = crc;
+
+    for (; n >= 3 * IMAGE_CRC_ROW; n -= 3 * IMAGE_CRC_ROW, p += 3 * IMAGE_CRC_ROW) {
+        const uint64_t *v = (const void *)p, *w = v + IMAGE_CRC_ROW / 8, *x = w + IMAGE_CRC_ROW / 8;
+        uint64_t d = 0, e = 0;
+        for (unsigned i = 0; i < IMAGE_CRC_ROW / 8; i++) {
+            c = __builtin_ia32_crc32di(c, v[i]);
+            d = __builtin_ia32_crc32di(d, w[i]);
+            e = __builtin_ia32_crc32di(e, x[i]);
+        }
+        c = image_crc_shift(c, IMAGE_CRC_TWO) ^ image_crc_shift(d, IMAGE_CRC_ONE) ^ e;
+    }
+    return image_crc_hard((uint32_t)c, p, n);
+}
+
+/* Both that SSE 4.2 and a product without carry: every x86-64 of the last ten years. */
+static inline int image_has_crc(void)
 {
     uint32_t a = 1, b, c = 0, d;
 
     __asm__("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
-    return c >> 20 & 1;
+    return c >> 20 & c >> 1 & 1;
 }
 
 static inline uint32_t image_crc(uint32_t crc, const void *p, size_t n)
@@ -188,9 +223,9 @@ static inline uint32_t image_crc(uint32_t crc, const void *p, size_t n)
     static int hard = -1;
 
     if (hard < 0)
-        hard = image_has_sse42();
+        hard = image_has_crc();
     crc = ~crc;
-    crc = hard ? image_crc_hard(crc, p, n) : image_crc_soft(crc, p, n);
+    crc = hard ? image_crc_rows(crc, p, n) : image_crc_soft(crc, p, n);
     return ~crc;
 }
 #else

@@ -123,6 +123,8 @@ static int put_at(struct image_writer *w, uint32_t kind, uint64_t addr, const vo
 
     if (kind == IMAGE_END)
         r.chain = w->chain;
+    if (kind == IMAGE_PAGES)
+        r.chain = w->follows;
     uint32_t crc = image_crc(0, &r, sizeof r);
     if (alen)
         crc = image_crc(crc, a, alen);
@@ -231,7 +233,11 @@ static int put_chunk(struct image_writer *w, uint64_t at, size_t n, bool dense)
 static int put_run(struct image_writer *w, uint64_t start, uint64_t end, bool dense)
 {
     for (uint64_t at = start; at < end;) {
-        size_t n = end - at < IMAGE_CHUNK ? (size_t)(end - at) : IMAGE_CHUNK;
+        /* Borders where a large page of the reader's may have its own. */
+        size_t n = IMAGE_CHUNK - at % IMAGE_CHUNK;
+        if (n > end - at)
+            n = (size_t)(end - at);
+        w->follows = dense ? end - at - n : 0;
         if (put_chunk(w, at, n, dense) < 0)
             return -1;
         at += n;

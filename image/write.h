@@ -49,6 +49,7 @@ struct image_writer {
     void *arg;
     uint32_t chain;
     uint64_t records, bytes;
+    uint64_t follows; /* memory behind the pages that are written next, without a gap */
     int code;
     const char *why;
     char what[128]; /* which file or mapping, or "" */

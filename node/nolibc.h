@@ -22,6 +22,7 @@ enum {
     NR_rt_sigprocmask = 14,
     NR_pread64 = 17,
     NR_mremap = 25,
+    NR_madvise = 28,
     NR_dup2 = 33,
     NR_setitimer = 38,
     NR_getpid = 39,

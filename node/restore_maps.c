@@ -9,6 +9,11 @@
 #define PARK (8ul << 20) /* in the hole */
 #define TOP (1ul << 47)
 #define MREMAP_MOVE_FIXED 3
+#define MADV_POPULATE_WRITE 23 /* Linux 5.14 */
+#define MADV_COLLAPSE 25       /* Linux 6.1 */
+#define HUGE (2ul << 20)
+#define ROOM_MAX (16ul << 20) /* made at once: what is read into it soon is in the cache */
+#define ROOM_MIN (64ul << 10) /* for less a call is not worth it */
 
 static const char *hex(const char *p, unsigned long *v)
 {
@@ -245,6 +250,29 @@ void map_take(void)
              rs.path[0] ? rs.path : "memory");
 }
 
+/* What is about to come is written at once: the memory for it in large pages, as far
+ * as the kernel has them, else at least in one call. Nobody is told of a failure here:
+ * it is the reads' to find out. The image's word on what follows is a hint. */
+static void make_room(unsigned long at, unsigned long len, unsigned long follows)
+{
+    static unsigned long ready; /* large pages end here */
+    static int none;
+    const struct image_map *m = &rs.map;
+    unsigned long first = (at > ready ? at + HUGE - 1 : ready) & ~(HUGE - 1), end = at + len;
+
+    end = follows < m->end - end ? end + follows : m->end;
+    end = (end - at < ROOM_MAX ? end : at + ROOM_MAX) & ~(HUGE - 1);
+    if (!none && m->kind == IMAGE_MAP_ANON && !(m->flags & IMAGE_MAP_SHARED) &&
+        first < at + len && first < end) {
+        for (unsigned long p = first; p < end; p += HUGE)
+            *(volatile char *)p = 0; /* a place where nothing is cannot become one */
+        none = sys3(NR_madvise, first, end - first, MADV_COLLAPSE) < 0;
+        ready = end;
+    }
+    if (at + len > ready && len >= ROOM_MIN)
+        sys3(NR_madvise, at, len, MADV_POPULATE_WRITE);
+}
+
 void pages_take(void)
 {
     const struct image_record *c = &rs.rec;
@@ -255,6 +283,7 @@ void pages_take(void)
         c->len > m->end - c->addr ||
         (m->kind == IMAGE_MAP_FILE && (m->flags & IMAGE_MAP_SHARED)))
         fail(EBADMSG, "the image makes no sense: pages", 0);
+    make_room(c->addr, c->len, c->chain);
     read_all((void *)c->addr, c->len);
 }
 

@@ -32,7 +32,7 @@ records, at = [], 16
 while at < len(data):
     kind, old, size, addr, chain = HEAD.unpack_from(data, at)
     body = data[at + 32:at + 32 + size]
-    records.append([kind, addr, body, old])
+    records.append([kind, addr, body, old, chain])
     at += 32 + size
     if kind == END:
         break
@@ -77,6 +77,11 @@ elif what == "library":
 elif what == "buildid":
     for r in libraries():
         map_set(r, id=b"another build-id ...")
+elif what == "hint":  # of much more memory than follows
+    for r in records:
+        if r[0] == PAGES:
+            r[4] = int(arg, 0)
+            changed.append(r)
 elif what == "size":
     for r in libraries():
         map_set(r, file_size=12345)
@@ -86,8 +91,8 @@ else:
 out, chain = open(sys.argv[2], "wb"), 0
 out.write(data[:16])
 for r in records:
-    kind, addr, body, old = r
-    link = chain if kind == END else 0
+    kind, addr, body, old, link = r
+    link = chain if kind == END else link
     if r in changed or kind == END:
         old = crc(body, crc(HEAD.pack(kind, 0, len(body), addr, link)))
     out.write(HEAD.pack(kind, old, len(body), addr, link) + body)

@@ -107,6 +107,11 @@ forge buildid
 ok 'a library of another build' refused 'its build-id differs' "$tmp/bad"
 forge size
 ok 'a library of another size' refused 'its size differs' "$tmp/bad"
+for more in 0x200000 0xffffffffffffffff; do
+    forge hint $more
+    ok "pages that say that $more bytes follow do no harm" \
+        says "$copy" "$tmp/dump" load "$tmp/bad"
+done
 
 ok 'a process with threads is not dumped: EBUSY' "$tmp/threads"
 no_room() { "$tmp/dump" save /dev/full 0 1; }

@@ -21,6 +21,10 @@ $(B)/tests/unit/bulk: $(call objs,tests/unit/bulk.c bus/bulk.c bus/record.c bus/
     $(LIBCM)
 	$(LINK)
 
+unit += $(B)/tests/unit/crc
+$(B)/tests/unit/crc: $(call objs,tests/unit/crc.c) $(LIBCM)
+	$(LINK)
+
 unit += $(B)/tests/unit/stream
 $(B)/tests/unit/stream: $(call objs,tests/unit/stream.c) $(LIBCM)
 	$(LINK)
