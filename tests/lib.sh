@@ -23,6 +23,9 @@ export CM_BUILD
 export PATH="$CM_BUILD/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # shellcheck disable=SC2034 # for the tests
 libexec=$CM_BUILD/libexec/clustermatic
+# A sanitizer's memory cannot be moved: programs that move are linked with this one.
+# shellcheck disable=SC2034 # for the tests
+libdir=$CM_BUILD${CM_SAN:+/plain}/lib
 unset CM_RUNDIR CM_STATEDIR CM_LOGDIR CM_CONFIG CM_LIBEXEC
 tmp=$(mktemp -d "/tmp/cm-$(basename "$0" .t).XXXXXX")
 chmod 755 "$tmp"

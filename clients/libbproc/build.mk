@@ -34,6 +34,14 @@ $(LIB)/pkgconfig/bproc.pc: clients/libbproc/bproc.pc.in
 	@mkdir -p $(@D)
 	@sed 's|@PREFIX@|$(PREFIX)|; s|@VERSION@|4.0.0|' $< >$@
 
+# A sanitizer's memory cannot be moved: programs that move have a library without.
+ifdef SAN
+all: plain-libbproc
+plain-libbproc:
+	@$(MAKE) --no-print-directory SAN= B=$(B)/plain libbproc
+.PHONY: plain-libbproc
+endif
+
 # Each call's name leads to the page that tells of it.
 libbproc_pages := bproc bproc_nodes bproc_nodeset bproc_exec bproc_move bproc_admin
 libbproc_aliases := $(B)/share/man/man3/.bproc-aliases

@@ -5,15 +5,14 @@
 . tests/lib.sh
 
 need lib/libbproc.so libexec/clustermatic/bprestore bin/bpsh
-[ -z "${CM_SAN:-}" ] || plan_skip "a sanitizer's memory cannot be moved"
 need_root
-export LD_LIBRARY_PATH=$CM_BUILD/lib
+export LD_LIBRARY_PATH=$libdir
 flags=(-Wall -Wextra -Werror -g -I"$CM_BUILD/include" -I.)
 chmod 755 "$tmp"
 ok 'the program compiles' gcc "${flags[@]}" -o "$tmp/go" tests/libbproc/go.c \
-    -L"$CM_BUILD/lib" -lbproc -lm -lpthread
+    -L"$libdir" -lbproc -lm -lpthread
 ok 'so does one in C++' g++ "${flags[@]}" -o "$tmp/throws" tests/libbproc/throws.cc \
-    -L"$CM_BUILD/lib" -lbproc
+    -L"$libdir" -lbproc
 cluster_up 3
 go() { timeout -k 1 60 "$tmp/go" "$@" </dev/null; }
 user=(setpriv --reuid 61001 --regid 61001 --clear-groups)

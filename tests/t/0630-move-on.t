@@ -6,14 +6,13 @@
 . tests/lib.sh
 
 need lib/libbproc.so libexec/clustermatic/bprestore bin/bpsh
-[ -z "${CM_SAN:-}" ] || plan_skip "a sanitizer's memory cannot be moved"
 need_root
-export LD_LIBRARY_PATH=$CM_BUILD/lib
+export LD_LIBRARY_PATH=$libdir
 flags=(-Wall -Wextra -Werror -g -I"$CM_BUILD/include" -I.)
 chmod 755 "$tmp"
 for prog in go hop says silent; do
     ok "$prog compiles" gcc "${flags[@]}" -o "$tmp/$prog" "tests/libbproc/$prog.c" \
-        -L"$CM_BUILD/lib" -lbproc -lm -lpthread
+        -L"$libdir" -lbproc -lm -lpthread
 done
 cluster_up 3
 moves=${CM_MOVES:-60} megabytes=${CM_MEGABYTES:-100}

@@ -5,7 +5,6 @@
 . tests/lib.sh
 
 need bin/bpmove bin/bpsh libexec/clustermatic/bpmover libexec/clustermatic/bprestore
-[ -z "${CM_SAN:-}" ] || plan_skip "a sanitizer's memory cannot be moved"
 need_root
 python=/usr/bin/python3
 [ -x $python ] || plan_skip "$python is not installed"
@@ -95,9 +94,9 @@ ok 'it ends as it should' ended 0
 ok 'and is right' eventually 20 said '^right$'
 
 # All that a process can have; it is at work the whole time.
-export LD_LIBRARY_PATH=$CM_BUILD/lib
+export LD_LIBRARY_PATH=$libdir
 ok 'a program with everything compiles' gcc -Wall -Wextra -Werror -g -I"$CM_BUILD/include" -I. \
-    -o "$tmp/go" tests/libbproc/go.c -L"$CM_BUILD/lib" -lbproc -lm -lpthread
+    -o "$tmp/go" tests/libbproc/go.c -L"$libdir" -lbproc -lm -lpthread
 everything() { # MEGABYTES WHERE...
     run 0 "$tmp/go" wait "$1"
     shift
