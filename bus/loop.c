@@ -322,11 +322,23 @@ static bool run_sources(loop_t *l)
     return any;
 }
 
+static void run_turns(loop_t *l)
+{
+    for (size_t i = 0; i < l->turns; i++)
+        l->turn[i].fn(l->turn[i].arg);
+}
+
 int loop_once(loop_t *l, int timeout_ms)
 {
     struct epoll_event ev[64];
-    bool any = run_sources(l);
 
+    /* What was done may have to be finished by the turn hooks before we sleep. They may
+     * make a source ready, so that it is asked after them; each question costs two
+     * system calls. */
+    run_turns(l);
+    bool any = run_sources(l);
+    if (any)
+        run_turns(l);
     if (l->timers) {
         int64_t wait = l->timer[0].at - now_ms();
         if (wait < 0)
@@ -334,12 +346,6 @@ int loop_once(loop_t *l, int timeout_ms)
         if (timeout_ms < 0 || wait < timeout_ms)
             timeout_ms = wait > 1000000 ? 1000000 : (int)wait;
     }
-    /* What was just done may have to be finished by the turn hooks before we
-     * sleep, and may have made a source ready again. */
-    for (size_t i = 0; i < l->turns; i++)
-        l->turn[i].fn(l->turn[i].arg);
-    for (size_t i = 0; !any && i < l->sources; i++)
-        any = l->source[i].ready(l->source[i].arg);
     int n = epoll_wait(l->ep, ev, 64, any ? 0 : timeout_ms);
     if (n < 0 && errno != EINTR)
         return -1;
