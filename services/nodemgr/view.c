@@ -199,11 +199,13 @@ int on_check(void *self, struct svc_req *req, struct err *err)
     CLEANUP(nodelist_free) nodelist_t list;
     CLEANUP(person_free) struct person who = { 0 };
     CLEANUP(mp_free) mp_buf rows;
+    CLEANUP(mp_free) mp_buf at;
     int64_t now = now_ms();
-    uint32_t refused = 0;
+    uint32_t refused = 0, known = 0;
 
     nodelist_init(&list);
     mp_init(&rows);
+    mp_init(&at);
     if (read_nodes(req->body, &list, err) < 0 || read_person(req->body, &who, err) < 0)
         return -1;
     for (size_t i = 0; i < list.n; i++) {
@@ -212,18 +214,27 @@ int on_check(void *self, struct svc_req *req, struct err *err)
 
         if (list.node[i] < 0)
             continue; /* the master is everybody's */
-        if (n ? node_may_start(n, &who, now, &no) == 0
-            : err_set(&no, BE_INVALIDNODE, "%s", err_name(BE_INVALIDNODE)) == 0)
+        if (n && node_may_start(n, &who, now, &no) == 0) {
+            mp_array(&at, 2);
+            mp_int(&at, list.node[i]);
+            mp_str(&at, node_addr(n));
+            known++;
             continue;
+        }
+        if (!n)
+            err_set(&no, BE_INVALIDNODE, "%s", err_name(BE_INVALIDNODE));
         mp_array(&rows, 3);
         mp_int(&rows, list.node[i]);
         mp_int(&rows, no.code);
         mp_str(&rows, no.text);
         refused++;
     }
-    mp_map(req->reply, 1);
+    mp_map(req->reply, 2);
     mp_key(req->reply, "refused");
     mp_array(req->reply, refused);
     msgpack_sbuffer_write(&req->reply->b, rows.b.data, rows.b.size);
+    mp_key(req->reply, "addrs");
+    mp_array(req->reply, known);
+    msgpack_sbuffer_write(&req->reply->b, at.b.data, at.b.size);
     return 0;
 }

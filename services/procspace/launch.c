@@ -414,6 +414,8 @@ static void on_check(void *arg, const msgpack_object *value, const struct err *e
             if (s->node[r] == node && !s->out[r])
                 rank_failed(s, r, (int)code, why ? why : err_name((int)code));
     }
+    if (s->image)
+        image_take_addresses(s, value);
     launch_proceed(s);
 }
 
@@ -672,8 +674,6 @@ int on_launch(void *self, struct svc_req *req, struct err *err)
         image_go_home(s);
         return SVC_LATER;
     }
-    if (s->image)
-        image_ask_addresses(s);
     ask_nodemgr(s);
     if (s->image && !s->found)
         image_ask_maps(s);

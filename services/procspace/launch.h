@@ -12,7 +12,7 @@ void launch_manifest(void *arg, manifest_t *m, const struct err *err);
 int image_mover(struct starting *s, struct svc_req *req, struct err *err);
 int image_take_mover(struct starting *s, struct launch *l, struct err *err);
 bool image_forwarded(const msgpack_object *body);
-void image_ask_addresses(struct starting *s);
+void image_take_addresses(struct starting *s, const msgpack_object *value);
 void image_ask_maps(struct starting *s);
 void image_take(struct starting *s, int node, const msgpack_object *value);
 void image_pack(const struct starting *s, mp_buf *m);

@@ -14,8 +14,6 @@
 #include "image/image.h"
 #include "services/procspace/launch.h"
 
-#define CHECK_MS 10000
-
 /* A process of a node that goes on elsewhere: its agent's word on who it is. */
 int image_mover(struct starting *s, struct svc_req *req, struct err *err)
 {
@@ -73,25 +71,27 @@ void image_take(struct starting *s, int node, const msgpack_object *value)
 }
 
 /* Images go from machine to machine: where are they? */
-static void on_addresses(void *arg, const msgpack_object *value, const struct err *err)
+void image_take_addresses(struct starting *s, const msgpack_object *value)
 {
-    struct starting *s = arg;
+    const msgpack_object_array *rows;
 
-    if (!value || value->type != MSGPACK_OBJECT_ARRAY ||
-        !(s->at = calloc(value->via.array.size + 1, sizeof *s->at))) {
-        err_set(&s->refused_all, value ? EPROTO : err->code, "where the nodes are: %s",
-                value ? "odd answer" : err->text);
-        launch_proceed(s);
+    if (mp_get_array(value, "addrs", &rows, &s->refused_all) < 0)
+        return;
+    if (!(s->at = calloc(rows->size + 1, sizeof *s->at))) {
+        err_set(&s->refused_all, ENOMEM, "out of memory");
         return;
     }
-    for (uint32_t i = 0; i < value->via.array.size; i++) {
-        const msgpack_object *o = &value->via.array.ptr[i];
-        CLEANUP(cleanup_free) char *addr = mp_opt_dup(o, "addr");
+    for (uint32_t i = 0; i < rows->size; i++) {
+        const msgpack_object *r = &rows->ptr[i];
+        int64_t node;
+        if (r->type != MSGPACK_OBJECT_ARRAY || r->via.array.size < 2 ||
+            !mp_as_int(&r->via.array.ptr[0], &node))
+            continue;
+        CLEANUP(cleanup_free) char *addr = mp_dup(&r->via.array.ptr[1]);
         struct at *a = &s->at[s->nat++];
-        a->node = (int)mp_opt_int(o, "node", -1);
+        a->node = (int)node;
         snprintf(a->addr, sizeof a->addr, "%s", addr ? addr : "");
     }
-    launch_proceed(s);
 }
 
 /* A row [path, size, crc of its beginning]: the path, if that file is here. */
@@ -115,16 +115,6 @@ static char *the_same_here(const msgpack_object *row)
     char *out = path;
     path = NULL;
     return out;
-}
-
-void image_ask_addresses(struct starting *s)
-{
-    CLEANUP(mp_free) mp_buf m;
-
-    mp_init(&m);
-    mp_map(&m, 0);
-    s->waiting++;
-    svc_call(s->ps->svc, "nodemgr.list", &m, CHECK_MS, on_addresses, s);
 }
 
 /* What the asker has mapped, and the master has too, is brought like a program. */
