@@ -3,12 +3,24 @@
 #include <openssl/core_names.h>
 #include <openssl/kdf.h>
 #include <openssl/params.h>
+#include <pthread.h>
 #include <string.h>
 
 #define TAG GCM_TAG
 
 uint64_t record_key_lasts = 1u << 23;
 uint64_t record_fast_from = 64; /* a megabyte */
+
+/* Looked up once: OpenSSL takes its time over that. */
+static EVP_KDF *kdf;
+static EVP_CIPHER *cipher;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+static void fetch(void)
+{
+    kdf = EVP_KDF_fetch(NULL, OSSL_KDF_NAME_TLS1_3_KDF, NULL);
+    cipher = EVP_CIPHER_fetch(NULL, "AES-128-GCM", NULL);
+}
 
 /* HKDF-Expand-Label(secret, label, "", len) */
 static int expand(const unsigned char *secret, const char *label, unsigned char *out, size_t len)
@@ -22,12 +34,10 @@ static int expand(const unsigned char *secret, const char *label, unsigned char 
         OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_LABEL, (void *)label, strlen(label)),
         OSSL_PARAM_construct_end()
     };
-    EVP_KDF *kdf = EVP_KDF_fetch(NULL, OSSL_KDF_NAME_TLS1_3_KDF, NULL);
     EVP_KDF_CTX *c = kdf ? EVP_KDF_CTX_new(kdf) : NULL;
     int rc = c && EVP_KDF_derive(c, out, len, p) > 0 ? 0 : -1;
 
     EVP_KDF_CTX_free(c);
-    EVP_KDF_free(kdf);
     return rc;
 }
 
@@ -36,6 +46,7 @@ int record_key_set(struct record_key *k, const unsigned char secret[RECORD_SECRE
     unsigned char key[16];
     int rc = -1;
 
+    pthread_once(&once, fetch);
     memcpy(k->secret, secret, RECORD_SECRET);
     k->seals = seals;
     k->seq = 0;
@@ -44,7 +55,7 @@ int record_key_set(struct record_key *k, const unsigned char secret[RECORD_SECRE
         k->ctx = EVP_CIPHER_CTX_new();
     if (k->ctx && expand(k->secret, "key", key, sizeof key) == 0 &&
         expand(k->secret, "iv", k->iv, sizeof k->iv) == 0 &&
-        EVP_CipherInit_ex(k->ctx, EVP_aes_128_gcm(), NULL, key, NULL, seals))
+        cipher && EVP_CipherInit_ex(k->ctx, cipher, NULL, key, NULL, seals))
         rc = 0;
     explicit_bzero(key, sizeof key);
     return rc;

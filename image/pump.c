@@ -17,7 +17,10 @@
 #define STUCK_MS 60000 /* a receiver that takes nothing for this long is lost */
 #define SILENT_MS 15000
 
+#define KEPT 4 /* threads that wait for the next: one's first handshake costs more */
+
 struct pump {
+    struct pump *next; /* that no thread has taken yet */
     struct pump_plan p;
     bulk_t *to[PUMP_DIALS];
     size_t living; /* outputs */
@@ -115,9 +118,8 @@ static void discard(struct pump_plan *p)
     explicit_bzero(p, sizeof *p);
 }
 
-static void *run(void *arg)
+static void carry(struct pump *u)
 {
-    struct pump *u = arg;
     char *buf = malloc(CHUNK);
     ssize_t n = -1;
 
@@ -133,6 +135,50 @@ static void *run(void *arg)
     discard(&u->p);
     free(buf);
     free(u);
+}
+
+/* --- threads --- */
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t come = PTHREAD_COND_INITIALIZER;
+static struct pump *queue;   /* each has a thread that waits */
+static unsigned waiting;     /* threads that nothing in the queue is for */
+
+/* NULL: enough of them wait already. */
+static struct pump *next_pump(void)
+{
+    struct pump *u = NULL;
+
+    pthread_mutex_lock(&lock);
+    if (waiting < KEPT) {
+        waiting++;
+        while (!queue)
+            pthread_cond_wait(&come, &lock);
+        u = queue;
+        queue = u->next;
+    }
+    pthread_mutex_unlock(&lock);
+    return u;
+}
+
+static bool give_to_waiting(struct pump *u)
+{
+    pthread_mutex_lock(&lock);
+    bool there = waiting > 0;
+    if (there) {
+        waiting--;
+        u->next = queue;
+        queue = u;
+        pthread_cond_signal(&come);
+    }
+    pthread_mutex_unlock(&lock);
+    return there;
+}
+
+static void *run(void *arg)
+{
+    for (struct pump *u = arg; u; u = next_pump())
+        carry(u);
     OPENSSL_thread_stop();
     return NULL;
 }
@@ -150,6 +196,8 @@ int pump_start(const struct pump_plan *plan, struct err *err)
         return err_set(err, ENOMEM, "out of memory");
     }
     u->p = *plan;
+    if (give_to_waiting(u))
+        return 0;
     sigfillset(&all);
     pthread_attr_init(&attr);
     pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
