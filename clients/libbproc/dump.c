@@ -11,16 +11,19 @@
 
 /* --- whose content goes along --- */
 
-int dump_rule_open(struct dump_rule *r, int flags)
+void dump_rule_open(struct dump_rule *r, int flags)
 {
     r->flags = flags;
     r->libs = NULL;
     ssize_t n = readlink("/proc/self/exe", r->exe, sizeof r->exe - 1);
     r->exe[n > 0 ? n : 0] = 0;
+}
+
+void dump_rule_libs(struct dump_rule *r)
+{
     /* Without a cluster there is no list: then no file is on it. */
     if (bproc_liblist(&r->libs) < 0)
         r->libs = NULL;
-    return 0;
 }
 
 void dump_rule_close(struct dump_rule *r)
@@ -55,8 +58,8 @@ int bproc_dump(int fd, int flags)
         return lib_errno(EINVAL);
     if (save_threads())
         return lib_errno(EBUSY);
-    if (dump_rule_open(&rule, flags) < 0)
-        return -1;
+    dump_rule_open(&rule, flags);
+    dump_rule_libs(&rule);
     sigfillset(&all);
     sigprocmask(SIG_SETMASK, &all, &old);
     v.w.by_value = dump_by_value;

@@ -81,7 +81,8 @@ struct dump_rule {
     char exe[4096];
     char *libs; /* of the library list: each ends with NUL, the last is empty */
 };
-int dump_rule_open(struct dump_rule *r, int flags);
+void dump_rule_open(struct dump_rule *r, int flags);
+void dump_rule_libs(struct dump_rule *r); /* fetches the list: dump_by_value() needs it */
 void dump_rule_close(struct dump_rule *r);
 bool dump_by_value(void *arg, const char *path);
 

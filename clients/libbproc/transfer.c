@@ -120,8 +120,8 @@ int transfer_open(struct transfer *t, bool timers)
     t->v.w.by_value = by_value;
     t->v.w.arg = t;
     t->launch = launch_id();
-    if (dump_rule_open(&t->rule, t->flags) < 0 || read_argv(t) < 0 ||
-        save_open(&t->v, timers) < 0 || list_files(t) < 0)
+    dump_rule_open(&t->rule, t->flags);
+    if (read_argv(t) < 0 || save_open(&t->v, timers) < 0 || list_files(t) < 0)
         return -1;
     t->s.cmd = t->rule.exe;
     t->s.argv = t->argv;
@@ -284,8 +284,10 @@ static int moved(struct transfer *t, const int *node, uint32_t n, bool abort_it,
 }
 
 /* What may not go along by value must be there. */
-static int may_send(const struct transfer *t)
+static int may_send(struct transfer *t)
 {
+    if (*t->lacks) /* else the list would be asked for in vain */
+        dump_rule_libs(&t->rule);
     for (char **l = t->lacks; *l; l++)
         if (!dump_by_value((void *)(uintptr_t)&t->rule, *l))
             return lib_errno(ELIBACC);
