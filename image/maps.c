@@ -59,22 +59,44 @@ static bool ends_with(const char *s, const char *end)
 }
 
 /* Which content it is; it may also be another file than the mapped one by now. */
-static bool look_at_file(struct image_writer *w, uint64_t inode)
+static bool look_at_file(struct image_writer *w, struct image_seen *seen)
 {
-    struct image_map *m = &w->s->map;
     struct stat st;
     int fd = open(w->s->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     ssize_t n = -1;
 
-    if (fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_ino == inode)
+    if (fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_ino == seen->inode)
         n = pread(fd, w->s->small, IMAGE_PAGE, 0);
     if (fd >= 0)
         close(fd);
     if (n < 0)
         return false;
-    m->file_size = (uint64_t)st.st_size;
-    m->head_crc = image_crc(0, w->s->small, (size_t)n);
-    m->id_len = image_build_id((const unsigned char *)w->s->small, (size_t)n, m->id);
+    seen->size = (uint64_t)st.st_size;
+    seen->head_crc = image_crc(0, w->s->small, (size_t)n);
+    seen->id_len = image_build_id((const unsigned char *)w->s->small, (size_t)n, seen->id);
+    return true;
+}
+
+static bool file_known(struct image_writer *w, uint64_t inode)
+{
+    struct image_seen *seen = w->s->seen,
+                      new = { .inode = inode,
+                              .path_crc = image_crc(0, w->s->path, strlen(w->s->path)) };
+    struct image_map *m = &w->s->map;
+    size_t i = 0;
+
+    while (i < IMAGE_SEEN && (seen[i].inode != inode || seen[i].path_crc != new.path_crc))
+        i++;
+    if (i == IMAGE_SEEN) {
+        if (!look_at_file(w, &new))
+            return false;
+        i = w->s->last_seen = (w->s->last_seen + 1) % IMAGE_SEEN;
+        seen[i] = new;
+    }
+    m->file_size = seen[i].size;
+    m->head_crc = seen[i].head_crc;
+    m->id_len = seen[i].id_len;
+    memcpy(m->id, seen[i].id, sizeof m->id);
     return true;
 }
 
@@ -99,7 +121,7 @@ static int classify(struct image_writer *w, uint64_t inode)
     bool gone = ends_with(path, " (deleted)");
     if (strncmp(path, "/dev/", 5) == 0 && !gone && strncmp(path, "/dev/shm/", 9) != 0)
         return image_fail(w, EINVAL, "a device's memory cannot go along", path);
-    if (!gone && look_at_file(w, inode))
+    if (!gone && file_known(w, inode))
         m->kind = IMAGE_MAP_FILE;
     else if (gone && (m->flags & IMAGE_MAP_SHARED) && strncmp(path, "/dev/zero", 9) != 0)
         m->flags &= ~(uint32_t)IMAGE_MAP_SHARED; /* with whom is not known */
@@ -213,6 +235,7 @@ int image_survey(struct image_writer *w)
     struct utsname u;
 
     p->maps = 0;
+    memset(w->s->seen, 0, sizeof w->s->seen);
     memset(&p->machine, 0, sizeof p->machine);
     image_cpu(&p->machine);
     if (uname(&u) == 0)

@@ -97,7 +97,7 @@ static ssize_t write_some(int out, struct iovec *v, int n)
     return k < 0 && errno == ENOTSOCK ? writev(out, v, n) : k;
 }
 
-static int write_all(struct image_writer *w, struct iovec *v, int n)
+static int write_now(struct image_writer *w, struct iovec *v, int n)
 {
     while (n > 0) {
         ssize_t k = write_some(w->out, v, n);
@@ -112,6 +112,43 @@ static int write_all(struct image_writer *w, struct iovec *v, int n)
             v->iov_base = (char *)v->iov_base + k;
             v->iov_len -= (size_t)k;
         }
+    }
+    return 0;
+}
+
+static int write_gathered(struct image_writer *w)
+{
+    struct iovec v = { w->s->gather, w->gathered };
+
+    w->gathered = 0;
+    return v.iov_len ? write_now(w, &v, 1) : 0;
+}
+
+/* Not memcpy: a sanitizer would have its own opinion of what we may read. */
+static void copy(void *to, const void *from, size_t n)
+{
+#if defined(__x86_64__)
+    __asm__ volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(n) : : "memory");
+#else
+    memcpy(to, from, n);
+#endif
+}
+
+/* What is small waits for more: each write wakes who carries it. */
+static int write_all(struct image_writer *w, struct iovec *v, int n)
+{
+    size_t len = 0;
+
+    for (int i = 0; i < n; i++)
+        len += v[i].iov_len;
+    bool large = len > IMAGE_GATHER / 2;
+    if ((large || len > IMAGE_GATHER - w->gathered) && write_gathered(w) < 0)
+        return -1;
+    if (large)
+        return write_now(w, v, n);
+    for (int i = 0; i < n; i++) {
+        copy(w->s->gather + w->gathered, v[i].iov_base, v[i].iov_len);
+        w->gathered += v[i].iov_len;
     }
     return 0;
 }
@@ -153,6 +190,7 @@ int image_begin(struct image_writer *w)
     memcpy(start.magic, IMAGE_MAGIC, sizeof start.magic);
     w->chain = 0;
     w->records = 0;
+    w->gathered = 0;
     if (write_all(w, &v, 1) < 0)
         return -1;
     return put_at(w, IMAGE_PROCESS, 0, &w->s->process, sizeof w->s->process, NULL, 0);
@@ -160,7 +198,7 @@ int image_begin(struct image_writer *w)
 
 int image_end(struct image_writer *w)
 {
-    return put_at(w, IMAGE_END, w->records, NULL, 0, NULL, 0);
+    return put_at(w, IMAGE_END, w->records, NULL, 0, NULL, 0) < 0 ? -1 : write_gathered(w);
 }
 
 /* --- pages --- */
@@ -171,16 +209,6 @@ static bool moves(const struct image_writer *w, uint64_t start, uint64_t end)
         if (start < w->moving[i].end && end > w->moving[i].start)
             return true;
     return false;
-}
-
-/* Not memcpy: a sanitizer would have its own opinion of what we may read. */
-static void copy(void *to, const void *from, size_t n)
-{
-#if defined(__x86_64__)
-    __asm__ volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(n) : : "memory");
-#else
-    memcpy(to, from, n);
-#endif
 }
 
 /* Zeros that only look like content are left out of by_value copies. */

@@ -15,6 +15,8 @@
 #include "image/image.h"
 
 #define IMAGE_REGIONS 2048 /* runs of pages asked for at once */
+#define IMAGE_SEEN 32     /* files whose content was looked at; of more, some twice */
+#define IMAGE_GATHER (32u * 1024) /* of records that leave together */
 
 struct image_region { /* struct page_region of the kernel's */
     uint64_t start, end, categories;
@@ -26,7 +28,14 @@ struct image_scratch { /* zeroed; and text, which is larger */
     struct image_region region[IMAGE_REGIONS];
     uint64_t pagemap[IMAGE_REGIONS];
     char path[IMAGE_PATH], small[IMAGE_PATH];
-    unsigned char bounce[IMAGE_CHUNK];
+    struct image_seen { /* a file that was looked at since image_survey() began */
+        uint64_t inode; /* 0: none */
+        uint64_t size;
+        uint32_t path_crc, head_crc, id_len;
+        unsigned char id[20];
+    } seen[IMAGE_SEEN];
+    size_t last_seen;
+    unsigned char bounce[IMAGE_CHUNK], gather[IMAGE_GATHER];
 };
 
 struct image_span {
@@ -49,6 +58,7 @@ struct image_writer {
     void *arg;
     uint32_t chain;
     uint64_t records, bytes;
+    size_t gathered; /* bytes in s->gather */
     uint64_t follows; /* memory behind the pages that are written next, without a gap */
     int code;
     const char *why;

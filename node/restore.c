@@ -152,20 +152,39 @@ void fail(long code, const char *text, const char *what)
     leave();
 }
 
+static unsigned long read_some(void *to, unsigned long n)
+{
+    long r;
+
+    do
+        r = sys3(NR_read, rs.image, to, n);
+    while (r == -EINTR);
+    if (r < 0)
+        fail(-r, "the image cannot be read", 0);
+    if (r == 0)
+        fail(EBADMSG, "the image ends too early", 0);
+    return (unsigned long)r;
+}
+
+/* What is small is read with what follows, beyond the image's end too. */
 void read_all(void *to, unsigned long n)
 {
     char *p = to;
 
     while (n) {
-        long r = sys3(NR_read, rs.image, p, n);
-        if (r == -EINTR)
-            continue;
-        if (r < 0)
-            fail(-r, "the image cannot be read", 0);
-        if (r == 0)
-            fail(EBADMSG, "the image ends too early", 0);
-        p += r;
-        n -= (unsigned long)r;
+        unsigned long k = rs.ahead_len < n ? rs.ahead_len : n;
+        if (k) {
+            __builtin_memcpy(p, rs.ahead + rs.ahead_from, k);
+            rs.ahead_from += k;
+            rs.ahead_len -= k;
+        } else if (n >= sizeof rs.ahead) {
+            k = read_some(p, n);
+        } else {
+            rs.ahead_from = 0;
+            rs.ahead_len = read_some(rs.ahead, sizeof rs.ahead);
+        }
+        p += k;
+        n -= k;
     }
 }
 
@@ -409,7 +428,7 @@ void restore_main(long *sp)
     unsigned long all = ~0ul;
 
     sys4(NR_rt_sigprocmask, 2, &all, 0, 8);
-    rs.control = -1;
+    rs.control = rs.file = -1;
     for (char **e = argv + sp[0] + 1; *e; e++)
         if (begins(*e, "CM_RESTORE=")) {
             const char *v = *e + 11;

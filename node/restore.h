@@ -64,8 +64,13 @@ struct restore {
     struct image_record rec; /* the one being read */
     struct image_map map;    /* the last one, for its pages */
     struct image_map before; /* the same, while the next is being read */
+    int file; /* that a mapping is of, still open: the next may be of the same; -1: none */
+    struct image_map file_map;
+    char file_path[IMAGE_PATH];
     struct image_process p;
     char path[IMAGE_PATH];
+    char ahead[16384]; /* bytes of the image that were read before they were wanted */
+    unsigned long ahead_from, ahead_len;
     char text[16384]; /* of /proc/self/maps, of files' beginnings */
     unsigned char xstate[XSTATE_MAX] __attribute__((aligned(64)));
 };
@@ -87,6 +92,7 @@ void own_away(void);      /* there: only we and the kernel's pages are left */
 void map_take(void);      /* IMAGE_MAP */
 void pages_take(void);    /* IMAGE_PAGES */
 void maps_done(void);     /* no more of them */
+void file_forget(void);   /* what a mapping was of needs no descriptor any more */
 
 /* --- restore_files.c --- */
 void file_take(const struct image_file *f); /* IMAGE_FILE */

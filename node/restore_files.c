@@ -131,6 +131,7 @@ void file_take(const struct image_file *f)
         (f->kind == IMAGE_FILE_STREAM && f->of != 1 && f->of != 2) ||
         (f->kind == IMAGE_FILE_SAME && (f->of < 0 || f->of >= f->fd)))
         fail(EBADMSG, "the image makes no sense: a descriptor", rs.path);
+    file_forget();
     make_place(f->fd);
     e->fd = f->fd;
     e->flags = f->flags;

@@ -182,21 +182,51 @@ static void check_file(long fd)
                           : "another file is here (its content differs)", rs.path);
 }
 
+/* Opened to be read, and looked at, for the mapping before. */
+static int file_is_open(void)
+{
+    const struct image_map *a = &rs.map, *b = &rs.file_map;
+
+    for (unsigned i = 0; i < sizeof a->id; i++)
+        if (a->id[i] != b->id[i])
+            return 0;
+    return rs.file >= 0 && same(rs.file_path, rs.path) && a->file_size == b->file_size &&
+           a->head_crc == b->head_crc && a->id_len == b->id_len;
+}
+
+static void open_file(int flags)
+{
+    file_forget();
+    long fd = sys2(NR_open, rs.path, flags);
+    if (fd < 0)
+        fail(-fd, fd == -ENOENT ? "is not here" : "cannot be opened here", rs.path);
+    rs.file = (int)fd;
+    check_file(fd);
+    rs.file_map = rs.map;
+    __builtin_memcpy(rs.file_path, rs.path, sizeof rs.path);
+}
+
+void file_forget(void)
+{
+    if (rs.file >= 0)
+        sys1(NR_close, rs.file);
+    rs.file = -1;
+}
+
 static long map_file(unsigned long size)
 {
     const struct image_map *m = &rs.map;
     int shared = m->flags & IMAGE_MAP_SHARED;
-    int prot = (int)m->prot;
-    long fd = sys2(NR_open, rs.path, shared && (prot & PROT_WRITE) ? 2 : 0);
+    int prot = (int)m->prot, writable = shared && (prot & PROT_WRITE);
 
-    if (fd < 0)
-        fail(-fd, fd == -ENOENT ? "is not here" : "cannot be opened here", rs.path);
-    check_file(fd);
+    if (writable || !file_is_open())
+        open_file(writable ? 2 : 0);
     if (!shared)
         prot |= PROT_WRITE;
     long r = sys6(NR_mmap, (long)m->start, (long)size, prot,
-                  (shared ? MAP_SHARED : MAP_PRIVATE) | MAP_FIXED, fd, (long)m->offset);
-    sys1(NR_close, fd);
+                  (shared ? MAP_SHARED : MAP_PRIVATE) | MAP_FIXED, rs.file, (long)m->offset);
+    if (writable)
+        file_forget();
     return r;
 }
 
@@ -289,5 +319,6 @@ void pages_take(void)
 
 void maps_done(void)
 {
+    file_forget();
     finish_map();
 }
