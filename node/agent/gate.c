@@ -351,14 +351,20 @@ static int listen_in(int folder, const char *name, struct err *err)
     return out;
 }
 
+/* At once: who looks for it while we are restarted must find it whole, or would take
+ * itself for a process of the master. */
 static bool write_word(gate_t *g, const char *name, const char *text)
 {
-    unlinkat(g->folder, name, 0);
+    char fresh[32];
+
+    snprintf(fresh, sizeof fresh, "%s.new", name);
+    unlinkat(g->folder, fresh, 0);
     CLEANUP(cleanup_close) int fd =
-        openat(g->folder, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
+        openat(g->folder, fresh, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
     ssize_t n = (ssize_t)strlen(text);
 
-    return fd >= 0 && write(fd, text, (size_t)n) == n && fchmod(fd, 0644) == 0;
+    return fd >= 0 && write(fd, text, (size_t)n) == n && fchmod(fd, 0644) == 0 &&
+           renameat(g->folder, fresh, g->folder, name) == 0;
 }
 
 /* Our number may be a new one after a join, and the master at another address. */
