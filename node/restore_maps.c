@@ -317,8 +317,12 @@ void pages_take(void)
     read_all((void *)c->addr, c->len);
 }
 
+/* The hole is whole again where the kernel's pages were parked: by that who looks at
+ * the process later knows it for what it is. */
 void maps_done(void)
 {
     file_forget();
     finish_map();
+    sys6(NR_mmap, (long)(rs.p.hole + PARK), IMAGE_HOLE - PARK, PROT_ALL,
+         MAP_PRIVATE | MAP_ANON | MAP_NORESERVE | MAP_FIXED, -1, 0);
 }
