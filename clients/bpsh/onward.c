@@ -101,12 +101,21 @@ static void on_word(void *arg, int fd, uint32_t events)
 static void call(struct bpsh *b)
 {
     struct onward *o = b->onward;
-    char path[PATH_MAX], text[64];
+    char path[PATH_MAX];
     int out[2] = { STDOUT_FILENO, STDERR_FILENO }, n;
+    size_t room = 64;
 
     o->tries++;
+    for (const struct trail *t = o->first; t; t = t->next)
+        room += 24;
+    CLEANUP(cleanup_free) char *text = malloc(room);
+    if (!text)
+        return;
+    /* One that was restarted may not know of the first launch, but of those since. */
+    n = snprintf(text, room, "reader %llu", (unsigned long long)b->launch);
+    for (const struct trail *t = o->first; t; t = t->next)
+        n += snprintf(text + n, room - (size_t)n, " %llu", (unsigned long long)t->launch);
     o->fd = pkt_connect(cm_path(path, "move"), NULL);
-    n = snprintf(text, sizeof text, "reader %llu", (unsigned long long)b->launch);
     if (o->fd >= 0 && (pkt_send(o->fd, text, (size_t)n + 1, out, 2, NULL) < 0 ||
                        fcntl(o->fd, F_SETFL, O_NONBLOCK) < 0 ||
                        loop_fd(b->loop, o->fd, EPOLLIN, on_word, b, NULL) < 0))

@@ -23,6 +23,8 @@
 #define WINDOW (64u * 1024)
 #define LOOK_MS 1000
 #define HEAR_MS 5000
+#define AGAIN_MS 200  /* to a procspace that is not there */
+#define REFUSED 75    /* times that it does not know our launch: it never will */
 #define GONE 10 /* looks in a row at which there is no iofwd: the cluster was ended */
 
 struct forward;
@@ -34,6 +36,7 @@ struct source { /* one launch, read by a connection of its own */
     reader_t *reader;
     uint32_t n, open; /* ranks; streams not at their end */
     uint8_t *left;    /* by rank: its streams not at their end */
+    bool *moved;      /* by rank: it goes on elsewhere, where is not known yet */
     uint64_t (*taken)[2];
 };
 
@@ -49,8 +52,10 @@ struct forward {
     struct source *sources;
     struct following *following;
     const char *path;
+    uint64_t launch;  /* that we were started for */
     int procspace; /* who tells us where processes go on; -1 nobody */
     bool heard;    /* what it knew when we came */
+    int timer, refused;
     int gone;
 };
 
@@ -102,8 +107,8 @@ static void on_end(void *arg, uint32_t rank, int fd, bool lost)
 {
     struct source *s = arg;
 
-    (void)fd;
     (void)lost;
+    s->moved[rank] |= reader_moved(s->reader, rank, fd);
     if (s->left[rank] && --s->left[rank] == 0)
         rank_ended(s, rank);
     s->open--;
@@ -169,8 +174,10 @@ static int source_add(struct forward *f, uint64_t launch, const int *node, const
 
     if (s) {
         *s = (struct source){ .f = f, .launch = launch, .n = n, .open = 2 * n,
-                              .left = malloc(n), .taken = calloc(n, sizeof *s->taken) };
-        s->reader = s->left && s->taken ? reader_create(f->loop, &conf, &ops, s, err) : NULL;
+                              .left = malloc(n), .moved = calloc(n, sizeof *s->moved),
+                              .taken = calloc(n, sizeof *s->taken) };
+        if (s->left && s->moved && s->taken)
+            s->reader = reader_create(f->loop, &conf, &ops, s, err);
     }
     if (!s || !s->reader)
         return -1;
@@ -199,6 +206,42 @@ static bool has_ended(const struct forward *f, uint64_t launch, uint32_t rank)
     return true;
 }
 
+static void call_again(void *arg);
+
+/* It is being restarted, or does not know our launch, or the cluster is ending. */
+static void hang_up(struct forward *f)
+{
+    loop_fd_del(f->loop, f->procspace);
+    cleanup_close(&f->procspace);
+    f->refused = f->heard ? 0 : f->refused + 1;
+    f->heard = false;
+    if (!f->timer && f->refused < REFUSED)
+        f->timer = loop_timer(f->loop, AGAIN_MS, false, call_again, f);
+}
+
+static void take_next(struct forward *f, uint64_t after, unsigned rank, uint64_t launch, int node)
+{
+    struct following *w = calloc(1, sizeof *w);
+
+    for (const struct following *o = f->following; o; o = o->next)
+        if (o->launch == launch) { /* told again */
+            free(w);
+            return;
+        }
+    for (struct source *s = f->sources; s; s = s->next) {
+        if (s->launch == launch) {
+            free(w);
+            return;
+        }
+        if (s->launch == after && rank < s->n)
+            s->moved[rank] = false;
+    }
+    if (w) {
+        *w = (struct following){ f->following, after, launch, rank, node };
+        f->following = w;
+    }
+}
+
 /* procspace's words: who goes on where. */
 static void hear(struct forward *f)
 {
@@ -211,17 +254,12 @@ static void hear(struct forward *f)
     while (f->procspace >= 0) {
         if ((n = pkt_recv(f->procspace, &p, &err)) < 0 && err.code == EAGAIN)
             return;
-        if (n <= 0) { /* it is being restarted, or the cluster is ending */
-            loop_fd_del(f->loop, f->procspace);
-            cleanup_close(&f->procspace);
+        if (n <= 0) {
+            hang_up(f);
             return;
         }
-        struct following *w = NULL;
-        if (sscanf(p.data, "next %llu %u %llu %d", &after, &rank, &launch, &node) == 4 &&
-            (w = calloc(1, sizeof *w))) {
-            *w = (struct following){ f->following, after, launch, rank, node };
-            f->following = w;
-        }
+        if (sscanf(p.data, "next %llu %u %llu %d", &after, &rank, &launch, &node) == 4)
+            take_next(f, after, rank, launch, node);
         f->heard |= strcmp(p.data, "ok") == 0;
         pkt_clear(&p);
     }
@@ -233,6 +271,17 @@ static void on_procspace(void *arg, int fd, uint32_t events)
     (void)events;
     hear(arg);
     look_on(arg);
+}
+
+/* Some process goes on, and procspace has still to say where. */
+static bool awaits_word(const struct forward *f)
+{
+    bool any = false;
+
+    for (const struct source *s = f->sources; s; s = s->next)
+        for (uint32_t i = 0; i < s->n; i++)
+            any |= s->moved[i] && s->left[i] == 0;
+    return any && !f->heard && f->refused < REFUSED;
 }
 
 /* What can be read on is; when there is nothing more, that was it. */
@@ -256,40 +305,66 @@ static void look_on(struct forward *f)
     }
     for (const struct source *s = f->sources; s; s = s->next)
         open |= s->open > 0;
-    if (!open && !f->following)
+    if (!open && !f->following && !awaits_word(f))
         loop_stop(f->loop, 0);
 }
 
-/* Beside iofwd's socket. Without it all works but for processes that move on. */
-static void find_procspace(struct forward *f, uint64_t launch)
+/* Which launches we read, for one that was restarted; then what of them has ended. */
+static int hello(struct forward *f)
 {
-    char path[PATH_MAX], text[64];
+    size_t room = 64;
     int out = STDOUT_FILENO;
+
+    for (const struct source *s = f->sources; s; s = s->next)
+        room += 24;
+    CLEANUP(cleanup_free) char *text = malloc(room);
+    if (!text)
+        return -1;
+    int n = snprintf(text, room, "reader %llu", (unsigned long long)f->launch);
+    for (const struct source *s = f->sources; s; s = s->next)
+        n += snprintf(text + n, room - (size_t)n, " %llu", (unsigned long long)s->launch);
+    if (pkt_send(f->procspace, text, (size_t)n + 1, &out, 1, NULL) < 0)
+        return -1;
+    for (struct source *s = f->sources; s; s = s->next)
+        for (uint32_t i = 0; i < s->n; i++)
+            if (s->left[i] == 0)
+                rank_ended(s, i);
+    return 0;
+}
+
+/* Beside iofwd's socket. Without it all works but for processes that move on. */
+static void find_procspace(struct forward *f)
+{
+    char path[PATH_MAX];
 
     snprintf(path, sizeof path, "%s", f->path);
     char *slash = strrchr(path, '/');
-    if (slash)
-        snprintf(slash, sizeof path - (size_t)(slash - path), "/move");
-    f->procspace = slash ? pkt_connect(path, NULL) : -1;
-    int n = snprintf(text, sizeof text, "reader %llu", (unsigned long long)launch);
+    if (!slash)
+        return;
+    snprintf(slash, sizeof path - (size_t)(slash - path), "/move");
+    f->procspace = pkt_connect(path, NULL);
     if (f->procspace >= 0 &&
-        (pkt_send(f->procspace, text, (size_t)n + 1, &out, 1, NULL) < 0 ||
-         fcntl(f->procspace, F_SETFL, O_NONBLOCK) < 0 ||
+        (hello(f) < 0 || fcntl(f->procspace, F_SETFL, O_NONBLOCK) < 0 ||
          loop_fd(f->loop, f->procspace, EPOLLIN, on_procspace, f, NULL) < 0))
         cleanup_close(&f->procspace);
-    /* First: a process that has gone on already must not look like one that has
-     * ended. */
-    for (int64_t end = now_ms() + HEAR_MS; f->procspace >= 0 && !f->heard && now_ms() < end;) {
-        struct pollfd p = { .fd = f->procspace, .events = POLLIN };
-        if (poll(&p, 1, HEAR_MS) > 0)
-            hear(f);
-    }
+    if (f->procspace < 0 && !f->timer)
+        f->timer = loop_timer(f->loop, AGAIN_MS, false, call_again, f);
+}
+
+static void call_again(void *arg)
+{
+    struct forward *f = arg;
+
+    f->timer = 0;
+    if (f->procspace < 0)
+        find_procspace(f);
+    look_on(f);
 }
 
 static int forward(const char *path, uint64_t launch, const int32_t *list, uint32_t n,
                    struct err *err)
 {
-    struct forward f = { .path = path, .procspace = -1 };
+    struct forward f = { .path = path, .launch = launch, .procspace = -1 };
     CLEANUP(cleanup_free) int *node = malloc(n * sizeof *node);
     CLEANUP(cleanup_free) bool *bad = malloc(n * sizeof *bad);
     int rc;
@@ -301,7 +376,14 @@ static int forward(const char *path, uint64_t launch, const int32_t *list, uint3
     f.loop = node && bad ? loop_create(err) : NULL;
     if (!f.loop)
         return -1;
-    find_procspace(&f, launch);
+    find_procspace(&f);
+    /* First: a process that has gone on already must not look like one that has
+     * ended. */
+    for (int64_t end = now_ms() + HEAR_MS; f.procspace >= 0 && !f.heard && now_ms() < end;) {
+        struct pollfd p = { .fd = f.procspace, .events = POLLIN };
+        if (poll(&p, 1, HEAR_MS) > 0)
+            hear(&f);
+    }
     if (source_add(&f, launch, node, bad, n, err) < 0)
         return -1;
     loop_turn(f.loop, on_turn, &f);
@@ -313,9 +395,11 @@ static int forward(const char *path, uint64_t launch, const int32_t *list, uint3
         reader_drain(s->reader, 1000);
         reader_destroy(&s->reader);
         free(s->left);
+        free(s->moved);
         free(s->taken);
         free(s);
     }
+    loop_timer_del(f.loop, f.timer);
     loop_destroy(&f.loop);
     cleanup_close(&f.procspace);
     return rc;

@@ -38,8 +38,18 @@ struct reader {
     struct reader *next;
     int fd, out[2]; /* out: for what is said on 1 and 2 */
     uint64_t first; /* the launch that it was started for */
+    uint64_t last;  /* the newest that it knew of when it came */
     struct reading *reading; /* others, and those of it that have ended */
 };
+
+static void forget_readings(struct reader *r)
+{
+    while (r->reading) {
+        struct reading *n = r->reading;
+        r->reading = n->next;
+        free(n);
+    }
+}
 
 static void reader_free(struct reader *r)
 {
@@ -52,11 +62,7 @@ static void reader_free(struct reader *r)
     close(r->fd);
     cleanup_close(&r->out[0]);
     cleanup_close(&r->out[1]);
-    while (r->reading) {
-        struct reading *n = r->reading;
-        r->reading = n->next;
-        free(n);
-    }
+    forget_readings(r);
     moves_drained(r->ps);
     free(r);
 }
@@ -113,21 +119,63 @@ static void on_reader(void *arg, int fd, uint32_t events)
 
 static void tell_waiting(procspace_t *ps);
 
-bool readers_hello(procspace_t *ps, int fd, uid_t uid, const struct pkt *p)
+/* Launches of before our start: all of them go by the one under which their process
+ * left the master. Where it is now, in a launch that the reader does not know of. */
+static const struct proc *gone_on(const struct reader *r)
+{
+    const struct proc *found = NULL;
+
+    for (size_t b = 0; b < PROC_BUCKETS; b++)
+        for (const struct proc *p = r->ps->proc[b]; p; p = p->next)
+            if (!p->kid && p->state == PROC_RUNNING && proc_first(p) == r->first) {
+                if (found)
+                    return NULL; /* which of them? */
+                found = p;
+            }
+    for (const struct reading *n = r->reading; n && found; n = n->next)
+        if (n->launch == found->launch->id)
+            return NULL;
+    return found && found->launch->id != r->first ? found : NULL;
+}
+
+/* "reader FIRST LAUNCH...": since FIRST it has read these, the newest first. */
+static bool knows_any(procspace_t *ps, struct reader *r, const char *list, uid_t uid)
 {
     unsigned long long launch;
+    bool known = false;
+    int used;
 
-    if (sscanf(p->data, "reader %llu", &launch) != 1 || p->nfds < 1 ||
-        p->nfds > 2)
-        return false;
-    const struct launch *l = launch_find(ps, launch);
-    if (!l || (l->uid != (int64_t)uid && uid != 0))
+    for (; sscanf(list, "%llu%n", &launch, &used) == 1; list += used) {
+        const struct launch *l = launch_find(ps, launch);
+        if (l && l->uid != (int64_t)uid && uid != 0)
+            return false;
+        known |= l != NULL;
+        if (!r->first)
+            r->first = r->last = launch;
+        else if (launch != r->first)
+            note(r, launch, 0);
+        if (r->last == r->first)
+            r->last = launch;
+    }
+    const struct proc *p = known ? NULL : gone_on(r);
+    return known || (p && (p->uid == (int64_t)uid || uid == 0));
+}
+
+static void tell_next(struct reader *r, uint64_t launch, uint32_t rank, uint64_t next, int node);
+
+bool readers_hello(procspace_t *ps, int fd, uid_t uid, const struct pkt *p)
+{
+    if (strncmp(p->data, "reader ", 7) != 0 || p->data[p->len - 1] || p->nfds < 1 || p->nfds > 2)
         return false;
     struct reader *r = calloc(1, sizeof *r);
     if (!r)
         return false;
-    *r = (struct reader){ .ps = ps, .fd = fd, .first = launch,
-                          .next = ps->readers };
+    *r = (struct reader){ .ps = ps, .fd = fd, .out = { -1, -1 }, .next = ps->readers };
+    if (!knows_any(ps, r, p->data + 7, uid)) {
+        forget_readings(r);
+        free(r);
+        return false;
+    }
     r->out[0] = dup(p->fds[0]);
     r->out[1] = dup(p->fds[p->nfds - 1]);
     ps->readers = r;
@@ -136,21 +184,23 @@ bool readers_hello(procspace_t *ps, int fd, uid_t uid, const struct pkt *p)
         return true;
     }
     tell_waiting(ps);
+    const struct proc *on = gone_on(r);
+    if (on) /* a procspace before us would have said so */
+        tell_next(r, r->last, 0, on->launch->id, on->node);
     pkt_send(fd, "ok", 3, NULL, 0, NULL); /* it has heard all that was known */
     moves_drained(ps);
     return true;
 }
 
-static void tell_next(struct reader *r, const struct onward *o)
+static void tell_next(struct reader *r, uint64_t launch, uint32_t rank, uint64_t next, int node)
 {
     char text[128];
-    int n = snprintf(text, sizeof text, "next %llu %u %llu %d", (unsigned long long)o->launch,
-                     o->rank, (unsigned long long)o->next_launch, o->node);
+    int n = snprintf(text, sizeof text, "next %llu %u %llu %d", (unsigned long long)launch, rank,
+                     (unsigned long long)next, node);
 
-    note(r, o->next_launch, 0);
+    note(r, next, 0);
     if (pkt_send(r->fd, text, (size_t)n + 1, NULL, 0, NULL) < 0)
-        svc_log("warning", "launch %llu: its reader does not listen",
-                (unsigned long long)o->launch);
+        svc_log("warning", "launch %llu: its reader does not listen", (unsigned long long)launch);
 }
 
 /* A reader has come, or another launch is its: what waits for it? */
@@ -164,7 +214,7 @@ static void tell_waiting(procspace_t *ps)
             continue;
         }
         *at = o->next;
-        tell_next(r, o);
+        tell_next(r, o->launch, o->rank, o->next_launch, o->node);
         free(o);
         at = &ps->onward; /* those that came before may be known by now */
     }

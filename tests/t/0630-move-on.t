@@ -74,11 +74,24 @@ survives() { # NODES HOW: three times while one moves
 agents() { pgrep -f "^[^ ]*bpnode .*--space $run/space/[01]( |\$)"; }
 end_agents() { for a in $(agents); do kill -9 "$a"; done; }
 end_procspace() { eventually 10 pid_of procspace >"$tmp/pid" && kill -9 "$(tail -n 1 "$tmp/pid")"; }
-if [ -n "${CM_MOVES:-}" ]; then # one in forty fails: doc/moving.md, "What is missing"
+if [ -n "${CM_MOVES:-}" ]; then
     ok 'agents are killed' survives 0,1,-1 end_agents
     ok 'procspace is, while it goes there and back' survives 0,-1 end_procspace
     ok 'both are' survives 0,1,-1 'end_agents; end_procspace'
 fi
+says_on() { # NODES...: in order and whole, while procspace is killed again and again
+    local n said
+    numbered "$tmp/says" 2000:500 "$@" & said=$!
+    for n in 150 600 1100; do
+        eventually 20 grep -qx "$n" "$tmp/said" || break
+        end_procspace
+    done
+    wait $said || { tail -n 2 "$tmp/said"; return 1; }
+}
+: >"$tmp/said"
+ok 'what it says is read on after procspace was killed' says_on 0 1 2 0 -1 1
+: >"$tmp/said"
+ok 'and when it goes to the master at last' says_on 0 2 1 -1
 
 # --- who says nothing where images are fetched
 
