@@ -20,6 +20,7 @@
 #define MOVED_MS 60000   /* one question; it is asked until it is answered */
 #define ABSENT_MS 60000  /* no cluster any more */
 #define PASS_MS 20000
+#define PASS_TRIES 150 /* its agent, or the target's, may be on its way up again */
 #define AGAIN_MS 200
 #define RESEND_MS 1000
 #define STILL_MS 5000    /* its number is still taken there */
@@ -378,7 +379,7 @@ void request_pass(struct request *r)
     mp_key(&m, "signals");
     mp_array(&m, n);
     msgpack_sbuffer_write(&m.b, rows.b.data, rows.b.size);
-    for (int tries = 0; tries < 10; tries++) {
+    for (int tries = 0; tries < PASS_TRIES; tries++) {
         if (ask(r, "procspace.pass", &m, PASS_MS, &reply, &err) == 0 ||
             (err.code != ECONNREFUSED && !worth_again(err.code))) /* that is: the agent is away */
             return;

@@ -164,6 +164,8 @@ void signals_destroy(signals_t **s);
 int signal_take(struct init *in, const msgpack_object *map, struct err *err);
 /* A list: the numbers of those that the body of this pid has had, as far as known. */
 void signals_pack(const signals_t *s, pid_t pid, mp_buf *m);
+/* [pid, number, pid, number...] of all that were heard of late. */
+void signals_pack_all(const signals_t *s, mp_buf *m);
 
 /* ---- reaper ---- */
 int reap_start(struct init *in, struct err *err);

@@ -12,11 +12,13 @@
 #include "node/bpinit_kin.h"
 
 #define KEEP 4096 /* the last ones */
+#define FRESH_MS 120000 /* that may be said again by who has not heard the answer */
 
 struct signals {
     struct {
         uint64_t id;
         pid_t pid; /* the ghost's */
+        int64_t at;
     } heard[KEEP];
     unsigned n;
 };
@@ -46,6 +48,7 @@ static bool heard_before(signals_t *s, pid_t pid, const msgpack_object *map)
         if (s->heard[i].id == id && s->heard[i].pid == pid)
             return true;
     s->heard[s->n % KEEP].id = id;
+    s->heard[s->n % KEEP].at = now_ms();
     s->heard[s->n++ % KEEP].pid = pid;
     return false;
 }
@@ -62,7 +65,45 @@ void signals_pack(const signals_t *s, pid_t pid, mp_buf *m)
             mp_uint(m, s->heard[i].id);
 }
 
-/* ["signal", {pid, gen, sig, value?, from_uid?, from_pid?, npid?, conts?, once?}] */
+void signals_pack_all(const signals_t *s, mp_buf *m)
+{
+    int64_t since = now_ms() - FRESH_MS;
+    uint32_t n = 0;
+
+    for (unsigned i = 0; i < KEEP; i++)
+        n += s->heard[i].id && s->heard[i].at >= since;
+    mp_array(m, 2 * n);
+    for (unsigned i = 0; i < KEEP; i++)
+        if (s->heard[i].id && s->heard[i].at >= since) {
+            mp_int(m, s->heard[i].pid);
+            mp_uint(m, s->heard[i].id);
+        }
+}
+
+/* SIGCONTs and SIGSTOPs are numbered, each among their own: what our body does says
+ * how many it has had. False: it has had one of the other kind that was sent after this,
+ * which is as good as had then. */
+static bool count(struct init *in, struct body *b, int sig, const msgpack_object *map, bool again)
+{
+    uint32_t *mine = sig == SIGCONT ? &b->conts : &b->halts;
+    uint32_t *others = sig == SIGCONT ? &b->halts : &b->conts;
+    int64_t number = mp_opt_int(map, "conts", *mine), after = mp_opt_int(map, "after", *others);
+
+    if (after < *others)
+        return false;
+    *others = (uint32_t)after;
+    if (number <= *mine)
+        return true;
+    *mine = (uint32_t)number;
+    /* A master that was restarted counts it anew: how the body is holds still. */
+    if (again && sig == SIGCONT && b->stopped)
+        journal_stop(in, b, SIGSTOP);
+    else if (again && sig == SIGSTOP && !b->stopped)
+        journal_cont(in, b);
+    return true;
+}
+
+/* ["signal", {pid, gen, sig, value?, from_uid?, from_pid?, npid?, conts?, after?, once?}] */
 int signal_take(struct init *in, const msgpack_object *map, struct err *err)
 {
     int64_t pid, gen, sig;
@@ -75,8 +116,9 @@ int signal_take(struct init *in, const msgpack_object *map, struct err *err)
     struct body *b = kid ? NULL : bodies_by_pid(in->bodies, (pid_t)pid);
     if (!kid && (!b || b->gen != gen))
         return 0; /* it ended while the signal was on its way */
-    /* To stop or go on twice is the same, and is counted (conts). */
-    if (sig != SIGSTOP && sig != SIGCONT && heard_before(in->signals, (pid_t)pid, map))
+    bool again = heard_before(in->signals, (pid_t)pid, map);
+    bool late = b && (sig == SIGCONT || sig == SIGSTOP) && !count(in, b, (int)sig, map, again);
+    if (again || late)
         return 0;
     siginfo_t si;
     memset(&si, 0, sizeof si);
@@ -86,12 +128,8 @@ int signal_take(struct init *in, const msgpack_object *map, struct err *err)
     si.si_uid = (uid_t)mp_opt_int(map, "from_uid", 0);
     si.si_value.sival_ptr = (void *)(intptr_t)mp_opt_int(map, "value", 0);
     const siginfo_t *with = mp_get(map, "value") ? &si : NULL;
-    if (b && sig == SIGCONT) {
-        b->conts = (uint32_t)mp_opt_int(map, "conts", b->conts);
+    if (b && sig == SIGCONT)
         kin_child_continues(b->parent, b->npid);
-    }
-    if (b && sig == SIGSTOP)
-        b->halts = (uint32_t)mp_opt_int(map, "conts", b->halts);
     if (b)
         kids_send(b->npid, (int)sig, with);
     else

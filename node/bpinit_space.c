@@ -319,8 +319,10 @@ static int on_list(struct init *in, const msgpack_object *map, struct err *err)
         return -1;
     mp_array(&m, 2);
     mp_str(&m, "procs");
-    mp_map(&m, 5);
+    mp_map(&m, 6);
     mp_kuint(&m, "id", id);
+    mp_key(&m, "heard");
+    signals_pack_all(in->signals, &m);
     mp_kuint(&m, "seq", journal_seq(in->journal));
     mp_key(&m, "procs");
     mp_array(&m, bodies_running(in->bodies));

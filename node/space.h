@@ -32,7 +32,7 @@
  *        total, owner, root?: DIR to chroot() into before exec, procs: [[rank, pid]...]}]
  *        mem?: bytes, cpu_milli?: limits of all of it together;
  *        streams as in procspace.launch; a rank to whom stdin does not go gets /dev/null
- *   ["signal", {pid, gen, sig, value?, from_uid?, from_pid?, npid?, conts?, once?}]  npid: of a process
+ *   ["signal", {pid, gen, sig, value?, from_uid?, from_pid?, npid?, conts?, after?, once?}]  npid: of a process
  *        that a body made, gen as in its "born" event; once: its number: two with the same
  *        are one
  *   ["end_launch", {launch, sig}]  signal all of a launch, children of its bodies too

@@ -54,7 +54,8 @@ static int move(int node, struct transfer *t)
     int64_t end = now_ms() + AGAIN_MAX_MS;
     int rc = transfer_ask(t, &node, &pid, NULL, 1, &code);
     /* Who comes back to where it was a moment ago may still be ending there. */
-    for (int ms = 1; rc == 0 && code == EAGAIN && now_ms() < end; ms = ms < 50 ? ms * 2 : ms) {
+    for (int ms = 1; (rc == 0 ? code : errno) == EAGAIN && now_ms() < end;
+         ms = ms < 50 ? ms * 2 : ms) {
         poll(NULL, 0, ms);
         t->launch = launch_id();
         rc = transfer_ask(t, &node, &pid, NULL, 1, &code);

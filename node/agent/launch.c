@@ -681,11 +681,12 @@ static struct launch *fetching(launches_t *l, int64_t pid)
 static void pack_signal(mp_buf *m, int64_t pid, int64_t gen, int64_t npid, int64_t sig,
                         const msgpack_object *body)
 {
-    static const char *const extra[] = { "value", "from_uid", "from_pid", "conts", "once" };
-    const msgpack_object *o[5];
+    static const char *const extra[] = { "value", "from_uid", "from_pid", "conts", "after",
+                                         "once" };
+    const msgpack_object *o[6];
     uint32_t n = 0;
 
-    for (int i = 0; i < 5; i++)
+    for (int i = 0; i < 6; i++)
         n += (o[i] = mp_get(body, extra[i])) != NULL;
     mp_map(m, 3 + n + (npid != 0));
     if (npid)
@@ -693,7 +694,7 @@ static void pack_signal(mp_buf *m, int64_t pid, int64_t gen, int64_t npid, int64
     mp_kint(m, "pid", pid);
     mp_kint(m, "gen", gen);
     mp_kint(m, "sig", sig);
-    for (int i = 0; i < 5; i++)
+    for (int i = 0; i < 6; i++)
         if (o[i]) {
             mp_key(m, extra[i]);
             mp_obj(m, o[i]);

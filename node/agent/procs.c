@@ -13,16 +13,21 @@ static void on_list(void *arg, const msgpack_object *map, const struct err *err)
     struct asking *q = arg;
     const msgpack_object *procs = map ? mp_get(map, "procs") : NULL;
     const msgpack_object *kids = map ? mp_get(map, "kids") : NULL;
+    const msgpack_object *heard = map ? mp_get(map, "heard") : NULL;
     CLEANUP(mp_free) mp_buf m;
     struct err e = { 0 };
 
     mp_init(&m);
     if (procs) {
-        mp_map(&m, kids ? 4 : 3);
+        mp_map(&m, 3u + (kids != NULL) + (heard != NULL));
         mp_kstr(&m, "space", q->a->space_id);
         if (kids) {
             mp_key(&m, "kids");
             mp_obj(&m, kids);
+        }
+        if (heard) {
+            mp_key(&m, "heard");
+            mp_obj(&m, heard);
         }
         mp_key(&m, "procs");
         mp_obj(&m, procs);

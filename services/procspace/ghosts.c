@@ -17,6 +17,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #include "bus/rundir.h"
+#include "image/image.h"
 #include "services/procspace/procspace.h"
 
 #define SWEEP_MS 250      /* a slice of the sweep */
@@ -177,6 +178,37 @@ int process_take(pid_t pid, int64_t uid, struct err *err)
         return err_set(err, EPERM, "process %d is not only user %lld's", pid, (long long)uid);
     }
     return fd;
+}
+
+/* It runs bprestore, which has put itself away into a hole of the process's memory, or is
+ * about to. What is left of it there says nothing: nobody stands on it. */
+bool restorer_stands(pid_t pid)
+{
+    char path[64], line[512], rights[8], call[256];
+    unsigned long start, end, inode, sp = 0;
+    bool it = false;
+
+    /* "number 6 arguments sp pc", "running", or "-1 sp pc" */
+    if (read_proc(pid, "syscall", call, sizeof call, NULL)) {
+        char *pc = strrchr(call, ' ');
+        if (pc)
+            *pc = 0;
+        char *at = pc ? strrchr(call, ' ') : NULL;
+        sp = at ? strtoul(at, NULL, 16) : 0;
+    }
+    snprintf(path, sizeof path, "/proc/%d/maps", (int)pid);
+    FILE *f = fopen(path, "re");
+    while (f && !it && fgets(line, sizeof line, f)) {
+        if (sscanf(line, "%lx-%lx %7s %*s %*s %lu", &start, &end, rights, &inode) != 4)
+            continue;
+        unsigned long hole = start - start % IMAGE_HOLE;
+        it = (inode && strstr(line, "/bprestore") != NULL) ||
+             (!inode && strcmp(rights, "rwxp") == 0 && end <= hole + IMAGE_HOLE && sp >= hole &&
+              sp < hole + IMAGE_HOLE);
+    }
+    if (f)
+        fclose(f);
+    return it;
 }
 
 int ghost_take(pid_t pid, int64_t uid, uint64_t *launch, struct err *err)

@@ -363,7 +363,7 @@ void home_cry(procspace_t *ps, int node, const struct event *e)
     bool has_value = mp_as_int(&e->v[4], &value);
     if (sig == SIGCONT)
         k->body->ghost_stopped = false;
-    body_signal_value(ps, k->body, (int)sig, has_value, value, uid, from, e->once);
+    body_signal_value(ps, k->body, (int)sig, has_value, value, uid, from, e->once, NULL);
 }
 
 /* ["cut", npid, gen]: it was killed. */

@@ -361,7 +361,7 @@ void kin_up(procspace_t *ps, int node, const struct event *e)
         return; /* no child of it runs there */
     bool has_value = mp_as_int(&e->v[5], &value);
     if (par->proc && par->proc->node >= 0)
-        body_signal_value(ps, par->proc, (int)v[2], has_value, value, uid, from, e->once);
+        body_signal_value(ps, par->proc, (int)v[2], has_value, value, uid, from, e->once, NULL);
     else if (par->pidfd >= 0)
         signal_here(par, (int)v[2], has_value, value, (pid_t)from, uid);
 }

@@ -500,6 +500,7 @@ static int take_ghost(struct starting *s, struct launch *l, uint32_t r, struct e
     if (p && p->launch == l) { /* asked again after a restart: it is known */
         proc_set_rank(p, r);
         p->node = s->node[r];
+        s->gen = p->gen;
         return 0;
     }
     if (s->home >= 0)

@@ -148,14 +148,14 @@ int image_take_mover(struct starting *s, struct launch *l, struct err *err)
         old->uid != (int64_t)s->who.uid)
         return err_set(err, ENOSYS, "process %d of node %d is none that was sent there",
                        (int)s->mover_npid, s->from);
-    if (l->rank[0]) /* asked again */
-        return 0;
-    struct proc *p = proc_new(s->ps, l, 0, s->mover, -1, s->node[0], err);
-    if (!p)
+    if (l->rank[0] && l->rank[0]->state == PROC_ENDED) /* by an agent that has not heard it */
+        return err_set(err, EAGAIN, "launch %llu has failed already", (unsigned long long)l->id);
+    struct proc *p = l->rank[0]; /* asked again */
+    if (!p && !(p = proc_new(s->ps, l, 0, s->mover, -1, s->node[0], err)))
         return -1;
     p->was = old;
     p->gen = s->gen = old->gen + 1;
-    p->as = s->as = old->as ? old->as : old->launch->id;
+    p->as = s->as = proc_first(old);
     return 0;
 }
 

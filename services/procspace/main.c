@@ -82,6 +82,7 @@ int main(int argc, char **argv)
     copies_close(&ps);
     moves_close(&ps);
     readers_close(&ps);
+    free(ps.heard);
     contents_destroy(&ps.contents);
     libs_close(&ps);
     past_close(&ps);

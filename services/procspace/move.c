@@ -28,6 +28,7 @@
 #define SWEEP_MS 5000
 #define FAN_OUT 2
 #define DEPART_MS 5000
+#define UNHEARD_MS 30000 /* a node of which we know nothing may still say something */
 #define HEARD_MAX 4096 /* signals; only the last can still be on their way */
 #define CALLERS_MAX 256
 #define TOKEN_MS 5000
@@ -51,8 +52,10 @@ static void move_free(struct move *m)
         *p = m->next;
     loop_timer_del(m->all->ps->loop, m->timer);
     home_free(m);
+    loop_timer_del(m->all->ps->loop, m->depart_timer);
     mp_free(&m->begun);
     mp_free(&m->failed);
+    mp_free(&m->depart);
     if (m->stop)
         explicit_bzero(m->stop, m->stops * sizeof *m->stop);
     free(m->stop);
@@ -79,6 +82,8 @@ struct move *move_new(procspace_t *ps, uint64_t launch, int64_t uid, bool self)
     memcpy(m->token, t.token, sizeof m->token);
     mp_init(&m->begun);
     mp_init(&m->failed);
+    mp_init(&m->depart);
+    m->departs = -1;
     m->next = ps->moves->first;
     ps->moves->first = m;
     return m;
@@ -282,6 +287,15 @@ static void on_call(void *arg, int fd, uint32_t events)
 
 static void round_begin(struct move *m);
 
+static void failed_row(struct move *m, uint32_t rank, int code, const char *text)
+{
+    m->nfailed++;
+    mp_array(&m->failed, 3);
+    mp_uint(&m->failed, rank);
+    mp_int(&m->failed, code);
+    mp_str(&m->failed, text);
+}
+
 void move_failed(struct move *m, uint32_t rank, int code, const char *text)
 {
     struct launch *l = launch_find(m->all->ps, m->launch);
@@ -289,11 +303,7 @@ void move_failed(struct move *m, uint32_t rank, int code, const char *text)
 
     if (m->known && (!p || p->state != PROC_STARTING))
         return;
-    m->nfailed++;
-    mp_array(&m->failed, 3);
-    mp_uint(&m->failed, rank);
-    mp_int(&m->failed, code);
-    mp_str(&m->failed, text);
+    failed_row(m, rank, code, text);
     if (!p || p->state == PROC_ENDED)
         return;
     if (m->self)
@@ -332,7 +342,7 @@ void move_tell(struct move *m)
     svc_answer(m->all->ps->svc, t, &b);
 }
 
-/* The signals that it has had there, which may be said again. */
+/* The signals that it has had there, which may be said again; it may have gone on. */
 static void take_heard(struct move *m, const msgpack_object *value)
 {
     const struct launch *l = launch_find(m->all->ps, m->launch);
@@ -344,6 +354,8 @@ static void take_heard(struct move *m, const msgpack_object *value)
     /* On the way to the master it is the old one that is spoken of till the end. */
     if (m->home && p->was && !p->was->moved_to)
         p = p->was;
+    while (p->moved_to)
+        p = p->moved_to;
     uint64_t *ids = realloc(p->heard, (p->nheard + (size_t)a->size + 1) * sizeof *ids);
     if (!ids)
         return;
@@ -356,16 +368,9 @@ static void take_heard(struct move *m, const msgpack_object *value)
     p->nheard -= old;
 }
 
-/* Where it was, its end is not one any more. Then its old self is told, which
- * passes on what signals it has got there. */
-static void on_departed(void *arg, const msgpack_object *value, const struct err *err)
+static void departed(struct move *m)
 {
-    struct move *m = arg;
-
-    if (!value)
-        svc_log("info", "a process that has moved: %s", err->text);
-    else
-        take_heard(m, value);
+    m->departs = -1;
     m->waiting = 0;
     if (m->home == HOME_DEPARTING)
         home_settled(m);
@@ -373,21 +378,56 @@ static void on_departed(void *arg, const msgpack_object *value, const struct err
         move_tell(m);
 }
 
+static void say_depart(void *arg);
+
+/* Where it was, its end is not one any more. Then its old self is told, which
+ * passes on what signals it has got there. What it has had there nobody else knows:
+ * an agent that was not there is asked again. */
+static void on_departed(void *arg, int node, const msgpack_object *value, const struct err *err)
+{
+    struct move *m = arg;
+
+    if (m->departs != node)
+        return; /* the node is lost */
+    struct node_space *ns = node_space(m->all->ps, node);
+    bool may_be = (ns && ns->space[0]) || now_ms() < m->depart_until;
+    if (!value && may_be &&
+        (err->code == BE_NODEDOWN || err->code == ETIMEDOUT || err->code == ENOTCONN)) {
+        m->depart_timer = loop_timer(m->all->ps->loop, AGAIN_MS, false, say_depart, m);
+        return;
+    }
+    if (!value)
+        svc_log("info", "a process that has moved: %s", err->text);
+    else
+        take_heard(m, value);
+    departed(m);
+}
+
+static void say_depart(void *arg)
+{
+    struct move *m = arg;
+
+    m->depart_timer = 0;
+    svc_call_nodes(m->all->ps->svc, &m->departs, 1, "depart", &m->depart, DEPART_MS, on_departed,
+                   NULL, m);
+}
+
 void move_depart(struct move *m, const struct proc *was, int node)
 {
-    CLEANUP(mp_free) mp_buf b;
-    char topic[48];
+    mp_buf *b = &m->depart;
 
-    mp_init(&b);
-    mp_map(&b, 5);
-    mp_kint(&b, "npid", m->was_npid);
-    mp_kint(&b, "pid", was->pid);
-    mp_kuint(&b, "gen", was->gen);
-    mp_kuint(&b, "launch", was->launch ? was->launch->id : 0);
-    mp_kint(&b, "rank", was->rank);
-    snprintf(topic, sizeof topic, "node.%d.depart", node);
+    mp_free(b);
+    mp_init(b);
+    mp_map(b, 5);
+    mp_kint(b, "npid", m->was_npid);
+    mp_kint(b, "pid", was->pid);
+    mp_kuint(b, "gen", was->gen);
+    mp_kuint(b, "launch", was->launch ? was->launch->id : 0);
+    mp_kint(b, "rank", was->rank);
     m->waiting = 1;
-    svc_call(m->all->ps->svc, topic, &b, DEPART_MS, on_departed, m);
+    m->departs = node;
+    m->depart_until = now_ms() + UNHEARD_MS;
+    say_depart(m);
 }
 
 /* The same with less known: an earlier procspace began it. */
@@ -627,6 +667,15 @@ static struct move *move_of_before(procspace_t *ps, uint64_t launch, const struc
     return m;
 }
 
+/* Of a launch that was asked for twice, by way of two agents, one has failed: then it has,
+ * whatever the other has prepared. */
+static bool failed_before(const struct move *m)
+{
+    const struct launch *l = m->known && m->self ? launch_find(m->all->ps, m->launch) : NULL;
+
+    return l && l->ranks && l->rank[0] && l->rank[0]->state == PROC_ENDED;
+}
+
 /* procspace.moved: {launch, nodes, abort?} -> {failed: [[rank, code, text]...]}:
  * the image is sent: have them go on there; abort: they are not to */
 int on_moved(void *self, struct svc_req *req, struct err *err)
@@ -652,6 +701,10 @@ int on_moved(void *self, struct svc_req *req, struct err *err)
         else
             m->back = true; /* its nodes say whether it can be, or its ghost */
     }
+    if (!m->over && !m->waiting && !m->timer && failed_before(m)) {
+        call_off(m);
+        failed_row(m, 0, EAGAIN, "its launch has failed");
+    }
     if (m->over)
         move_tell(m); /* asked again: the same answer */
     else if (m->home)
@@ -664,27 +717,38 @@ int on_moved(void *self, struct svc_req *req, struct err *err)
     return SVC_LATER;
 }
 
+static bool has_become(const struct proc *was, const struct proc *p)
+{
+    while (was && was != p)
+        was = was->moved_to;
+    return was != NULL;
+}
+
 bool move_leaving(procspace_t *ps, const struct proc *p)
 {
     for (const struct move *m = ps->moves->first; m; m = m->next)
-        if (!m->over && m->waiting && (m->ghost == p->pid || (m->was && m->was->moved_to == p)))
+        if (!m->over && m->waiting &&
+            (m->ghost == p->pid || (m->was && m->was->moved_to && has_become(m->was, p))))
             return true;
     return false;
 }
 
-bool move_deliver(procspace_t *ps, const struct proc *p, int sig, bool has_value, int64_t value)
+bool move_left(procspace_t *ps, const struct proc *p)
 {
     for (const struct move *m = ps->moves->first; m; m = m->next)
-        if (m->home == HOME_DEPARTING && m->ghost == p->pid && !m->over) {
-            pass_here(p->pid, sig, has_value, value, p->uid);
+        if (m->home == HOME_DEPARTING && m->ghost == p->pid && !m->over)
             return true;
-        }
     return false;
 }
 
 void moves_node_lost(procspace_t *ps, int node)
 {
-    for (struct move *m = ps->moves->first; m; m = m->next)
+    for (struct move *m = ps->moves->first; m; m = m->next) {
+        if (m->departs == node) { /* nothing of it is there any more */
+            loop_timer_del(ps->loop, m->depart_timer);
+            m->depart_timer = 0;
+            departed(m);
+        }
         for (size_t i = 0; i < m->stops; i++)
             if (m->stop[i].node == node && !m->over) {
                 m->stop[i].state = STOP_DONE;
@@ -693,6 +757,7 @@ void moves_node_lost(procspace_t *ps, int node)
                 else if (m->ghost) /* it was there, and has ended with it */
                     end_unknown(ps, m->ghost, 2, m->launch, m->launch, SIGKILL);
             }
+    }
 }
 
 /* --- moves that nobody ends --- */

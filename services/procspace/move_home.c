@@ -256,21 +256,10 @@ void home_settled(struct move *m)
     }
 }
 
-/* A restorer whose procspace has gone is a ghost again in a moment. Until it goes,
- * it has every signal blocked; so may the process have, but not for that. */
+/* A restorer whose procspace has gone is a ghost again in a moment. */
 static bool restoring(const struct move *m)
 {
-    int64_t age = now_ms() - m->all->since;
-    char path[64], line[256];
-    unsigned long long blocked = 0;
-
-    snprintf(path, sizeof path, "/proc/%d/status", (int)m->ghost);
-    FILE *f = fopen(path, "re");
-    while (f && fgets(line, sizeof line, f) && sscanf(line, "SigBlk: %llx", &blocked) != 1)
-        ;
-    if (f)
-        fclose(f);
-    return age < (blocked >> 40 == 0xffffff ? SEEK_LONG_MS : SEEK_MS);
+    return now_ms() - m->all->since < (restorer_stands(m->ghost) ? SEEK_LONG_MS : SEEK_MS);
 }
 
 static void seek(void *arg)

@@ -34,12 +34,15 @@ struct move {
     pid_t ghost;       /* in whose place; of before our start: as its node says, or its
                         * number there, which mostly is the same */
     int home_fd, control; /* its image; what its restorer says */
-    bool passed;       /* its old self has passed its signals on: once is enough */
     bool late;         /* its reader has been waited for long enough */
     struct err home_err;
     svc_token *asker;  /* of the answer that is being made */
     mp_buf begun;      /* the answer to procspace.launch */
     int waiting;
+    mp_buf depart;     /* what the node that it has left is told, */
+    int departs;       /* this one; -1: none, or it knows */
+    int depart_timer;
+    int64_t depart_until; /* if we do not know whether the node is there at all */
     bool go, list;     /* the round in which they go; the one in which we learn who is there */
     bool back;         /* the one in which they are called off */
     bool over;
@@ -78,7 +81,6 @@ void move_left_node(struct move *m);
 struct move *move_find(procspace_t *ps, uint64_t launch);
 
 /* --- move_pass.c --- */
-void pass_here(pid_t pid, int sig, bool has_value, int64_t value, int64_t uid);
 void pass_forget(const struct move *m); /* nobody asks any more */
 
 /* --- move_home.c --- */

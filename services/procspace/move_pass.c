@@ -1,8 +1,8 @@
 /* move_pass.c - signals that a process got where it was while it moved on
  *
- * Its old self says them until it is answered. On a node each has a number there, and is acted
- * on once; here a file says which were given to the process, for a procspace that
- * is asked again after a restart.
+ * Its old self says them until it is answered, which is when all of them are where
+ * the process is now. Each has a number: on a node it is acted on once; here a file says
+ * which were given to the process, for a procspace that is asked again after a restart.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -10,10 +10,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 #include "bus/rundir.h"
 #include "services/procspace/move_parts.h"
+
+#define NOTES_MAX 65536 /* bytes */
+#define FRESH_S 120
 
 static char *note_path(char *path, pid_t pid)
 {
@@ -23,49 +30,146 @@ static char *note_path(char *path, pid_t pid)
     return cm_path(path, name);
 }
 
-static bool passed_before(pid_t pid, uint64_t launch)
-{
-    char path[PATH_MAX];
-    uint64_t of = 0;
-    CLEANUP(cleanup_close) int fd = open(note_path(path, pid), O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-
-    return fd >= 0 && read(fd, &of, sizeof of) == sizeof of && of == launch;
-}
-
-static void note_passed(pid_t pid, uint64_t launch)
-{
-    char path[PATH_MAX];
-    CLEANUP(cleanup_close) int fd =
-        open(note_path(path, pid), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
-
-    if (fd < 0 || write(fd, &launch, sizeof launch) != sizeof launch)
-        svc_log("warning", "%s: %s", path, strerror(errno));
-}
-
 void pass_forget(const struct move *m)
 {
     char path[PATH_MAX];
+    struct stat st;
 
-    if (m->home && passed_before(m->ghost, m->launch))
-        unlink(note_path(path, m->ghost));
+    if (m->home && stat(note_path(path, m->ghost), &st) == 0 && st.st_mtime + FRESH_S < time(NULL))
+        unlink(path);
 }
 
-void pass_here(pid_t pid, int sig, bool has_value, int64_t value, int64_t uid)
+/* --- to a process of this machine --- */
+
+static bool noted(int notes, uint64_t once)
+{
+    uint64_t number[512];
+    off_t at = 0;
+    ssize_t n;
+
+    for (; (n = pread(notes, number, sizeof number, at)) > 0; at += n)
+        for (ssize_t i = 0; i < n / (ssize_t)sizeof *number; i++)
+            if (number[i] == once)
+                return true;
+    return false;
+}
+
+static void give(int it, const struct passed *r, int64_t uid)
 {
     siginfo_t si;
-    CLEANUP(cleanup_close) int it = process_take(pid, uid, NULL);
 
-    if (it < 0)
-        return;
     memset(&si, 0, sizeof si);
-    si.si_signo = sig;
+    si.si_signo = r->sig;
     si.si_code = SI_QUEUE;
     si.si_uid = (uid_t)uid;
-    si.si_value.sival_ptr = (void *)(intptr_t)value;
-    if (has_value)
-        syscall(SYS_rt_sigqueueinfo, pid, sig, &si);
-    else
-        kill(pid, sig);
+    si.si_value.sival_ptr = (void *)(intptr_t)r->value;
+    syscall(SYS_pidfd_send_signal, it, r->sig, r->has_value ? &si : NULL, 0);
+}
+
+static void give_all(int it, const struct passed *r, size_t n, int64_t uid, int notes)
+{
+    flock(notes, LOCK_EX);
+    for (size_t i = 0; i < n; i++) {
+        if (r[i].once && noted(notes, r[i].once))
+            continue;
+        give(it, &r[i], uid);
+        if (r[i].once && write(notes, &r[i].once, sizeof r[i].once) < 0)
+            continue; /* no room: it may act twice */
+    }
+    flock(notes, LOCK_UN);
+}
+
+struct giver { /* a child that does it: our end is not its end */
+    procspace_t *ps;
+    struct signals *with;
+    pid_t pid;
+    int fd;
+};
+
+static void on_given(void *arg, int fd, uint32_t events)
+{
+    struct giver *g = arg;
+
+    (void)events;
+    loop_fd_del(g->ps->loop, fd);
+    close(fd);
+    while (waitpid(g->pid, NULL, 0) < 0 && errno == EINTR)
+        continue;
+    signals_end(g->with);
+    free(g);
+}
+
+/* Signal and note are two steps, and nobody can tell afterwards whether the first was
+ * done: so no kill of ours may fall between them. */
+static bool give_apart(procspace_t *ps, int it, const struct passed *r, size_t n, int64_t uid,
+                       int notes, struct signals *with)
+{
+    struct giver *g = calloc(1, sizeof *g);
+    int p[2] = { -1, -1 };
+
+    if (!g || pipe2(p, O_CLOEXEC) < 0) {
+        free(g);
+        return false;
+    }
+    *g = (struct giver){ ps, with, -1, p[0] };
+    if (loop_fd(ps->loop, p[0], EPOLLIN, on_given, g, NULL) == 0 && (g->pid = fork()) == 0) {
+        give_all(it, r, n, uid, notes);
+        _exit(0);
+    }
+    close(p[1]);
+    if (g->pid > 0)
+        return true;
+    loop_fd_del(ps->loop, p[0]);
+    close(p[0]);
+    free(g);
+    return false;
+}
+
+void pass_here(procspace_t *ps, pid_t pid, int64_t uid, const struct passed *r, size_t n,
+               struct signals *with)
+{
+    char path[PATH_MAX];
+    struct stat st;
+    CLEANUP(cleanup_close) int it = process_take(pid, uid, NULL);
+    CLEANUP(cleanup_close) int notes =
+        it < 0 || !n || !r->once
+            ? -1
+            : open(note_path(path, pid), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+
+    if (notes >= 0 && fstat(notes, &st) == 0 && st.st_size > NOTES_MAX && ftruncate(notes, 0) < 0)
+        svc_log("warning", "%s: %s", path, strerror(errno));
+    if (notes >= 0 && give_apart(ps, it, r, n, uid, notes, with))
+        return;
+    if (it >= 0)
+        give_all(it, r, n, uid, notes);
+    signals_end(with);
+}
+
+/* --- what old selves bring --- */
+
+/* Of process pid, p if it is known, without what it has had: here, wherever it is now,
+ * or on a node before it went on from there. */
+static size_t take_rows(procspace_t *ps, const struct proc *p, pid_t pid,
+                        const msgpack_object_array *list, uint64_t launch, struct passed *r)
+{
+    char path[PATH_MAX];
+    size_t n = 0;
+    CLEANUP(cleanup_close) int notes = open(note_path(path, pid), O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+
+    for (uint32_t i = 0; i < list->size; i++) {
+        const msgpack_object *o = &list->ptr[i];
+        int64_t sig;
+        r[n] = (struct passed){ .once = signal_once(launch, i + 1) };
+        if (o->type != MSGPACK_OBJECT_ARRAY || o->via.array.size < 2 ||
+            !mp_as_int(&o->via.array.ptr[0], &sig) || sig < 1 || sig > SIGRTMAX ||
+            (notes >= 0 && noted(notes, r[n].once)) ||
+            (p ? signal_had(ps, p, r[n].once) : recovered_signal(ps, pid, r[n].once)))
+            continue;
+        r[n].sig = (int)sig;
+        r[n].has_value = mp_as_int(&o->via.array.ptr[1], &r[n].value);
+        n++;
+    }
+    return n;
 }
 
 /* procspace.pass: {launch, signals: [[sig, value or nil]...]} -> nil: what a
@@ -89,33 +193,28 @@ int on_pass(void *self, struct svc_req *req, struct err *err)
         return err_set(err, ESRCH, "launch %llu is no move", (unsigned long long)launch);
     while (p && p->moved_to) /* it has gone on meanwhile */
         p = p->moved_to;
-    bool here = p ? p->left || (m && m->home) : true;
     /* Its agent knows it no more, but it still has its number. */
     pid_t pid = p ? p->pid : m && m->ghost ? m->ghost : a.pid ? a.pid : a.npid;
-    if (here && !m) { /* is it? */
+    if (!p && !m) { /* is it here? Or has it gone to a node again? */
         CLEANUP(cleanup_close) int fd = ghost_take(pid, -1, &of, NULL);
-        if (fd >= 0)
+        struct proc *q = fd < 0 ? NULL : proc_find(ps, pid);
+        if ((fd >= 0 && (!q || q->state != PROC_RUNNING || q->uid != (int64_t)a.who.uid)) ||
+            !recovered_all(ps))
             return err_set(err, EAGAIN, "process %d is not known yet; try again", (int)pid);
+        p = q;
     }
-    bool again = (m && m->passed) || (here && passed_before(pid, launch));
-    for (uint32_t i = 0; i < list->size && !again; i++) {
-        const msgpack_object *r = &list->ptr[i];
-        int64_t sig, value = 0;
-        if (r->type != MSGPACK_OBJECT_ARRAY || r->via.array.size < 2 ||
-            !mp_as_int(&r->via.array.ptr[0], &sig) || sig < 1 || sig > SIGRTMAX)
-            return err_set(err, EPROTO, "signals: want [sig, value] rows");
-        bool has = mp_as_int(&r->via.array.ptr[1], &value);
-        if (here)
-            pass_here(pid, (int)sig, has, value, (int64_t)a.who.uid);
-        else if (p->state == PROC_RUNNING)
-            body_signal_value(ps, p, (int)sig, has, value, p->uid, 0,
-                              signal_once(launch, i + 1));
+    CLEANUP(cleanup_free) struct passed *row = calloc(list->size + 1, sizeof *row);
+    struct signals *all = row ? signals_begin(ps, req->token) : NULL;
+    if (!all)
+        return err_set(err, ENOMEM, "out of memory");
+    size_t n = take_rows(ps, p, pid, list, launch, row);
+    if (!p || p->left) {
+        pass_here(ps, pid, a.who.uid, row, n, all);
+        return SVC_LATER;
     }
-    if (here && !again)
-        note_passed(pid, launch);
-    if (m)
-        m->passed = true;
-    mp_nil(req->reply);
-    return 0;
+    for (size_t i = 0; i < n && p->state == PROC_RUNNING; i++)
+        body_signal_value(ps, p, row[i].sig, row[i].has_value, row[i].value, p->uid, 0, row[i].once,
+                          all);
+    signals_end(all);
+    return SVC_LATER;
 }
-

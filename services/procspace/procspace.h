@@ -25,6 +25,7 @@ struct kid;  /* kids.h: a process that a body has made */
 struct name;
 struct parent; /* kin.h */
 struct event;
+struct signals; /* signal.c */
 
 enum cause_kind {
     CAUSE_SIGNAL, /* it was sent one */
@@ -61,6 +62,7 @@ struct proc {
     bool ghost_stopped;   /* as far as we know */
     uint32_t conts;       /* SIGCONTs sent to the body: stops of before them are over */
     uint32_t halts;       /* SIGSTOPs: so is what it did before them to go on */
+    uint64_t cont_once, halt_once; /* the numbers of the last of each */
     int status;           /* as from wait(), once PROC_ENDED */
     int64_t utime_us, stime_us, maxrss_kb, started, ended;
     pid_t npid;           /* of the body, on its node; 0: not known, or as here */
@@ -151,6 +153,7 @@ struct procspace {
     int numbers;
     struct libs *libs;         /* libs.c */
     struct recovery *recovery; /* recover.c; NULL once all is known again */
+    struct heard *heard;       /* recover.c */
 };
 
 /* --- table.c: processes and launches --- */
@@ -213,6 +216,8 @@ int ghost_take(pid_t pid, int64_t uid, uint64_t *launch, struct err *err);
 bool ghost_early(procspace_t *ps, pid_t pid);
 /* The same for any process of uid's, which is to become a ghost itself. */
 int process_take(pid_t pid, int64_t uid, struct err *err);
+/* It is a restorer's place still: who is to be there is not there yet. */
+bool restorer_stands(pid_t pid);
 int ghost_watch(procspace_t *ps, struct proc *p, struct err *err);
 void ghost_unwatch(procspace_t *ps, struct proc *p);
 void ghost_ring(struct proc *p, enum ghost_op op, int arg);
@@ -251,7 +256,13 @@ int on_end_launch(void *self, struct svc_req *req, struct err *err);
 void body_signal(procspace_t *ps, struct proc *p, int sig);
 /* once: its number, for one that may be said again; 0: it is not. */
 void body_signal_value(procspace_t *ps, struct proc *p, int sig, bool has_value, int64_t value,
-                       int64_t from_uid, int64_t from_pid, uint64_t once);
+                       int64_t from_uid, int64_t from_pid, uint64_t once, struct signals *with);
+/* p had that one where it was before. */
+bool signal_had(procspace_t *ps, const struct proc *p, uint64_t once);
+/* Those that are sent with it are answered together: nil, once each has got where its
+ * process is. Between begin and end at least. NULL: out of memory. */
+struct signals *signals_begin(procspace_t *ps, svc_token *token);
+void signals_end(struct signals *all);
 /* The number of what was asked for by request id of an asker. */
 uint64_t signal_once(uint64_t id, uint64_t of);
 
@@ -336,6 +347,10 @@ void recover_nodes(void *arg); /* when connected: ask who lives */
 void recover_list(procspace_t *ps, int node, const msgpack_object *value);
 /* A ghost of before the restart, of which no node has spoken yet. */
 bool recovering(procspace_t *ps, pid_t pid);
+/* A node has told that the body of this ghost has had the signal of this number; and
+ * has every node told what it knows of that? */
+bool recovered_signal(procspace_t *ps, pid_t pid, uint64_t once);
+bool recovered_all(procspace_t *ps);
 /* The pidfd of a ghost of before the restart that stands for this kid; -1. */
 int recovered_kid(procspace_t *ps, int node, pid_t npid, uint32_t gen, uint64_t launch,
                   pid_t *pid);
@@ -372,9 +387,18 @@ bool move_order(procspace_t *ps, const struct proc *p, mp_buf *out);
 void moves_drained(procspace_t *ps);
 /* It has gone on, and what it has had where it was is not known yet. */
 bool move_leaving(procspace_t *ps, const struct proc *p);
-/* It has left its node for the master, and is about to go on here: true, it has
- * the signal. */
-bool move_deliver(procspace_t *ps, const struct proc *p, int sig, bool has_value, int64_t value);
+/* It has left its node for the master, and is about to go on here: its number is
+ * its own again, and takes signals. */
+bool move_left(procspace_t *ps, const struct proc *p);
+struct passed {
+    int sig;
+    bool has_value;
+    int64_t value;
+    uint64_t once; /* 0: all of them have none */
+};
+/* Give these to a process of this machine, each once; then signals_end(with). */
+void pass_here(procspace_t *ps, pid_t pid, int64_t uid, const struct passed *r, size_t n,
+               struct signals *with);
 /* The process that was on its way to node (launch 0: any), and has arrived as we
  * hear; NULL. */
 struct proc *move_heard(procspace_t *ps, pid_t pid, int node, uint64_t launch);

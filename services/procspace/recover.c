@@ -17,6 +17,7 @@
 
 #define ASK_MS 5000
 #define AGAIN_MS 3000
+#define HEARD_MS 120000 /* who says a signal again has done so by then */
 #define SETTLE_MS 10000 /* exits that nodes had not yet reported come in by then */
 
 struct candidate {
@@ -30,8 +31,17 @@ struct candidate {
 struct recovery {
     struct candidate *c;
     size_t n;
+    bool whole;  /* every node has told its own */
     int silent;  /* nodes that were asked and did not answer */
     int settle;  /* its timer */
+};
+
+struct heard { /* signals that bodies have had before our start, wherever they are now */
+    size_t n;
+    struct {
+        pid_t pid;
+        uint64_t once;
+    } of[];
 };
 
 static int compare_pid(const void *a, const void *b)
@@ -47,6 +57,49 @@ static struct candidate *candidate_find(procspace_t *ps, pid_t pid)
     if (!ps->recovery || !ps->recovery->n)
         return NULL;
     return bsearch(&key, ps->recovery->c, ps->recovery->n, sizeof key, compare_pid);
+}
+
+bool recovered_signal(procspace_t *ps, pid_t pid, uint64_t once)
+{
+    const struct heard *h = ps->heard;
+
+    for (size_t i = 0; h && i < h->n; i++)
+        if (h->of[i].once == once && h->of[i].pid == pid)
+            return true;
+    return false;
+}
+
+bool recovered_all(procspace_t *ps) { return !ps->recovery || ps->recovery->whole; }
+
+static void forget_heard(void *arg)
+{
+    procspace_t *ps = arg;
+
+    free(ps->heard);
+    ps->heard = NULL;
+}
+
+static void take_heard(procspace_t *ps, const msgpack_object *value)
+{
+    const msgpack_object_array *a;
+    size_t had = ps->heard ? ps->heard->n : 0;
+    int64_t pid;
+
+    if (!ps->recovery || !mp_get(value, "heard") || mp_get_array(value, "heard", &a, NULL) < 0)
+        return;
+    struct heard *h = realloc(ps->heard, sizeof *h + (had + a->size / 2) * sizeof h->of[0]);
+    if (!h)
+        return;
+    if (!ps->heard)
+        loop_timer(ps->loop, HEARD_MS, false, forget_heard, ps);
+    ps->heard = h;
+    h->n = had;
+    for (uint32_t i = 0; i + 1 < a->size; i += 2)
+        if (mp_as_int(&a->ptr[i], &pid) && pid > 0 && pid <= INT32_MAX &&
+            a->ptr[i + 1].type == MSGPACK_OBJECT_POSITIVE_INTEGER) {
+            h->of[h->n].pid = (pid_t)pid;
+            h->of[h->n++].once = a->ptr[i + 1].via.u64;
+        }
 }
 
 bool recovering(procspace_t *ps, pid_t pid) { return candidate_find(ps, pid) != NULL; }
@@ -107,6 +160,33 @@ int recover_ghosts(procspace_t *ps, struct err *err)
     return 0;
 }
 
+/* Somebody reads what it says: it has streams of its own there. */
+static bool has_streams(const msgpack_object *o)
+{
+    const msgpack_object_array *a;
+    int64_t slot;
+
+    if (mp_get_array(o, "streams", &a, NULL) < 0)
+        return false;
+    for (uint32_t fd = 1; fd < a->size; fd++)
+        if (mp_as_int(&a->ptr[fd], &slot) && slot >= 0)
+            return true;
+    return false;
+}
+
+static struct launch *launch_known(procspace_t *ps, uint64_t id, uint32_t rank, int64_t uid,
+                                   int64_t gid, const msgpack_object *o)
+{
+    CLEANUP(cleanup_free) char *argv0 = mp_opt_dup(o, "argv0");
+    struct launch *l = launch_find(ps, id);
+    struct err err = { 0 };
+
+    if (!l && (l = launch_add(ps, id, rank + 1, uid, gid, (pid_t)mp_opt_int(o, "owner", 0),
+                              argv0 ? argv0 : "", &err)))
+        l->forwarded = has_streams(o);
+    return l && l->uid == uid && launch_grow(l, rank + 1, &err) == 0 ? l : NULL;
+}
+
 /* The candidate is whom the node speaks of: from now on it is a process. */
 static struct proc *adopt(procspace_t *ps, pid_t pid, uint32_t rank, uint64_t launch,
                           int64_t uid, int64_t gid, const msgpack_object *o)
@@ -115,8 +195,9 @@ static struct proc *adopt(procspace_t *ps, pid_t pid, uint32_t rank, uint64_t la
     uint64_t of = 0;
     int fd = ghost_take(pid, uid, &of, &err);
 
-    /* One that has just moved, and does not know it yet: the process itself. */
-    if (fd < 0 && err.code == EINVAL && mp_opt_int(o, "gen", 1) > 1) {
+    /* One that has just moved, and does not know it yet: the process itself. Or what is
+     * to be it on the master, and may be its ghost again. */
+    if (fd < 0 && err.code == EINVAL && (mp_opt_int(o, "gen", 1) > 1 || restorer_stands(pid))) {
         fd = process_take(pid, uid, &err);
         of = launch;
     }
@@ -125,13 +206,9 @@ static struct proc *adopt(procspace_t *ps, pid_t pid, uint32_t rank, uint64_t la
     uint64_t as = 0;
     if (mp_get(o, "as") && mp_get_uint(o, "as", &as, NULL) == 0 && of == as)
         of = launch; /* its ghost stands since an earlier move */
-    CLEANUP(cleanup_free) char *argv0 = mp_opt_dup(o, "argv0");
-    struct launch *l = of == launch ? launch_find(ps, launch) : NULL;
-    if (of == launch && !l)
-        l = launch_add(ps, launch, rank + 1, uid, gid, (pid_t)mp_opt_int(o, "owner", 0),
-                       argv0 ? argv0 : "", &err);
+    struct launch *l = of == launch ? launch_known(ps, launch, rank, uid, gid, o) : NULL;
     struct proc *p = NULL;
-    if (l && l->uid == uid && launch_grow(l, rank + 1, &err) == 0 && !l->rank[rank])
+    if (l && !l->rank[rank])
         p = proc_add(ps, l, rank, pid, fd, -1, &err);
     if (!p) {
         close(fd);
@@ -145,17 +222,13 @@ static struct proc *adopt(procspace_t *ps, pid_t pid, uint32_t rank, uint64_t la
 }
 
 /* Two nodes know p: it has just moved from one to the other. */
-static struct proc *moved_on(procspace_t *ps, struct proc *p, uint32_t rank, uint64_t launch,
-                             const msgpack_object *o)
+static struct proc *moved_on(procspace_t *ps, struct proc *p, int node, uint32_t rank,
+                             uint64_t launch, const msgpack_object *o)
 {
-    CLEANUP(cleanup_free) char *argv0 = mp_opt_dup(o, "argv0");
-    struct launch *l = launch_find(ps, launch);
+    struct launch *l = launch_known(ps, launch, rank, p->uid, p->gid, o);
     struct err err = { 0 };
 
     if (!l)
-        l = launch_add(ps, launch, rank + 1, p->uid, p->gid, (pid_t)mp_opt_int(o, "owner", 0),
-                       argv0 ? argv0 : "", &err);
-    if (!l || l->uid != p->uid || launch_grow(l, rank + 1, &err) < 0)
         return NULL;
     struct proc *n = l->rank[rank];
     if (!n && !(n = proc_new(ps, l, rank, p->pid, -1, -1, &err)))
@@ -164,6 +237,7 @@ static struct proc *moved_on(procspace_t *ps, struct proc *p, uint32_t rank, uin
     n->as = proc_first(p);
     n->state = PROC_RUNNING;
     n->started = mp_opt_int(o, "start", n->started);
+    readers_next(ps, p->launch->id, p->rank, l, node);
     proc_take_over(ps, n);
     return n;
 }
@@ -196,7 +270,7 @@ static void on_body(procspace_t *ps, int node, const msgpack_object *o)
         if (p->state == PROC_RUNNING && proc_first(p) == as) {
             if (gen <= p->gen)
                 return; /* what it was before it moved: about to end */
-            p = moved_on(ps, p, (uint32_t)rank, launch, o);
+            p = moved_on(ps, p, node, (uint32_t)rank, launch, o);
         } else {
             p = NULL;
         }
@@ -232,6 +306,7 @@ void recover_list(procspace_t *ps, int node, const msgpack_object *value)
 
     if (mp_get_array(value, "procs", &a, NULL) < 0)
         return;
+    take_heard(ps, value);
     CLEANUP(cleanup_free) char *space = mp_opt_dup(value, "space");
     struct node_space *ns = node_space(ps, node);
     if (ns && space && !ns->space[0])
@@ -280,7 +355,7 @@ static void settle(void *arg)
     for (size_t i = 0; i < r->n; i++) {
         struct proc left = { .pid = r->c[i].pid, .pidfd = r->c[i].pidfd };
         struct proc *p = proc_find(ps, left.pid);
-        if ((!p || p->launch->id != r->c[i].launch) && ghost_lives(&left)) {
+        if ((!p || proc_first(p) != r->c[i].launch) && ghost_lives(&left)) {
             ghost_signal(&left, SIGKILL);
             n++;
         }
@@ -302,6 +377,7 @@ static void on_all_asked(void *arg)
 
     if (!ps->recovery)
         return; /* only the bus was away */
+    ps->recovery->whole |= !ps->recovery->silent;
     if (ps->recovery->silent)
         loop_timer(ps->loop, AGAIN_MS, false, recover_nodes, ps);
     else if (!ps->recovery->settle)

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/types.h>
+#include <unistd.h>
 #include "services/procspace/procspace.h"
 
 #define SIGNAL_MS 10000
@@ -14,74 +15,25 @@ struct sent { /* what was sent, and by whom */
     uint64_t once; /* its number; however often it comes, it is one. 0: none */
 };
 
+struct signals { /* answered together, once each is there or of no use any more */
+    procspace_t *ps;
+    svc_token *token;
+    unsigned waiting;
+};
+
 struct forward { /* one signal on its way; the ghost waits for the answer */
     procspace_t *ps;
     svc_token *token; /* NULL: nobody waits */
+    struct signals *with; /* NULL: it is of no such */
     pid_t pid;
     struct sent s;
-    uint64_t launch; /* of one that is not in the table by pid; else 0 */
-    uint32_t rank;
+    uint64_t launch, first; /* what the process was when it was sent; 0: not known */
+    uint32_t rank, gen;
+    bool homed; /* it is not in the table by pid */
 };
 
-static void send_signal(procspace_t *ps, struct proc *p, const struct sent *s, svc_token *token);
-
-static struct proc *whom(const struct forward *f)
-{
-    return f->launch ? home_find(f->ps, f->launch, f->rank) : proc_find(f->ps, f->pid);
-}
-
-static void send_again(void *arg)
-{
-    struct forward *f = arg;
-    struct proc *p = whom(f);
-
-    if (p && p->state == PROC_RUNNING && (p->node >= 0 || home_is_local(p)))
-        send_signal(f->ps, p, &f->s, NULL);
-    free(f);
-}
-
-/* Those that nobody would say again. */
-static void keep(const struct forward *f)
-{
-    struct forward *later = malloc(sizeof *later);
-
-    if (!later)
-        return;
-    *later = *f;
-    loop_timer(f->ps->loop, AWAY_MS, false, send_again, later);
-}
-
-/* A node that does not answer now may be back before its grace is over (its
- * agent may only be restarting): no signal must get lost on the way. */
-static void on_node(void *arg, int node, const msgpack_object *value, const struct err *err)
-{
-    struct forward *f = arg;
-    CLEANUP(mp_free) mp_buf nil;
-    struct err away;
-
-    mp_init(&nil);
-    struct proc *p = whom(f);
-    bool again = !value && p && p->state == PROC_RUNNING &&
-                 (err->code == BE_NODEDOWN || err->code == ENOTCONN ||
-                  (err->code == ETIMEDOUT && !f->token));
-    if (!f->token) {
-        if (again)
-            keep(f);
-        return;
-    }
-    if (value) {
-        mp_nil(&nil);
-        svc_answer(f->ps->svc, f->token, &nil);
-    } else if (again) { /* if it did get there, it is known by its number */
-        err_set(&away, EAGAIN, "node %d does not answer now; try again", node);
-        svc_fail(f->ps->svc, f->token, &away);
-    } else {
-        svc_fail(f->ps->svc, f->token, err);
-    }
-    f->token = NULL;
-}
-
-static void done(void *arg) { free(arg); }
+static void send_signal(procspace_t *ps, struct proc *p, const struct sent *s, svc_token *token,
+                        struct signals *with);
 
 static void answer_nil(procspace_t *ps, svc_token *token)
 {
@@ -94,7 +46,166 @@ static void answer_nil(procspace_t *ps, svc_token *token)
     svc_answer(ps->svc, token, &nil);
 }
 
-static void send_signal(procspace_t *ps, struct proc *p, const struct sent *s, svc_token *token)
+struct signals *signals_begin(procspace_t *ps, svc_token *token)
+{
+    struct signals *all = malloc(sizeof *all);
+
+    if (all)
+        *all = (struct signals){ ps, token, 1 };
+    return all;
+}
+
+void signals_end(struct signals *all)
+{
+    if (!all || --all->waiting)
+        return;
+    answer_nil(all->ps, all->token);
+    free(all);
+}
+
+static uint64_t first_of(const struct proc *p) { return p->launch ? proc_first(p) : 0; }
+
+/* Who it is by now: it may have moved on since, to the master even. Another that has
+ * got its number is not it. */
+static struct proc *whom(const struct forward *f)
+{
+    struct proc *p = f->homed ? home_find(f->ps, f->launch, f->rank) : proc_find(f->ps, f->pid);
+    struct launch *l = f->homed || !f->launch ? NULL : launch_find(f->ps, f->launch);
+
+    if (f->homed || (p && first_of(p) == f->first && (!p->kid || p->gen == f->gen)))
+        return p;
+    for (p = l && f->rank < l->ranks ? l->rank[f->rank] : NULL; p && p->moved_to;)
+        p = p->moved_to;
+    return p && p->pid == f->pid && p->left ? p : NULL;
+}
+
+static bool can_have(const struct proc *p)
+{
+    return p && (p->left || (p->state == PROC_RUNNING && (p->node >= 0 || home_is_local(p))));
+}
+
+static void send_again(void *arg)
+{
+    struct forward *f = arg;
+    struct proc *p = whom(f);
+
+    /* It was stopped as its ghost was, which has gone on since. */
+    bool over = f->s.sig == SIGSTOP && p && !p->homed && !p->ghost_stopped;
+    if (can_have(p) && !over)
+        send_signal(f->ps, p, &f->s, NULL, f->with);
+    signals_end(f->with);
+    free(f);
+}
+
+/* Those that nobody would say again. */
+static void keep(const struct forward *f)
+{
+    struct forward *later = malloc(sizeof *later);
+
+    if (!later)
+        return;
+    *later = *f;
+    if (later->with)
+        later->with->waiting++;
+    loop_timer(f->ps->loop, AWAY_MS, false, send_again, later);
+}
+
+/* The node has answered, but the process has left it since: what it had there its
+ * departure tells, and nothing else does. */
+static bool left_since(const struct forward *f, const struct proc *p)
+{
+    return p->left || p->gen != f->gen || move_leaving(f->ps, p) || move_left(f->ps, p);
+}
+
+/* A node that does not answer now may be back before its grace is over (its
+ * agent may only be restarting): no signal must get lost on the way. */
+static void on_node(void *arg, int node, const msgpack_object *value, const struct err *err)
+{
+    struct forward *f = arg;
+    struct err away;
+    struct proc *p = whom(f);
+    bool there = can_have(p);
+    svc_token *token = f->token;
+    bool insists = !token || svc_token_wire(token)->pid == f->pid; /* it, or its ghost */
+    bool again = !value && there &&
+                 (err->code == BE_NODEDOWN || err->code == ENOTCONN || err->code == EAGAIN ||
+                  (err->code == ETIMEDOUT && insists));
+
+    f->token = NULL;
+    if (value && f->s.once && there && left_since(f, p)) {
+        send_signal(f->ps, p, &f->s, token, f->with);
+    } else if (!token) {
+        if (again)
+            keep(f);
+    } else if (value) {
+        answer_nil(f->ps, token);
+    } else if (again) { /* if it did get there, it is known by its number */
+        err_set(&away, EAGAIN, "node %d does not answer now; try again", node);
+        svc_fail(f->ps->svc, token, &away);
+    } else {
+        svc_fail(f->ps->svc, token, err);
+    }
+}
+
+static void done(void *arg)
+{
+    struct forward *f = arg;
+
+    signals_end(f->with);
+    free(f);
+}
+
+/* It had it where it was before it moved. */
+bool signal_had(procspace_t *ps, const struct proc *p, uint64_t once)
+{
+    for (uint32_t i = 0; once && i < p->nheard; i++)
+        if (p->heard[i] == once)
+            return true;
+    return once && !p->kid && !p->homed && recovered_signal(ps, p->pid, once);
+}
+
+/* What it has had is not known yet: a node has not told. */
+static bool not_known(procspace_t *ps, const struct proc *p)
+{
+    return move_leaving(ps, p) || (p->gen > 1 && !p->kid && !p->homed && !recovered_all(ps));
+}
+
+static void pack_signal(struct proc *p, const struct sent *s, mp_buf *m)
+{
+    bool halt = s->sig == SIGSTOP, cont = s->sig == SIGCONT;
+
+    /* Said again it is no other one. */
+    if (halt && (!s->once || s->once != p->halt_once))
+        p->halts++;
+    if (cont && (!s->once || s->once != p->cont_once))
+        p->conts++;
+    if (halt)
+        p->halt_once = s->once;
+    if (cont)
+        p->cont_once = s->once;
+    mp_map(m, 4u + s->has_value + (halt || cont ? 2 : 0) + (s->once != 0));
+    if (s->once)
+        mp_kuint(m, "once", s->once);
+    if (halt || cont) {
+        mp_kuint(m, "conts", halt ? p->halts : p->conts);
+        mp_kuint(m, "after", halt ? p->conts : p->halts);
+    }
+    mp_key(m, "pids");
+    mp_array(m, 1);
+    mp_array(m, p->kid ? 3 : 2);
+    mp_int(m, p->pid);
+    mp_int(m, p->gen);
+    if (p->kid)
+        mp_int(m, kid_npid(p->kid));
+    mp_kint(m, "sig", s->sig);
+    if (s->has_value)
+        mp_kint(m, "value", s->value);
+    mp_kint(m, "from_uid", s->from_uid);
+    mp_kint(m, "from_pid", s->from_pid);
+}
+
+static void send_signal(procspace_t *ps, struct proc *p, const struct sent *s, svc_token *token,
+                        struct signals *with)
 {
     CLEANUP(mp_free) mp_buf m;
     struct err err = { 0 };
@@ -107,60 +218,67 @@ static void send_signal(procspace_t *ps, struct proc *p, const struct sent *s, s
         answer_nil(ps, token);
         return;
     }
-    for (uint32_t i = 0; s->once && i < p->nheard; i++)
-        if (p->heard[i] == s->once) { /* where it was before it moved */
-            answer_nil(ps, token);
-            return;
-        }
+    if (signal_had(ps, p, s->once)) {
+        answer_nil(ps, token);
+        return;
+    }
     struct forward *f = calloc(1, sizeof *f);
-    if (!f || (token && move_leaving(ps, p))) {
-        if (f)
-            err_set(&err, EAGAIN, "process %d is moving; try again", (int)p->pid);
-        else
-            err_set(&err, ENOMEM, "out of memory");
-        free(f);
+    if (!f) {
+        err_set(&err, ENOMEM, "out of memory");
         if (token)
             svc_fail(ps->svc, token, &err);
         return;
     }
-    if (move_deliver(ps, p, s->sig, s->has_value, s->value)) {
+    *f = (struct forward){ .ps = ps, .token = token, .with = with, .pid = p->pid, .s = *s,
+                           .launch = p->launch ? p->launch->id : 0, .first = first_of(p),
+                           .rank = p->rank, .gen = p->gen, .homed = p->homed };
+    if (s->once && not_known(ps, p)) {
+        if (token) {
+            err_set(&err, EAGAIN, "process %d is moving; try again", (int)p->pid);
+            svc_fail(ps->svc, token, &err);
+        } else {
+            keep(f);
+        }
+        free(f);
+        return;
+    }
+    if (p->left || move_left(ps, p)) { /* it goes on here */
+        if (with)
+            with->waiting++;
+        pass_here(ps, p->pid, p->uid,
+                  &(struct passed){ s->sig, s->has_value, s->value, s->once }, 1, with);
         free(f);
         answer_nil(ps, token);
         return;
     }
-    *f = (struct forward){ ps, token, p->pid, *s, p->homed ? p->launch->id : 0, p->rank };
-    mp_map(&m, 4u + s->has_value + (s->sig == SIGCONT || s->sig == SIGSTOP) + (s->once != 0));
-    if (s->once)
-        mp_kuint(&m, "once", s->once);
-    if (s->sig == SIGSTOP)
-        mp_kuint(&m, "conts", ++p->halts);
-    if (s->sig == SIGCONT)
-        mp_kuint(&m, "conts", ++p->conts);
-    mp_key(&m, "pids");
-    mp_array(&m, 1);
-    mp_array(&m, p->kid ? 3 : 2);
-    mp_int(&m, p->pid);
-    mp_int(&m, p->gen);
-    if (p->kid)
-        mp_int(&m, kid_npid(p->kid));
-    mp_kint(&m, "sig", s->sig);
-    if (s->has_value)
-        mp_kint(&m, "value", s->value);
-    mp_kint(&m, "from_uid", s->from_uid);
-    mp_kint(&m, "from_pid", s->from_pid);
+    if (with)
+        with->waiting++;
+    pack_signal(p, s, &m);
     svc_call_nodes(ps->svc, &p->node, 1, "signal", &m, SIGNAL_MS, on_node, done, f);
+}
+
+/* A number for one that nobody else has numbered. */
+static uint64_t own_number(void)
+{
+    static uint64_t n;
+
+    return signal_once((uint64_t)wall_ms() << 20 | (++n & 0xfffff), (uint64_t)getpid());
 }
 
 void body_signal(procspace_t *ps, struct proc *p, int sig)
 {
+    struct sent s = { .sig = sig, .once = sig == SIGKILL ? 0 : own_number() };
+
     if (p->node >= 0 || home_is_local(p))
-        send_signal(ps, p, &(struct sent){ .sig = sig }, NULL);
+        send_signal(ps, p, &s, NULL, NULL);
 }
 
 void body_signal_value(procspace_t *ps, struct proc *p, int sig, bool has_value, int64_t value,
-                       int64_t from_uid, int64_t from_pid, uint64_t once)
+                       int64_t from_uid, int64_t from_pid, uint64_t once, struct signals *with)
 {
-    send_signal(ps, p, &(struct sent){ sig, has_value, value, from_uid, from_pid, once }, NULL);
+    struct sent s = { sig, has_value, value, from_uid, from_pid, once };
+
+    send_signal(ps, p, &s, NULL, with);
 }
 
 /* Askers choose their requests' numbers, each among its own. */
@@ -220,7 +338,7 @@ int on_signal(void *self, struct svc_req *req, struct err *err)
         cause_set(p, CAUSE_SIGNAL, (int)sig, uid, (pid_t)from, NULL);
     struct sent it = { (int)sig, has_value, has_value ? value : 0, uid, from,
                        signal_once(req->w->id, (uint64_t)req->w->pid) };
-    send_signal(ps, p, &it, req->token);
+    send_signal(ps, p, &it, req->token, NULL);
     return SVC_LATER;
 }
 

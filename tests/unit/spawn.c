@@ -437,6 +437,65 @@ static void signals(struct agent *a)
     ack(a);
 }
 
+/* As the master numbers them: number among their own kind, after so many of the other. */
+static void send_numbered(struct agent *a, int32_t pid, int sig, int number, int after,
+                          uint64_t once)
+{
+    mp_buf m;
+
+    begin(&m, "signal", 6);
+    mp_kint(&m, "pid", pid);
+    mp_kint(&m, "gen", 1);
+    mp_kint(&m, "sig", sig);
+    mp_kint(&m, "conts", number);
+    mp_kint(&m, "after", after);
+    mp_kuint(&m, "once", once);
+    send_off(a, &m);
+}
+
+/* The next event is of this kind, and says that so many of the other kind came before. */
+static bool event_is(struct agent *a, const char *kind, const char *count, int n)
+{
+    bool it = next_message(a, "event", 5000) && mp_is(mp_get(a->map, "kind"), kind) &&
+              mp_opt_int(a->map, count, -1) == n;
+
+    ack(a);
+    return it;
+}
+
+static void said_again(struct agent *a)
+{
+    struct job j = sh("trap 'exit 5' USR1; echo up; while :; do sleep 0.05; done");
+    struct body b = run(a, &j, 31032);
+    struct ring *r = space_ring(a->arena, (uint32_t)b.slot[1]);
+
+    while (atomic_load(&r->head) == 0 && wait_bell(a, 5000))
+        atomic_store(&r->dirty_for_agent, 0);
+    send_numbered(a, 31032, SIGSTOP, 1, 0, 7001);
+    ok(event_is(a, "stop", "conts", 0), "a numbered SIGSTOP stops");
+    send_numbered(a, 31032, SIGCONT, 1, 1, 7002);
+    ok(event_is(a, "cont", "halts", 1), "a numbered SIGCONT lets go on");
+    send_numbered(a, 31032, SIGSTOP, 1, 0, 7001); /* its answer was lost */
+    send_numbered(a, 31032, SIGSTOP, 2, 0, 7003); /* late: sent before the SIGCONT */
+    send_numbered(a, 31032, SIGSTOP, 3, 1, 7004);
+    ok(event_is(a, "stop", "conts", 1), "said again, or late, it does nothing; another one does");
+    send_numbered(a, 31032, SIGCONT, 1, 1, 7002);
+    send_numbered(a, 31032, SIGCONT, 2, 2, 7005);
+    send_numbered(a, 31032, SIGCONT, 4, 3, 7006);
+    ok(event_is(a, "cont", "halts", 3), "so with SIGCONT");
+    send_numbered(a, 31032, SIGCONT, 5, 3, 7006);
+    send_numbered(a, 31032, SIGSTOP, 4, 5, 7007);
+    ok(event_is(a, "stop", "conts", 5), "one that is counted anew is counted, no more");
+    send_numbered(a, 31032, SIGCONT, 6, 4, 7006);
+    ok(event_is(a, "stop", "conts", 6), "and how it is is told for the new number");
+    send_numbered(a, 31032, SIGCONT, 7, 4, 7008);
+    ok(event_is(a, "cont", "halts", 4), "until it goes on");
+    send_signal(a, 31032, SIGUSR1, 5);
+    ok(exit_status(a) == 5 << 8, "and it runs");
+    ack(a);
+    take_all(a, b.slot[1], (char[64]){ 0 }, 64, NULL);
+}
+
 static void bad_starts(struct agent *a)
 {
     char script[PATH_MAX], text[PATH_MAX];
@@ -688,6 +747,7 @@ int main(void)
     input(&a);
     much_output(&a);
     signals(&a);
+    said_again(&a);
     bad_starts(&a);
     files_and_users(&a);
     many(&a);
