@@ -90,6 +90,7 @@ enum {
     IMAGE_FULL = 1,     /* all registers: it was stopped from outside */
     IMAGE_UNDUMPABLE = 2, /* PR_SET_DUMPABLE was 0 */
     IMAGE_NO_NEW_PRIVS = 4,
+    IMAGE_KEEPS_FILES = 8, /* descriptors are those of who restores it, as they are */
 };
 
 enum image_map_kind {

@@ -150,7 +150,7 @@ void files_settle(void)
     unsigned n = 0;
     int first = entries ? entry[entries - 1].fd + 1 : 3;
 
-    if (!(rs.p.flags & IMAGE_FULL))
+    if (!(rs.p.flags & IMAGE_FULL) || (rs.p.flags & IMAGE_KEEPS_FILES))
         return;
     for (; n < SPARE; n++)
         if ((fd[n] = sys3(NR_fcntl, rs.image, F_DUPFD, first)) < 0)
@@ -172,7 +172,7 @@ void files_place(void)
     int first = entries ? entry[entries - 1].fd + 1 : 3;
     long stream[3];
 
-    if (!(rs.p.flags & IMAGE_FULL))
+    if (!(rs.p.flags & IMAGE_FULL) || (rs.p.flags & IMAGE_KEEPS_FILES))
         return;
     for (int i = 0; i < 3; i++)
         stream[i] = sys3(NR_fcntl, i, F_DUPFD, first < 3 ? 3 : first);

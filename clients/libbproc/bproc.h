@@ -162,7 +162,7 @@ int bproc_vexecmove_io(int nnodes, int *nodes, int *pids, struct bproc_io_t *io,
                        const char *cmd, char *const argv[], char *const envp[]);
 
 /* --- moving and saving what runs: bproc_move(3) ---
- * execdump, and copies from a node, fail with ENOSYS in this release. */
+ * copies from a node fail with ENOSYS in this release. */
 int bproc_move(int node);
 int bproc_move_io(int node, struct bproc_io_t *io, int iolen);
 int _bproc_move(int node, int flags);

@@ -106,13 +106,3 @@ int bproc_undump(int fd)
     fcntl(fd, F_SETFD, flags);
     return lib_errno(code);
 }
-
-int bproc_execdump(int fd, int flags, const char *cmd, char *const argv[], char *const envp[])
-{
-    (void)fd;
-    (void)flags;
-    (void)cmd;
-    (void)argv;
-    (void)envp;
-    return lib_errno(ENOSYS);
-}

@@ -88,5 +88,9 @@ bool dump_by_value(void *arg, const char *path);
 
 /* A child here. The pid, or -errno. */
 pid_t local_start(const struct start *s);
+/* With SIGCHLD blocked: does it wait to be heard? When a child that there was none for
+ * the caller has ended, it is as it was; unless another child has something to say. */
+bool child_heard(void);
+void child_unheard(bool heard);
 
 #endif

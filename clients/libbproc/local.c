@@ -12,6 +12,27 @@
 #define CONNECT_MS 10000
 #define HIGH_FD 20 /* of the pipe that tells of a failure: out of the way */
 
+bool child_heard(void)
+{
+    sigset_t set;
+
+    return sigpending(&set) == 0 && sigismember(&set, SIGCHLD) > 0;
+}
+
+void child_unheard(bool heard)
+{
+    static const struct timespec now;
+    sigset_t child;
+    siginfo_t si = { 0 };
+
+    if (heard || (waitid(P_ALL, 0, &si, WEXITED | WSTOPPED | WCONTINUED | WNOHANG | WNOWAIT) == 0 &&
+                  si.si_pid))
+        return;
+    sigemptyset(&child);
+    sigaddset(&child, SIGCHLD);
+    sigtimedwait(&child, NULL, &now);
+}
+
 static void to_redirect(const struct bproc_io_t *io, struct redirect *r)
 {
     *r = (struct redirect){ .fd = io->fd, .socket = io->type == BPROC_IO_SOCKET,

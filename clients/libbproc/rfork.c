@@ -32,21 +32,9 @@ static void family_free(struct family *f)
     free(f->pid);
 }
 
-static bool pending_child(void)
-{
-    sigset_t set;
-
-    return sigpending(&set) == 0 && sigismember(&set, SIGCHLD) > 0;
-}
-
-/* Stand-ins of children that there are none: the caller does not hear of them,
- * unless another child of its own has something to say. */
+/* Stand-ins of children that there are none: the caller does not hear of them. */
 static void end_ghosts(const struct family *f, bool all)
 {
-    static const struct timespec now;
-    sigset_t child;
-    siginfo_t si = { 0 };
-
     for (uint32_t i = 0; i < f->n; i++) {
         if ((!all && !f->code[i]) || f->pid[i] <= 0)
             continue;
@@ -54,12 +42,7 @@ static void end_ghosts(const struct family *f, bool all)
         while (waitpid(f->pid[i], NULL, 0) < 0 && errno == EINTR)
             continue;
     }
-    if (f->heard || (waitid(P_ALL, 0, &si, WEXITED | WSTOPPED | WCONTINUED | WNOHANG | WNOWAIT) == 0 &&
-                   si.si_pid))
-        return;
-    sigemptyset(&child);
-    sigaddset(&child, SIGCHLD);
-    sigtimedwait(&child, NULL, &now);
+    child_unheard(f->heard);
 }
 
 /* "BPROC_RANK=XXXXXXX" becomes the number, in the copy's own environment. */
@@ -82,7 +65,7 @@ static int send_family(struct family *f)
 
     if (transfer_open(t, false) < 0)
         return -1;
-    f->heard = pending_child();
+    f->heard = child_heard();
     if (ghosts_make(t->launch, t->argv, f->n, f->pid, &err) < 0)
         return lib_fail(&err);
     if (transfer_ask(t, f->node, f->pid, NULL, f->n, f->code) < 0)

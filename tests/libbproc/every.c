@@ -127,7 +127,8 @@ static void go(void)
     SAME(_bproc_vrfork_io(0, nodes, pids, NULL, 0, 0), EINVAL);
     SAME(bproc_dump(-1, BPROC_DUMP_ALL), EBADF);
     SAME(bproc_undump(-1), EBADF);
-    SAME(bproc_execdump(-1, 0, "/no/such/program", argv, environ) < 0 ? 0 : -1, FINE);
+    SAME(bproc_execdump(-1, 0, "/no/such/program", argv, environ), EBADF);
+    SAME(bproc_execdump(1, 0, "/no/such/program", argv, environ), ENOENT);
 }
 
 static void change(void)

@@ -408,7 +408,11 @@ static void missing(void)
     fails(bproc_dump(-1, BPROC_DUMP_ALL), EBADF, "dump to nothing");
     fails(bproc_dump(1, 8), EINVAL, "dump with a flag that there is not");
     fails(bproc_undump(-1), EBADF, "undump of nothing");
-    fails(bproc_execdump(1, 0, prog, argv, environ), ENOSYS, "execdump");
+    fails(bproc_execdump(-1, 0, prog, argv, environ), EBADF, "execdump to nothing");
+    fails(bproc_execdump(1, 8, prog, argv, environ), EINVAL, "with a flag that there is not");
+    fails(bproc_execdump(1, 0, NULL, argv, environ), EFAULT, "of no program");
+    fails(bproc_execdump(1, 0, prog, argv + 1, environ), EINVAL, "of one without a name");
+    fails(bproc_execdump(1, 0, "/no/such/program", argv, environ), ENOENT, "of none that there is");
 
     fails(bproc_vexecmove(0, nodes, pids, prog, argv, environ), EINVAL, "no nodes");
     fails(bproc_vexecmove(-1, nodes, pids, prog, argv, environ), EINVAL, "less than none");

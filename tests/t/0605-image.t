@@ -112,6 +112,46 @@ for more in 0x200000 0xffffffffffffffff; do
         says "$copy" "$tmp/dump" load "$tmp/bad"
 done
 
+# --- execdump: a program that has not begun ---
+execdump() { # FLAGS PROGRAM ARG...: saved, and no word of it
+    timeout 60 "$tmp/dump" exec "$image" "$@" >"$tmp/says" 2>&1 </dev/null && [ ! -s "$tmp/says" ] ||
+        { cat "$tmp/says"; return 1; }
+}
+cat >"$tmp/born.sh" <<'END'
+#!/bin/sh
+echo "$0 $1 $WORD in $PWD"
+read -r line && echo "read $line"
+END
+chmod 755 "$tmp/born.sh"
+export WORD='a word'
+born="$tmp/born.sh one a word in $PWD
+read from here"
+alive() { # the image: what it says, with a line to read
+    echo 'from here' | timeout 60 "$tmp/dump" load "$image"
+}
+for how in 0 7; do
+    ok "execdump with flags $how: the program does not run" execdump $how "$tmp/born.sh" one
+    unset WORD
+    ok 'undump: it does, as it would have then, with descriptors of now' is "$born" alive
+    ok 'again too' is "$born" alive
+    export WORD='a word'
+done
+ok 'a program of one file' execdump 0 "$libexec/bprestore" --version
+ok 'comes back' says "$("$libexec/bprestore" --version)" "$tmp/dump" load "$image"
+ok 'one that looks at its signals and timers' execdump 0 /usr/bin/python3 -c 'import signal as s
+print(s.getsignal(s.SIGUSR1) is s.SIG_IGN, s.getsignal(s.SIGCHLD) is s.SIG_DFL,
+      list(s.pthread_sigmask(s.SIG_BLOCK, [])) == [s.SIGUSR2], s.getitimer(s.ITIMER_REAL)[0] > 900)'
+ok 'finds them as exec leaves them' says 'True True True True' "$tmp/dump" load "$image"
+goes_on() { # ERROR FILE PROGRAM ARG...: execdump fails, and its caller is as it was
+    local want="execdump: $1 as before"
+    shift
+    [ "$(timeout 60 "$tmp/dump" exec "$1" 0 "${@:2}" 2>&1 </dev/null | paste -sd' ')" = "$want" ] ||
+        { "$tmp/dump" exec "$1" 0 "${@:2}"; return 1; }
+}
+ok 'execdump of no program: its caller goes on' goes_on 'No such file or directory' "$image" /no/such
+ok 'of what is none' goes_on 'Permission denied' "$image" /etc/passwd
+ok 'to a full disk' goes_on 'No space left on device' /dev/full /bin/echo one
+
 ok 'a process with threads is not dumped: EBUSY' "$tmp/threads"
 no_room() { "$tmp/dump" save /dev/full 0 1; }
 ok 'a full disk is told' fails_with 'dump: -1 No space left' no_room
