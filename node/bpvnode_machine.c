@@ -115,10 +115,10 @@ static void on_agent_end(void *arg, int fd, uint32_t events)
     cleanup_close(&w->m->agent_fd);
     if (now_ms() - w->agent_since >= SOUND_LIFE_MS)
         w->retry_ms = 0;
-    else if (w->retry_ms == 0)
-        w->retry_ms = RETRY_FIRST_MS;
-    else if (w->retry_ms < RETRY_LAST_MS)
-        w->retry_ms *= 2;
+    else if (w->retry_ms == 0 || (WIFEXITED(status) && WEXITSTATUS(status) == 0))
+        w->retry_ms = RETRY_FIRST_MS; /* 0: it was told to end, to start otherwise */
+    else if ((w->retry_ms *= 2) > RETRY_LAST_MS)
+        w->retry_ms = RETRY_LAST_MS;
     machine_log(w->m, "bpnode %s; starting it again", end_text(status, buf, sizeof buf));
     loop_timer(w->loop, w->retry_ms, false, start_agent, w);
 }

@@ -212,3 +212,16 @@ int kin_place_ghost(int folder, struct err *err)
         return err_set(err, errno, "the node's bpghost: %s", strerror(errno));
     return 0;
 }
+
+/* node.N.orphan: {parent: [pid, node, id]} -> nil: it is dead, bpinit's stand-in
+ * of it is to end. */
+int on_orphan(void *self, struct svc_req *req, struct err *err)
+{
+    agent_t *a = self;
+    CLEANUP(mp_free) mp_buf m;
+
+    mp_init(&m);
+    mp_obj(&m, req->body);
+    mp_nil(req->reply);
+    return space_send(a->space, "orphan", &m, err);
+}

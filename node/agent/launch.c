@@ -774,19 +774,6 @@ int on_end_launch(void *self, struct svc_req *req, struct err *err)
     return space_send(a->space, "end_launch", &m, err);
 }
 
-/* node.N.orphan: {parent: [pid, node, id]} -> nil: it is dead, bpinit's stand-in
- * of it is to end. */
-int on_orphan(void *self, struct svc_req *req, struct err *err)
-{
-    agent_t *a = self;
-    CLEANUP(mp_free) mp_buf m;
-
-    mp_init(&m);
-    mp_obj(&m, req->body);
-    mp_nil(req->reply);
-    return space_send(a->space, "orphan", &m, err);
-}
-
 uint32_t launches_fetching(const launches_t *l) { return l->fetching; }
 
 uint32_t launches_cancel(launches_t *l, int64_t uid, uint64_t job)
@@ -805,22 +792,21 @@ uint32_t launches_cancel(launches_t *l, int64_t uid, uint64_t job)
     return n;
 }
 
-/* ---- node.N.hangup: nobody reads what a launch writes ---- */
-
-int on_hangup(void *self, struct svc_req *req, struct err *err)
-{
-    agent_t *a = self;
-    uint64_t id;
-
-    if (mp_get_uint(req->body, "launch", &id, err) < 0)
-        return -1;
-    if (a->streams)
-        streams_hangup(a->streams, id);
-    mp_nil(req->reply);
-    return 0;
-}
-
 /* ---- life ---- */
+
+/* We end, the node does not: whoever waits asks our successor. */
+static void leave(struct launch *x)
+{
+    struct err err = { 0 };
+
+    err_set(&err, BE_NODEDOWN, "Node is down: its agent is being restarted");
+    while (x->waiters) {
+        struct waiter *w = x->waiters;
+        x->waiters = w->next;
+        svc_fail(x->l->a->svc, w->token, &err);
+        free(w);
+    }
+}
 
 launches_t *launches_create(agent_t *a, struct err *err)
 {
@@ -842,6 +828,9 @@ void launches_destroy(launches_t **lp)
     if (!l)
         return;
     loop_timer_del(l->a->loop, l->sweep_timer);
+    for (size_t b = 0; b < BUCKETS; b++)
+        for (struct launch *x = l->bucket[b]; x; x = x->next)
+            leave(x);
     forget_all(l);
     free(l);
     *lp = NULL;

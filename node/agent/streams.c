@@ -516,3 +516,18 @@ void streams_destroy(streams_t **sp)
     free(s);
     *sp = NULL;
 }
+
+/* ---- node.N.hangup: nobody reads what a launch writes ---- */
+
+int on_hangup(void *self, struct svc_req *req, struct err *err)
+{
+    agent_t *a = self;
+    uint64_t id;
+
+    if (mp_get_uint(req->body, "launch", &id, err) < 0)
+        return -1;
+    if (a->streams)
+        streams_hangup(a->streams, id);
+    mp_nil(req->reply);
+    return 0;
+}

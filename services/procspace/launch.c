@@ -19,7 +19,7 @@
 #define ALSO_MAX 256
 #define CHECK_MS 10000
 #define AGAIN_MS 100
-#define PATIENCE_MS 3000
+#define PATIENCE_MS 10000 /* an agent may have been started often: bpvnode_machine.c */
 #define MARGIN_MS 500 /* our answer leaves this long before the asker gives up */
 
 static void starting_free(struct starting *s)

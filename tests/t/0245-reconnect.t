@@ -55,6 +55,31 @@ kill -9 "$(agent 0)"
 ok 'an agent that is killed comes back that way' eventually 20 goes_by 0 ' 198.18.9.1:2223$'
 ok 'and works' is n0 bpsh 0 hostname
 
+# Programs that are being started as an agent leaves: its successor starts them.
+starts() {
+    local i pid pids
+    for i in $(seq 15); do
+        pids=()
+        for pid in 1 2 3; do
+            timeout 60 bpsh -n 0-2 true >>"$tmp/starts" 2>&1 & pids+=($!)
+        done
+        bpctl -S 0-2 --reconnect 198.18.9.1 >"$tmp/bpctl" 2>&1 # refused by who is away
+        for pid in "${pids[@]}"; do wait "$pid" || { cat "$tmp/starts"; return 1; }; done
+    done
+}
+ok 'what is started meanwhile is started' starts
+settled() { # NODE MASTER: asked while nothing else changes, and there
+    local it
+    it=$(agent "$1")
+    bpctl -S "$1" --reconnect "$2" && [ -n "$it" ] && [ "$(agent "$1")" = "$it" ] &&
+        eventually 20 not is "$it" agent "$1" && eventually 20 goes_by "$1" " $2:2223\$"
+}
+settle() {
+    eventually 20 settled 0 198.18.9.1 && eventually 20 settled 1 198.18.0.1 &&
+        eventually 20 settled 2 198.18.0.1
+}
+ok '(and all are where they were)' settle
+
 # --- from an address of its own
 
 nsenter -t "$(agent 1)" -n ip address add 198.18.9.101/15 dev eth0
