@@ -212,6 +212,16 @@ static bool in_cache(const char *name, const Elf64_Ehdr *like, char *out)
     return found;
 }
 
+/* Where Debian's loader looks when there is no cache, as on nodes. */
+#if defined(__x86_64__)
+#define MULTIARCH "x86_64-linux-gnu"
+#elif defined(__aarch64__)
+#define MULTIARCH "aarch64-linux-gnu"
+#else
+#define MULTIARCH "."
+#endif
+#define STANDARD_DIRS "/lib/" MULTIARCH ":/usr/lib/" MULTIARCH ":/lib:/usr/lib:/lib64:/usr/lib64"
+
 static int find_library(const struct object *o, const Elf64_Ehdr *eh, const char *name,
                         const char *library_path, const char *who, char *out,
                         struct err *err)
@@ -224,7 +234,7 @@ static int find_library(const struct object *o, const Elf64_Ehdr *eh, const char
     } else if ((!o->runpath && in_dirs(o->rpath, name, eh, out)) ||
                in_dirs(library_path, name, eh, out) || in_dirs(o->runpath, name, eh, out) ||
                in_cache(name, eh, out) ||
-               in_dirs("/lib:/usr/lib:/lib64:/usr/lib64", name, eh, out)) {
+               in_dirs(STANDARD_DIRS, name, eh, out)) {
         return 0;
     }
     return err_set(err, ELIBACC, "%s: needs the library %s, which is not on the master", who,

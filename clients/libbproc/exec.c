@@ -1,5 +1,4 @@
 /* exec.c - the calls that create processes */
-#include <dirent.h>
 #include <errno.h>
 #include <limits.h>
 #include <signal.h>
@@ -9,6 +8,7 @@
 #include <unistd.h>
 #include "bus/nodespec.h"
 #include "clients/libbproc/lib.h"
+#include "clients/libbproc/save.h"
 
 /* --- how many there are, and where: part of their environment --- */
 
@@ -167,19 +167,6 @@ int bproc_vexecmove(int nnodes, int *nodes, int *pids, const char *cmd, char *co
 
 /* --- this process, on a node --- */
 
-static bool has_threads(void)
-{
-    DIR *d = opendir("/proc/self/task");
-    struct dirent *e;
-    int n = 0;
-
-    while (d && (e = readdir(d)))
-        n += e->d_name[0] != '.';
-    if (d)
-        closedir(d);
-    return n > 1;
-}
-
 static int ask_self(const struct start *s, int node, uint64_t launch)
 {
     CLEANUP(gate_close) gate_t *g = lib_open(ENOSYS);
@@ -234,13 +221,16 @@ static int exec_on(int node, struct start *s)
         return s->found ? execve(s->cmd, s->argv, s->envp) : lib_errno(BE_SAMENODE);
     if (node < BPROC_NODE_MASTER)
         return lib_errno(BE_INVALIDNODE);
-    if (here != BPROC_NODE_MASTER || !ghost_program(path))
+    bool away = lib_on_node();
+    if (!away && (here != BPROC_NODE_MASTER || !ghost_program(path)))
         return lib_errno(ENOSYS);
-    if (has_threads())
+    if (save_threads())
         return lib_errno(EBUSY);
     CLEANUP(cleanup_free) char **env = env_of(s->envp, &node, 1);
     s->envp = env;
-    return env ? become(s, node) : -1;
+    if (!env)
+        return -1;
+    return away ? bring_and_become(node, s) : become(s, node);
 }
 
 int bproc_execmove_io(int node, struct bproc_io_t *io, int iolen, const char *cmd,

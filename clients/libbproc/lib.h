@@ -8,6 +8,7 @@
  *   remote.c   ghosts and launches           local.c    children on this machine
  *   save.c     this process as an image   dump.c     to a file and back
  *   move.c     this process elsewhere   transfer.c  its image on its way
+ *   bring.c    on a node: with a program  execdump.c  one that has not begun
  *
  * Nothing is kept between calls: each has its own connection, so that there is
  * nothing that fork, exec or a thread could break. No call starts a thread or
@@ -85,6 +86,10 @@ void dump_rule_open(struct dump_rule *r, int flags);
 void dump_rule_libs(struct dump_rule *r); /* fetches the list: dump_by_value() needs it */
 void dump_rule_close(struct dump_rule *r);
 bool dump_by_value(void *arg, const char *path);
+
+/* From a node: this process goes on as s->cmd elsewhere. Returns only on failure, and
+ * nothing has happened then. */
+int bring_and_become(int node, const struct start *s);
 
 /* A child here. The pid, or -errno. */
 pid_t local_start(const struct start *s);

@@ -79,9 +79,10 @@ static int move(int node, struct transfer *t)
     return -1;
 }
 
-int _bproc_move_io(int node, struct bproc_io_t *io, int iolen, int flags)
+int move_with(int node, const struct bproc_io_t *io, int iolen, int flags,
+              const struct file_list *also)
 {
-    struct transfer t = { .s = { .io = io, .iolen = iolen }, .flags = flags };
+    struct transfer t = { .s = { .io = io, .iolen = iolen }, .flags = flags, .also = also };
     int here = bproc_currnode();
     sigset_t all, old;
 
@@ -96,6 +97,11 @@ int _bproc_move_io(int node, struct bproc_io_t *io, int iolen, int flags)
     transfer_close(&t, rc < 0);
     sigprocmask(SIG_SETMASK, &old, NULL);
     return rc < 0 ? lib_errno(code) : 0;
+}
+
+int _bproc_move_io(int node, struct bproc_io_t *io, int iolen, int flags)
+{
+    return move_with(node, io, iolen, flags, NULL);
 }
 
 int _bproc_move(int node, int flags) { return _bproc_move_io(node, NULL, -1, flags); }

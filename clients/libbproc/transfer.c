@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include "bus/loop.h"
 #include "bus/pkt.h"
@@ -84,6 +85,25 @@ static int add_file(struct image_writer *w, void *arg)
     return 0;
 }
 
+/* One that no mapping is of. Whoever has it not when it is wanted will say so. */
+static void add_named(struct rows *r, const char *path)
+{
+    unsigned char head[IMAGE_PAGE];
+    struct stat st;
+    CLEANUP(cleanup_close) int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+
+    if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
+        return;
+    ssize_t n = pread(fd, head, sizeof head, 0);
+    if (n < 0)
+        return;
+    mp_array(&r->list, 3);
+    mp_bin(&r->list, path, strlen(path));
+    mp_uint(&r->list, (uint64_t)st.st_size);
+    mp_uint(&r->list, image_crc(0, head, (size_t)n));
+    r->t->nmaps++;
+}
+
 static int list_files(struct transfer *t)
 {
     struct rows *r = calloc(1, sizeof *r);
@@ -93,6 +113,8 @@ static int list_files(struct transfer *t)
     r->t = t;
     mp_init(&r->list);
     int rc = image_maps(&t->v.w, add_file, r);
+    for (size_t i = 0; t->also && i < t->also->n; i++)
+        add_named(r, t->also->path[i]);
     if (rc == 0) {
         mp_array(&t->maps, t->nmaps);
         msgpack_sbuffer_write(&t->maps.b, r->list.b.data, r->list.b.size);

@@ -1,12 +1,14 @@
 /* transfer.h - an image of this process on its way to nodes */
 #ifndef LIBBPROC_TRANSFER_H
 #define LIBBPROC_TRANSFER_H
+#include "bus/elf.h"
 #include "clients/libbproc/lib.h"
 #include "clients/libbproc/save.h"
 
 struct transfer {
     struct start s; /* io and iolen are the caller's; the rest is filled in */
     int flags;      /* BPROC_DUMP_* */
+    const struct file_list *also; /* files that it will need there; NULL: none */
     bool self;      /* we go ourselves, and no copy of us */
     uint64_t launch;
     struct saving v;
@@ -30,5 +32,9 @@ int transfer_send(struct transfer *t, const int *node, uint32_t n, int *code);
 /* We run elsewhere: signals that have come here go after us. */
 void transfer_pass(struct transfer *t);
 void transfer_close(struct transfer *t, bool stays);
+
+/* _bproc_move_io(), with files that are to be there too, as far as the master has them. */
+int move_with(int node, const struct bproc_io_t *io, int iolen, int flags,
+              const struct file_list *also);
 
 #endif

@@ -94,10 +94,10 @@ static void start(void)
     int nodes[1] = { 1 }, pids[1] = { 0 };
 
     SAME(bproc_execve(none, argv, environ), ENOENT);
-    CALL(bproc_rexec(1, none, argv, environ), ENOENT, ENOENT, ENOSYS);
-    CALL(bproc_rexec_io(1, NULL, 0, none, argv, environ), ENOENT, ENOENT, ENOSYS);
-    CALL(bproc_execmove(1, none, argv, environ), ENOENT, ENOENT, ENOSYS);
-    CALL(bproc_execmove_io(1, NULL, 0, none, argv, environ), ENOENT, ENOENT, ENOSYS);
+    SAME(bproc_rexec(99, none, argv, environ), BE_INVALIDNODE); /* on a node it would go first */
+    SAME(bproc_rexec_io(99, NULL, 0, none, argv, environ), BE_INVALIDNODE);
+    SAME(bproc_execmove(1, none, argv, environ), ENOENT);
+    SAME(bproc_execmove_io(1, NULL, 0, none, argv, environ), ENOENT);
     SAME(bproc_vexecmove(1, nodes, pids, "/bin/true", argv, environ), FINE);
     ok(pids[0] > 0 && reap(pids[0]) == 0, "with its pid");
     SAME(bproc_vexecmove_io(1, nodes, pids, NULL, 0, "/bin/true", argv, environ), FINE);

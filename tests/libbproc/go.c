@@ -6,6 +6,9 @@
  *                               40 if it moved, 41 if not, and less for faults
  *     go open KIND NODE         with threads, a child: refused; with a pipe, a
  *                               socket: they are closed
+ *     go exec NODE THERE PROGRAM ARG...  goes to NODE, and becomes the program THERE by
+ *                               execmove, with r before PROGRAM by rexec; goes on
+ *                               only if that fails
  *     go wait MEGABYTES         says "ready", goes round and round with all its
  *                               registers in use until SIGTERM, and checks itself
  *
@@ -13,9 +16,12 @@
  */
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdbool.h>
 #include <sys/socket.h>
 #include "clients/libbproc/bproc.h"
 #include "tests/libbproc/state.h"
+
+extern char **environ;
 
 static int refused(const char *node, const char *code)
 {
@@ -40,6 +46,21 @@ static int attempt(int argc, char **argv)
         bad += STATE_BAD("move said %d, and we are on %d", rc, here);
     printf("on %d\n", here);
     return bad ? bad : rc < 0 ? 41 : 40;
+}
+
+static int become(int argc, char **argv)
+{
+    bool found = strcmp(argv[4], "r") == 0;
+    char **program = argv + 4 + found;
+
+    state_make(argc, argv, 1);
+    if (bproc_move(atoi(argv[2])) < 0)
+        return STATE_BAD("it did not move: %d", errno);
+    printf("%d on %d\n", getpid(), bproc_currnode());
+    fflush(stdout);
+    (found ? bproc_rexec : bproc_execmove)(atoi(argv[3]), program[0], program, environ);
+    printf("%s on %d\n", bproc_strerror(errno), bproc_currnode());
+    return state_check();
 }
 
 static void *waits(void *arg)
@@ -161,6 +182,8 @@ int main(int argc, char **argv)
         return attempt(argc, argv);
     if (argc == 4 && strcmp(argv[1], "open") == 0)
         return with_open(argc, argv);
+    if (argc > 4 && strcmp(argv[1], "exec") == 0)
+        return become(argc, argv);
     if (strcmp(argv[1], "wait") == 0)
         return wait_here(argc, argv);
     if (strcmp(argv[1], "refused") == 0) {

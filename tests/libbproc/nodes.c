@@ -276,7 +276,8 @@ static void there(void)
            "processes on other nodes");
     equals(reap(pids[0]), 0, "start from here");
     equals(reap(pids[1]), 0, "on the master too");
-    fails(bproc_execmove(1, "/bin/true", argv, environ), ENOSYS, "ourselves neither");
+    fails(bproc_execmove(99, "/proc/self/exe", argv, environ), BE_INVALIDNODE,
+          "ourselves to none that there is");
 }
 
 static void absent(void)

@@ -46,6 +46,46 @@ ok 'a pipe is closed on the way' is 'on 0' go open pipe 0
 ok 'a socket too' is 'on 0' go open socket 0
 ok 'no cluster: ENOSYS' env CM_RUNDIR=/run/nosuchcluster "$tmp/go" refused 0 38
 
+# --- from a node: another program, under the same pid
+
+bpsh 0 /bin/sh -c : # there it is then
+printf '#!/bin/sh\nread -r h </proc/sys/kernel/hostname; echo "$$ on $h: $1"; exit 7\n' >"$tmp/own.sh"
+chmod 755 "$tmp/own.sh"
+bpcp "$tmp/own.sh" 0:/tmp/
+bpcp /bin/dash 0:/tmp/own
+# shellcheck disable=SC2016 # for the shell there
+there='read -r h </proc/sys/kernel/hostname; echo "$$ on $h: $BPROC_SIZE $BPROC_NODES"; exit 7'
+becomes() { # "HOST: WHAT IT SAYS" NODE THERE PROGRAM ARG...
+    local want=$1 rc pid
+    shift
+    go exec "$@" >"$tmp/becomes"
+    rc=$?
+    eventually 20 grep -q : "$tmp/becomes"
+    pid=$(sed -n "s/ on $1\$//p" "$tmp/becomes")
+    [ $rc = 7 ] && [ "$(sed -n 2p "$tmp/becomes")" = "$pid on $want" ] ||
+        { echo "status $rc"; cat "$tmp/becomes"; return 1; }
+}
+stays() { # "WHY": and it goes on on node 0
+    local why=$1
+    shift
+    [ "$("$@" | tail -1)" = "$why on 0" ]
+}
+ok 'execmove from node to node' becomes 'n1: 1 1' 0 1 /bin/sh -c "$there"
+ok 'from a node to the master' becomes "$(hostname): 1 master" 0 -1 /bin/sh -c "$there"
+ok 'rexec: the program of the other node' becomes 'n0: 1 0' 1 0 r /bin/sh -c "$there"
+ok 'a program that only the first node has' becomes 'n1: 1 1' 0 1 /tmp/own -c "$there"
+ok 'a script of that kind' becomes 'n1: word' 0 1 /tmp/own.sh word
+ok 'to the master' becomes "$(hostname): word" 0 -1 /tmp/own.sh word
+ok 'a program that there is not: it goes on' stays 'No such file or directory' go exec 0 1 /no/such
+ok 'what is no program' stays 'Permission denied' go exec 0 1 /etc/hosts
+ok 'where it is already' stays 'Move to same node' go exec 0 0 /bin/sh
+ok 'a node that is not there' stays 'Invalid node number' go exec 0 99 /bin/sh
+bpctl -S 2 -m 100
+ok 'where it may not go' stays 'Permission denied' ugo exec 0 2 /bin/sh
+bpctl -S 2 -m 111
+no_such() { go exec 0 1 r /no/such; }
+ok 'what rexec does not find when it is there: the status is the error' exits 2 no_such
+
 # --- what dies meanwhile
 
 # Each of a handful of processes ends up in exactly one place, and says so there.
