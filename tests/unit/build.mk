@@ -48,7 +48,7 @@ $(B)/tests/unit/agent_files: $(call objs,tests/unit/agent_files.c node/agent/fil
 	$(LINK)
 
 unit += $(B)/tests/unit/agent_streams
-$(B)/tests/unit/agent_streams: LIBS = $(ZMQ_LIBS) $(SSL_LIBS)
+$(B)/tests/unit/agent_streams: LIBS = $(MP_LIBS) $(ZMQ_LIBS) $(SSL_LIBS)
 $(B)/tests/unit/agent_streams: $(call objs,tests/unit/agent_streams.c node/rings.c \
     $(addprefix node/agent/,streams.c stream_out.c stream_in.c bulk_out.c) bus/bulk.c bus/record.c bus/gcm.c) \
     $(LIBCM)
