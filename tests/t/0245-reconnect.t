@@ -57,14 +57,14 @@ ok 'and works' is n0 bpsh 0 hostname
 
 # Programs that are being started as an agent leaves: its successor starts them.
 starts() {
-    local i pid pids
-    for i in $(seq 15); do
+    local round pid pids
+    for round in $(seq 15); do
         pids=()
         for pid in 1 2 3; do
-            timeout 60 bpsh -n 0-2 true >>"$tmp/starts" 2>&1 & pids+=($!)
+            timeout 60 bpsh -n 0-2 true >>"$tmp/starts.$round" 2>&1 & pids+=($!)
         done
         bpctl -S 0-2 --reconnect 198.18.9.1 >"$tmp/bpctl" 2>&1 # refused by who is away
-        for pid in "${pids[@]}"; do wait "$pid" || { cat "$tmp/starts"; return 1; }; done
+        for pid in "${pids[@]}"; do wait "$pid" || { cat "$tmp/starts.$round"; return 1; }; done
     done
 }
 ok 'what is started meanwhile is started' starts
