@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#include "bus/callers.h"
 #include "bus/rundir.h"
 #include "copy/copy.h"
 #include "image/pump.h"
@@ -20,8 +21,6 @@
 
 #define TICKET_MS 60000
 #define TICKETS_MAX 4096
-#define TOKEN_MS 5000 /* for a caller to say its token */
-#define CALLERS_MAX 256
 
 struct ticket {
     struct copy_peer peer;
@@ -31,18 +30,11 @@ struct ticket {
     uint64_t launch; /* of an image */
 };
 
-struct caller { /* has not said its token yet */
-    copies_t *c;
-    int fd, timer;
-    struct caller *next;
-};
-
 struct copies {
     agent_t *a;
-    int listener;
     struct ticket *tickets; /* newest first */
-    size_t ntickets, ncallers;
-    struct caller *callers;
+    size_t ntickets;
+    callers_t *callers; /* NULL: nobody can be listened to */
     struct copy_procs *procs;
 };
 
@@ -59,28 +51,6 @@ static void ticket_free(copies_t *c, struct ticket **at)
     free(t->image);
     copy_peer_free(&t->peer);
     free(t);
-}
-
-static void caller_free(struct caller *k)
-{
-    struct caller **at = &k->c->callers;
-
-    while (*at != k)
-        at = &(*at)->next;
-    *at = k->next;
-    k->c->ncallers--;
-    loop_timer_del(k->c->a->loop, k->timer);
-    loop_fd_del(k->c->a->loop, k->fd);
-    close(k->fd);
-    free(k);
-}
-
-static void on_silent(void *arg)
-{
-    struct caller *k = arg;
-
-    k->timer = 0;
-    caller_free(k);
 }
 
 static void begin_image(struct ticket *t, int fd)
@@ -118,50 +88,14 @@ static void begin(copies_t *c, int fd, const char *token)
     svc_log("warning", "a copy: a ticket that is not known, or was used, was shown");
 }
 
-/* The token is there whole in the first packet or soon: only looked at until
- * then, so that nothing of what follows it is taken. */
-static void on_token(void *arg, int fd, uint32_t events)
+static bool on_token(void *arg, struct caller *k)
 {
-    struct caller *k = arg;
     char token[BULK_TOKEN + 1] = "";
-    int one = 1;
-    ssize_t n = recv(fd, token, BULK_TOKEN, MSG_PEEK | MSG_DONTWAIT);
+    int n = caller_take(k, token, BULK_TOKEN);
 
-    (void)events;
-    if (n > 0 && n < BULK_TOKEN)
-        return;
-    if (n < 0 && (errno == EAGAIN || errno == EINTR))
-        return;
-    if (n == BULK_TOKEN && recv(fd, token, BULK_TOKEN, MSG_DONTWAIT) == n &&
-        setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &one, sizeof one) == 0)
-        begin(k->c, fd, token);
-    caller_free(k);
-}
-
-static void on_call(void *arg, int fd, uint32_t events)
-{
-    copies_t *c = arg;
-    int conn = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
-    int least = BULK_TOKEN;
-
-    (void)events;
-    if (conn < 0)
-        return;
-    struct caller *k = c->ncallers < CALLERS_MAX ? calloc(1, sizeof *k) : NULL;
-    /* Readable only with a whole token: no turn of the loop for a part of it. */
-    if (!k || setsockopt(conn, SOL_SOCKET, SO_RCVLOWAT, &least, sizeof least) < 0) {
-        free(k);
-        close(conn);
-        return;
-    }
-    k->c = c;
-    k->fd = conn;
-    k->next = c->callers;
-    c->callers = k;
-    c->ncallers++;
-    k->timer = loop_timer(c->a->loop, TOKEN_MS, false, on_silent, k);
-    if (loop_fd(c->a->loop, conn, EPOLLIN, on_token, k, NULL) < 0)
-        caller_free(k);
+    if (n > 0)
+        begin(arg, k->fd, token);
+    return n == 0;
 }
 
 copies_t *copies_create(agent_t *a, struct err *err)
@@ -177,17 +111,19 @@ copies_t *copies_create(agent_t *a, struct err *err)
     c->a = a;
     struct sockaddr_in sa = { .sin_family = AF_INET,
                               .sin_port = htons((uint16_t)(a->master_port + CM_PORT_CONTENT)) };
-    c->listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (c->listener < 0 ||
-        setsockopt(c->listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) < 0 ||
-        bind(c->listener, (struct sockaddr *)&sa, sizeof sa) < 0 ||
-        listen(c->listener, 128) < 0 ||
-        loop_fd(a->loop, c->listener, EPOLLIN, on_call, c, NULL) < 0) {
-        /* An agent beside a master has its port taken: no copies to it, all else works. */
-        svc_log("warning", "no files can be copied to this node: port %u: %s",
-                ntohs(sa.sin_port), strerror(errno));
-        cleanup_close(&c->listener);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd >= 0 && (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) < 0 ||
+                    bind(fd, (struct sockaddr *)&sa, sizeof sa) < 0 || listen(fd, 128) < 0)) {
+        err_set(err, errno, "%s", strerror(errno));
+        cleanup_close(&fd);
+    } else if (fd < 0) {
+        err_set(err, errno, "%s", strerror(errno));
     }
+    if (fd >= 0)
+        c->callers = callers_open(a->loop, fd, BULK_TOKEN, on_token, c, err);
+    if (!c->callers) /* beside a master its port is taken: no copies to it, all else works */
+        svc_log("warning", "no files can be copied to this node: port %u: %s",
+                ntohs(sa.sin_port), err->text);
     return c;
 }
 
@@ -197,15 +133,10 @@ void copies_destroy(copies_t **cp)
 
     if (!c)
         return;
-    while (c->callers)
-        caller_free(c->callers);
+    callers_close(&c->callers);
     while (c->tickets)
         ticket_free(c, &c->tickets);
     copy_procs_destroy(&c->procs);
-    if (c->listener >= 0) {
-        loop_fd_del(c->a->loop, c->listener);
-        close(c->listener);
-    }
     free(c);
     *cp = NULL;
 }
@@ -223,7 +154,7 @@ static void expire(copies_t *c)
 
 static struct ticket *ticket_new(copies_t *c, struct err *err)
 {
-    if (c->listener < 0) {
+    if (!c->callers) {
         err_set(err, EADDRINUSE, "the port for copies is taken on this node");
         return NULL;
     }
@@ -249,7 +180,7 @@ static void ticket_add(copies_t *c, struct ticket *t)
 
 uint16_t copies_port(const copies_t *c)
 {
-    return c->listener < 0 ? 0 : (uint16_t)(c->a->master_port + CM_PORT_CONTENT);
+    return !c->callers ? 0 : (uint16_t)(c->a->master_port + CM_PORT_CONTENT);
 }
 
 int copies_image(copies_t *c, uint64_t launch, int *out, size_t outs,

@@ -12,6 +12,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "bus/callers.h"
 #include "bus/pkt.h"
 #include "image/image.h"
 #include "image/pump.h"
@@ -34,17 +35,13 @@ struct way { /* of an image that a process of ours will send */
 
 struct moves {
     agent_t *a;
-    int listener; /* /run/clustermatic/move on the node */
     uint64_t next_id;
     struct asked *asked;
     struct way *ways;
-    struct caller *callers;
-    size_t ncallers;
+    callers_t *callers; /* at /run/clustermatic/move on the node */
 };
 
 #define WAY_MS 120000
-#define CALLERS_MAX 256 /* at a time */
-#define TOKEN_MS 5000   /* for a caller to say its token */
 
 /* --- files --- */
 
@@ -299,47 +296,17 @@ static void give(const struct way *w, int conn)
     close(s[1]);
 }
 
-struct caller { /* has not said its token yet */
-    moves_t *m;
-    struct caller *next;
-    int fd, timer;
-    uid_t uid;
-};
-
-static void hang_up(struct caller *k)
+static bool on_token(void *arg, struct caller *k)
 {
-    struct caller **at = &k->m->callers;
-
-    while (*at != k)
-        at = &(*at)->next;
-    *at = k->next;
-    k->m->ncallers--;
-    loop_timer_del(k->m->a->loop, k->timer);
-    loop_fd_del(k->m->a->loop, k->fd);
-    close(k->fd);
-    free(k);
-}
-
-static void on_silent(void *arg)
-{
-    struct caller *k = arg;
-
-    k->timer = 0;
-    hang_up(k);
-}
-
-static void on_token(void *arg, int fd, uint32_t events)
-{
-    struct caller *k = arg;
+    moves_t *m = arg;
     struct pkt p;
-    int n = pkt_recv(fd, &p, NULL);
+    int n = pkt_recv(k->fd, &p, NULL);
 
-    (void)events;
-    for (struct way **at = &k->m->ways; n > 0 && *at; at = &(*at)->next) {
+    for (struct way **at = &m->ways; n > 0 && *at; at = &(*at)->next) {
         struct way *w = *at;
         if (p.len != BULK_TOKEN || memcmp(p.data, w->token, BULK_TOKEN) != 0 || w->uid != k->uid)
             continue;
-        give(w, fd);
+        give(w, k->fd);
         *at = w->next;
         explicit_bzero(w, sizeof *w);
         free(w);
@@ -347,31 +314,7 @@ static void on_token(void *arg, int fd, uint32_t events)
     }
     if (n > 0)
         pkt_clear(&p);
-    hang_up(k);
-}
-
-static void on_call(void *arg, int fd, uint32_t events)
-{
-    moves_t *m = arg;
-    struct ucred who;
-    socklen_t len = sizeof who;
-    int conn = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
-
-    (void)events;
-    if (conn < 0)
-        return;
-    struct caller *k = m->ncallers < CALLERS_MAX ? calloc(1, sizeof *k) : NULL;
-    if (!k || getsockopt(conn, SOL_SOCKET, SO_PEERCRED, &who, &len) < 0) {
-        free(k);
-        close(conn);
-        return;
-    }
-    *k = (struct caller){ .m = m, .next = m->callers, .fd = conn, .uid = who.uid };
-    m->callers = k;
-    m->ncallers++;
-    k->timer = loop_timer(m->a->loop, TOKEN_MS, false, on_silent, k);
-    if (loop_fd(m->a->loop, conn, EPOLLIN, on_token, k, NULL) < 0)
-        hang_up(k);
+    return false;
 }
 
 moves_t *moves_create(agent_t *a, struct err *err)
@@ -383,8 +326,10 @@ moves_t *moves_create(agent_t *a, struct err *err)
         return NULL;
     }
     m->a = a;
-    m->listener = gate_listen(a->gate, "move", err);
-    if (m->listener < 0 || loop_fd(a->loop, m->listener, EPOLLIN, on_call, m, err) < 0)
+    int fd = gate_listen(a->gate, "move", err);
+    if (fd >= 0)
+        m->callers = callers_open(a->loop, fd, 0, on_token, m, err);
+    if (!m->callers)
         moves_destroy(&m);
     return m;
 }
@@ -395,8 +340,7 @@ void moves_destroy(moves_t **mp)
 
     if (!m)
         return;
-    while (m->callers)
-        hang_up(m->callers);
+    callers_close(&m->callers);
     while (m->asked) {
         struct asked *q = m->asked;
         m->asked = q->next;
@@ -407,10 +351,6 @@ void moves_destroy(moves_t **mp)
         m->ways = w->next;
         explicit_bzero(w, sizeof *w);
         free(w);
-    }
-    if (m->listener >= 0) {
-        loop_fd_del(m->a->loop, m->listener);
-        close(m->listener);
     }
     free(m);
     *mp = NULL;

@@ -12,12 +12,11 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#include "bus/callers.h"
 #include "services/iofwd/iofwd.h"
 
 #define TICKET_MS 10000
 #define PREAMBLE (BULK_TOKEN + 8)
-#define PREAMBLE_MS 5000
-#define CALLERS_MAX 256
 #define BULK_AGAIN (64u << 20)
 
 struct offer { /* a ticket; the connection, once it was used */
@@ -29,21 +28,11 @@ struct offer { /* a ticket; the connection, once it was used */
     int timer, fd;
 };
 
-struct caller { /* a connection that has not said its ticket yet */
-    struct caller *next;
-    handover_t *h;
-    int fd, timer;
-    size_t got;
-    unsigned char said[PREAMBLE];
-};
-
 struct handover {
     struct iofwd *io;
-    int listener;
     uint16_t port;
     struct offer *offers;
-    struct caller *callers;
-    size_t ncallers;
+    callers_t *callers; /* NULL: not listened yet */
 };
 
 /* ---- offers ---- */
@@ -78,7 +67,7 @@ void handover_offer(launch_t *l, uint32_t rank)
     handover_t *h = l->io->handover;
     struct stream_msg m = { .kind = STREAM_BULK, .fd = 1, .rank = rank, .launch = l->id };
     unsigned char body[BULK_TOKEN + BULK_KEY + 2];
-    struct offer *o = h->listener >= 0 ? calloc(1, sizeof *o) : NULL;
+    struct offer *o = h->callers ? calloc(1, sizeof *o) : NULL;
 
     if (!o)
         return;
@@ -105,32 +94,6 @@ void handover_forget(handover_t *h, const launch_t *l, uint32_t rank)
     }
 }
 
-/* ---- callers ---- */
-
-static void caller_free(struct caller *c)
-{
-    struct caller **at = &c->h->callers;
-
-    while (*at != c)
-        at = &(*at)->next;
-    *at = c->next;
-    c->h->ncallers--;
-    loop_timer_del(c->h->io->loop, c->timer);
-    if (c->fd >= 0) {
-        loop_fd_del(c->h->io->loop, c->fd);
-        close(c->fd);
-    }
-    free(c);
-}
-
-static void on_silent(void *arg)
-{
-    struct caller *c = arg;
-
-    c->timer = 0;
-    caller_free(c);
-}
-
 void handover_ready(launch_t *l, uint32_t rank)
 {
     handover_t *h = l->io->handover;
@@ -153,15 +116,16 @@ void handover_ready(launch_t *l, uint32_t rank)
     offer_free(o);
 }
 
-/* All 40 bytes are here: whose is it? */
-static void connect_through(struct caller *c)
+/* Its preamble is here: whose is it? */
+static void connect_through(handover_t *h, struct caller *c, const unsigned char *said)
 {
-    struct offer *o = c->h->offers;
+    struct offer *o = h->offers;
+    int on = 1, idle = 10, every = 5, count = 3;
     uint64_t from;
 
-    memcpy(&from, c->said + BULK_TOKEN, sizeof from);
+    memcpy(&from, said + BULK_TOKEN, sizeof from);
     from = le64toh(from);
-    while (o && memcmp(o->ticket.token, c->said, BULK_TOKEN) != 0)
+    while (o && memcmp(o->ticket.token, said, BULK_TOKEN) != 0)
         o = o->next;
     if (!o)
         return;
@@ -169,7 +133,11 @@ static void connect_through(struct caller *c)
     struct out *out = &l->rank[o->rank].out[0];
     if (out->bulk != BULK_TICKET || from < out->next || from > out->granted)
         return; /* the ticket runs out by itself */
-    loop_fd_del(c->h->io->loop, c->fd);
+    setsockopt(c->fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+    setsockopt(c->fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof idle);
+    setsockopt(c->fd, IPPROTO_TCP, TCP_KEEPINTVL, &every, sizeof every);
+    setsockopt(c->fd, IPPROTO_TCP, TCP_KEEPCNT, &count, sizeof count);
+    loop_fd_del(h->io->loop, c->fd);
     o->fd = c->fd;
     c->fd = -1;
     out->bulk = BULK_WAIT;
@@ -180,56 +148,15 @@ static void connect_through(struct caller *c)
         handover_ready(l, o->rank);
 }
 
-static void on_said(void *arg, int fd, uint32_t events)
+static bool on_said(void *arg, struct caller *c)
 {
-    struct caller *c = arg;
+    unsigned char said[PREAMBLE];
+    int n = caller_take(c, said, sizeof said);
 
-    (void)events;
-    ssize_t n = recv(fd, c->said + c->got, PREAMBLE - c->got, MSG_DONTWAIT);
-    if (n < 0 && (errno == EAGAIN || errno == EINTR))
-        return;
-    if (n > 0 && (c->got += (size_t)n) < PREAMBLE)
-        return;
     if (n > 0)
-        connect_through(c);
-    caller_free(c);
-}
-
-static void take_caller(handover_t *h, int fd)
-{
-    struct err err = { 0 };
-    struct caller *c = h->ncallers < CALLERS_MAX ? calloc(1, sizeof *c) : NULL;
-    int on = 1, idle = 10, every = 5, count = 3;
-
-    if (!c) {
-        close(fd);
-        return;
-    }
-    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
-    setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof idle);
-    setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &every, sizeof every);
-    setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &count, sizeof count);
-    *c = (struct caller){ .next = h->callers, .h = h, .fd = fd };
-    h->callers = c;
-    h->ncallers++;
-    c->timer = loop_timer(h->io->loop, PREAMBLE_MS, false, on_silent, c);
-    if (loop_fd(h->io->loop, fd, EPOLLIN, on_said, c, &err) < 0) {
-        svc_log("error", "%s", err.text);
-        caller_free(c);
-    }
-}
-
-static void on_connect(void *arg, int fd, uint32_t events)
-{
-    handover_t *h = arg;
-
-    (void)events;
-    int c = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
-    if (c >= 0)
-        take_caller(h, c);
-    else if (errno == EMFILE || errno == ENFILE)
-        while (h->callers) /* strangers make room first */
-            caller_free(h->callers);
+        connect_through(arg, c, said);
+    explicit_bzero(said, sizeof said);
+    return n == 0;
 }
 
 int handover_listen(handover_t *h, uint16_t port, struct err *err)
@@ -241,15 +168,13 @@ int handover_listen(handover_t *h, uint16_t port, struct err *err)
     if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) < 0 ||
         bind(fd, (struct sockaddr *)&at, sizeof at) < 0 || listen(fd, 64) < 0)
         return err_set(err, errno, "listen on port %u: %s", port, strerror(errno));
-    if (loop_fd(h->io->loop, fd, EPOLLIN, on_connect, h, err) < 0)
-        return -1;
-    if (h->listener >= 0) {
-        loop_fd_del(h->io->loop, h->listener);
-        close(h->listener);
-    }
-    h->listener = fd;
-    h->port = port;
+    callers_t *callers = callers_open(h->io->loop, fd, PREAMBLE, on_said, h, err);
     fd = -1;
+    if (!callers)
+        return -1;
+    callers_close(&h->callers);
+    h->callers = callers;
+    h->port = port;
     return 0;
 }
 
@@ -262,7 +187,6 @@ handover_t *handover_create(struct iofwd *io, struct err *err)
         return NULL;
     }
     h->io = io;
-    h->listener = -1;
     return h;
 }
 
@@ -274,12 +198,7 @@ void handover_destroy(handover_t **hp)
         return;
     while (h->offers)
         offer_free(h->offers);
-    while (h->callers)
-        caller_free(h->callers);
-    if (h->listener >= 0) {
-        loop_fd_del(h->io->loop, h->listener);
-        close(h->listener);
-    }
+    callers_close(&h->callers);
     free(h);
     *hp = NULL;
 }

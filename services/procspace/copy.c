@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
+#include "bus/callers.h"
 #include "bus/nodespec.h"
 #include "bus/rundir.h"
 #include "copy/copy.h"
@@ -23,8 +24,6 @@
 #define TICKET_MS 60000
 #define TICKETS_MAX 100000
 #define NODES_MAX 10000 /* in one request */
-#define TOKEN_MS 5000 /* for a caller to say its token */
-#define CALLERS_MAX 256
 
 struct ticket {
     struct copy_peer peer;
@@ -32,19 +31,11 @@ struct ticket {
     struct ticket *next;
 };
 
-struct caller { /* has not said its token yet */
-    struct copies *c;
-    int fd, timer;
-    uid_t uid;
-    struct caller *next;
-};
-
 struct copies {
     procspace_t *ps;
-    int listener;
     struct ticket *tickets; /* newest first */
-    size_t ntickets, ncallers;
-    struct caller *callers;
+    size_t ntickets;
+    callers_t *callers;
     struct copy_procs *procs;
 };
 
@@ -60,31 +51,8 @@ static void ticket_free(struct copies *c, struct ticket **at)
 
 /* --- RUN/copy --- */
 
-static void caller_free(struct caller *k)
+static void begin(struct copies *c, const struct caller *k, const char *token)
 {
-    struct caller **at = &k->c->callers;
-
-    while (*at != k)
-        at = &(*at)->next;
-    *at = k->next;
-    k->c->ncallers--;
-    loop_timer_del(k->c->ps->loop, k->timer);
-    loop_fd_del(k->c->ps->loop, k->fd);
-    close(k->fd);
-    free(k);
-}
-
-static void on_silent(void *arg)
-{
-    struct caller *k = arg;
-
-    k->timer = 0;
-    caller_free(k);
-}
-
-static void begin(struct caller *k, const char *token)
-{
-    struct copies *c = k->c;
     struct err err = { 0 };
 
     for (struct ticket **at = &c->tickets; *at; at = &(*at)->next) {
@@ -98,46 +66,14 @@ static void begin(struct caller *k, const char *token)
     }
 }
 
-static void on_token(void *arg, int fd, uint32_t events)
+static bool on_token(void *arg, struct caller *k)
 {
-    struct caller *k = arg;
     char token[BULK_TOKEN + 1] = "";
-    ssize_t n = recv(fd, token, BULK_TOKEN, MSG_PEEK | MSG_DONTWAIT);
+    int n = caller_take(k, token, BULK_TOKEN);
 
-    (void)events;
-    if (n < 0 && (errno == EAGAIN || errno == EINTR))
-        return;
-    /* Programs write it at once; what comes in pieces is none. */
-    if (n == BULK_TOKEN && recv(fd, token, BULK_TOKEN, MSG_DONTWAIT) == n)
-        begin(k, token);
-    caller_free(k);
-}
-
-static void on_call(void *arg, int fd, uint32_t events)
-{
-    struct copies *c = arg;
-    struct ucred who;
-    socklen_t len = sizeof who;
-    int conn = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
-
-    (void)events;
-    if (conn < 0)
-        return;
-    struct caller *k = c->ncallers < CALLERS_MAX ? calloc(1, sizeof *k) : NULL;
-    if (!k || getsockopt(conn, SOL_SOCKET, SO_PEERCRED, &who, &len) < 0) {
-        free(k);
-        close(conn);
-        return;
-    }
-    k->c = c;
-    k->fd = conn;
-    k->uid = who.uid;
-    k->next = c->callers;
-    c->callers = k;
-    c->ncallers++;
-    k->timer = loop_timer(c->ps->loop, TOKEN_MS, false, on_silent, k);
-    if (loop_fd(c->ps->loop, conn, EPOLLIN, on_token, k, NULL) < 0)
-        caller_free(k);
+    if (n > 0)
+        begin(arg, k, token);
+    return n == 0;
 }
 
 static int listen_at(const char *path, struct err *err)
@@ -166,11 +102,13 @@ int copies_open(procspace_t *ps, struct err *err)
     if (!c)
         return err_set(err, ENOMEM, "out of memory");
     c->ps = ps;
-    c->listener = listen_at(cm_path(path, "copy"), err);
     c->procs = copy_procs_create(ps->loop);
     if (!c->procs)
         return err_set(err, ENOMEM, "out of memory");
-    return c->listener < 0 ? -1 : loop_fd(ps->loop, c->listener, EPOLLIN, on_call, c, err);
+    int fd = listen_at(cm_path(path, "copy"), err);
+    if (fd >= 0)
+        c->callers = callers_open(ps->loop, fd, BULK_TOKEN, on_token, c, err);
+    return c->callers ? 0 : -1;
 }
 
 void copies_close(procspace_t *ps)
@@ -179,15 +117,10 @@ void copies_close(procspace_t *ps)
 
     if (!c)
         return;
-    while (c->callers)
-        caller_free(c->callers);
+    callers_close(&c->callers);
     while (c->tickets)
         ticket_free(c, &c->tickets);
     copy_procs_destroy(&c->procs);
-    if (c->listener >= 0) {
-        loop_fd_del(ps->loop, c->listener);
-        close(c->listener);
-    }
     free(c);
     ps->copies = NULL;
 }

@@ -9,7 +9,6 @@
  * until it does, or until it is known to be lost.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,8 +29,6 @@
 #define DEPART_MS 5000
 #define UNHEARD_MS 30000 /* a node of which we know nothing may still say something */
 #define HEARD_MAX 4096 /* signals; only the last can still be on their way */
-#define CALLERS_MAX 256
-#define TOKEN_MS 5000
 
 struct move *move_find(procspace_t *ps, uint64_t launch)
 {
@@ -187,30 +184,6 @@ void move_begin(struct move *m, svc_token *asker, const mp_buf *answer)
 
 /* --- RUN/move: a descriptor for the image --- */
 
-static void caller_free(struct caller *k)
-{
-    struct caller **at = &k->m->callers;
-
-    while (*at != k)
-        at = &(*at)->next;
-    *at = k->next;
-    k->m->ncallers--;
-    loop_timer_del(k->m->ps->loop, k->timer);
-    if (k->fd >= 0) {
-        loop_fd_del(k->m->ps->loop, k->fd);
-        close(k->fd);
-    }
-    free(k);
-}
-
-static void on_silent(void *arg)
-{
-    struct caller *k = arg;
-
-    k->timer = 0;
-    caller_free(k);
-}
-
 static void give(const struct caller *k, struct move *m)
 {
     struct pump_plan p = { .in = -1, .conn = -1, .dials = 1 };
@@ -231,56 +204,30 @@ static void give(const struct caller *k, struct move *m)
     close(s[1]);
 }
 
-static void on_token(void *arg, int fd, uint32_t events)
+static bool on_token(void *arg, struct caller *k)
 {
-    struct caller *k = arg;
+    struct moves *all = arg;
     struct pkt p;
-    int n = pkt_recv(fd, &p, NULL);
+    int n = pkt_recv(k->fd, &p, NULL);
 
-    (void)events;
-    if (n > 0 && readers_hello(k->m->ps, fd, k->uid, &p)) {
+    if (n <= 0)
+        return false;
+    if (readers_hello(all->ps, k->fd, k->uid, &p)) {
         k->fd = -1; /* it is theirs */
         pkt_clear(&p);
-        caller_free(k);
-        return;
+        return false;
     }
-    for (struct move *m = k->m->first; n > 0 && m; m = m->next)
+    for (struct move *m = all->first; m; m = m->next)
         if (m->token[0] && p.len == BULK_TOKEN && memcmp(p.data, m->token, BULK_TOKEN) == 0 &&
             m->uid == (int64_t)k->uid) {
             if (m->home)
-                home_give(k, m, fd);
+                home_give(k, m);
             else
                 give(k, m);
             break;
         }
-    if (n > 0)
-        pkt_clear(&p);
-    caller_free(k);
-}
-
-static void on_call(void *arg, int fd, uint32_t events)
-{
-    struct moves *m = arg;
-    struct ucred who;
-    socklen_t len = sizeof who;
-    int conn = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
-
-    (void)events;
-    if (conn < 0)
-        return;
-    struct caller *k = m->ncallers < CALLERS_MAX ? calloc(1, sizeof *k) : NULL;
-    if (!k || getsockopt(conn, SOL_SOCKET, SO_PEERCRED, &who, &len) < 0) {
-        free(k);
-        close(conn);
-        return;
-    }
-    *k = (struct caller){ .m = m, .next = m->callers, .fd = conn, .uid = who.uid,
-                           .pid = who.pid };
-    m->callers = k;
-    m->ncallers++;
-    k->timer = loop_timer(m->ps->loop, TOKEN_MS, false, on_silent, k);
-    if (loop_fd(m->ps->loop, conn, EPOLLIN, on_token, k, NULL) < 0)
-        caller_free(k);
+    pkt_clear(&p);
+    return false;
 }
 
 /* --- procspace.moved --- */
@@ -799,11 +746,12 @@ int moves_open(procspace_t *ps, struct err *err)
         return err_set(err, ENOMEM, "out of memory");
     m->ps = ps;
     m->since = now_ms();
-    m->listener = pkt_listen(cm_path(path, "move"), 0666, err);
-    if (m->listener < 0 || fcntl(m->listener, F_SETFL, O_NONBLOCK) < 0)
+    int fd = pkt_listen(cm_path(path, "move"), 0666, err);
+    if (fd < 0)
         return -1;
     loop_timer(ps->loop, SWEEP_MS, true, sweep, m);
-    return loop_fd(ps->loop, m->listener, EPOLLIN, on_call, m, err);
+    m->callers = callers_open(ps->loop, fd, 0, on_token, m, err);
+    return m->callers ? 0 : -1;
 }
 
 void moves_close(procspace_t *ps)
@@ -812,14 +760,9 @@ void moves_close(procspace_t *ps)
 
     if (!m)
         return;
-    while (m->callers)
-        caller_free(m->callers);
+    callers_close(&m->callers);
     while (m->first)
         move_free(m->first);
-    if (m->listener >= 0) {
-        loop_fd_del(ps->loop, m->listener);
-        close(m->listener);
-    }
     free(m);
     ps->moves = NULL;
 }

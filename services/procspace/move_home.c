@@ -152,8 +152,9 @@ bool move_order(procspace_t *ps, const struct proc *p, mp_buf *out)
     return false;
 }
 
-bool home_give(struct caller *k, struct move *m, int fd)
+bool home_give(struct caller *k, struct move *m)
 {
+    int fd = k->fd;
     struct err err = { 0 };
 
     if (m->home != HOME_CALLED || k->pid != m->ghost ||

@@ -6,6 +6,7 @@
  */
 #ifndef PROCSPACE_MOVE_PARTS_H
 #define PROCSPACE_MOVE_PARTS_H
+#include "bus/callers.h"
 #include "image/pump.h"
 #include "services/procspace/move.h"
 
@@ -53,20 +54,10 @@ struct move {
     int64_t made, ended;
 };
 
-struct caller { /* at RUN/move, has not said its token yet */
-    struct moves *m;
-    struct caller *next;
-    int fd, timer;
-    uid_t uid;
-    pid_t pid;
-};
-
 struct moves {
     procspace_t *ps;
-    int listener;
     struct move *first;
-    struct caller *callers;
-    size_t ncallers;
+    callers_t *callers;
     int64_t since; /* of our start */
 };
 
@@ -87,7 +78,7 @@ void pass_forget(const struct move *m); /* nobody asks any more */
 /* Something has changed about one that comes to the master. */
 void home_settled(struct move *m);
 /* Its ghost has come for it: its connection stays, for what there is to say. */
-bool home_give(struct caller *k, struct move *m, int fd);
+bool home_give(struct caller *k, struct move *m);
 void home_call_off(struct move *m);
 void home_free(struct move *m); /* what is only here */
 /* An earlier procspace began it: has it come? Then home_settled(). */
