@@ -9,6 +9,8 @@
  *     go exec NODE THERE PROGRAM ARG...  goes to NODE, and becomes the program THERE by
  *                               execmove, with r before PROGRAM by rexec; goes on
  *                               only if that fails
+ *     go dump FILE NODE         to NODE and back, and into FILE; from there to NODE again
+ *     go load FILE
  *     go wait MEGABYTES         says "ready", goes round and round with all its
  *                               registers in use until SIGTERM, and checks itself
  *
@@ -61,6 +63,36 @@ static int become(int argc, char **argv)
     (found ? bproc_rexec : bproc_execmove)(atoi(argv[3]), program[0], program, environ);
     printf("%s on %d\n", bproc_strerror(errno), bproc_currnode());
     return state_check();
+}
+
+static int saved(int argc, char **argv)
+{
+    int node = atoi(argv[3]), bad;
+
+    state_make(argc, argv, 1);
+    if (bproc_move(node) < 0 || bproc_move(BPROC_NODE_MASTER) < 0)
+        return STATE_BAD("it did not move: %d", errno);
+    int fd = open(argv[2], O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    int bytes = bproc_dump(fd, BPROC_DUMP_OTHER);
+    if (bytes) {
+        printf("saved on %d\n", bproc_currnode());
+        return bytes < 0 ? STATE_BAD("dump: %d", errno) : state_check();
+    }
+    state.pid = getpid(); /* another one */
+    bad = state_check();
+    if (bproc_move(node) < 0)
+        bad += STATE_BAD("it did not move again: %d", errno);
+    bad += state_check();
+    printf("again on %d: %d faults\n", bproc_currnode(), bad);
+    return bad;
+}
+
+static int load(const char *file)
+{
+    int fd = open(file, O_RDONLY);
+
+    bproc_undump(fd);
+    return STATE_BAD("undump: %d", errno);
 }
 
 static void *waits(void *arg)
@@ -180,6 +212,10 @@ int main(int argc, char **argv)
         return 2;
     if (argc == 4 && strcmp(argv[1], "try") == 0)
         return attempt(argc, argv);
+    if (argc == 4 && strcmp(argv[1], "dump") == 0)
+        return saved(argc, argv);
+    if (argc == 3 && strcmp(argv[1], "load") == 0)
+        return load(argv[2]);
     if (argc == 4 && strcmp(argv[1], "open") == 0)
         return with_open(argc, argv);
     if (argc > 4 && strcmp(argv[1], "exec") == 0)

@@ -125,4 +125,10 @@ left() { bpstat -p | tail -n +2 | grep -q .; }
 ok 'nothing is left on the nodes' eventually 20 not left
 ghosts() { pgrep -af "^$tmp/go "; }
 ok 'nor ghosts here' eventually 20 not ghosts
+
+# --- a cluster later
+ok 'one that was on a node is saved to a file' is 'saved on -1' go dump "$tmp/image" 0
+again() { clustermatic down --name "$cluster" && clustermatic up --name "$cluster" --virtual 1; }
+ok 'the cluster stops and starts' again
+ok 'it goes on from there, and to a node' is 'again on 0: 0 faults' go load "$tmp/image"
 done_testing
