@@ -139,6 +139,8 @@ static int take_file(contents_t *c, const char *path, struct content_file *f, st
         if (!sig_same(&f->sig, &after))
             continue;
         pthread_mutex_lock(&c->lock);
+        if (!known)
+            slot->soname_known = false;
         slot->used = true;
         slot->sig = f->sig;
         memcpy(slot->hash, f->hash, 32);
@@ -234,6 +236,27 @@ static void list_one(contents_t *c, manifest_t *m, const char *path)
         svc_log("warning", "library list: %s", err.text);
 }
 
+/* Read once, and kept with the file's hash. "": none. */
+static void soname_of(contents_t *c, const char *path, const struct stat *st,
+                      char name[NAME_MAX + 1])
+{
+    pthread_mutex_lock(&c->lock);
+    struct hash_slot *slot = hash_slot(c, st);
+    bool known = slot->used && sig_same(&slot->sig, st) && slot->soname_known;
+    snprintf(name, NAME_MAX + 1, "%s", known ? slot->soname : "");
+    pthread_mutex_unlock(&c->lock);
+    if (known)
+        return;
+    if (elf_soname(path, name, NAME_MAX + 1, NULL) < 0)
+        *name = 0;
+    pthread_mutex_lock(&c->lock);
+    if (slot->used && sig_same(&slot->sig, st) && strlen(name) < sizeof slot->soname) {
+        snprintf(slot->soname, sizeof slot->soname, "%.*s", (int)sizeof slot->soname - 1, name);
+        slot->soname_known = true;
+    }
+    pthread_mutex_unlock(&c->lock);
+}
+
 /* Programs ask for a library by its soname, a link beside it on the master. */
 static void list_soname(contents_t *c, manifest_t *m, const char *path)
 {
@@ -241,11 +264,14 @@ static void list_soname(contents_t *c, manifest_t *m, const char *path)
     char name[NAME_MAX + 1], link[PATH_MAX];
     struct stat a, b;
 
-    if (!slash || elf_soname(path, name, sizeof name, NULL) < 0 || !*name)
+    if (!slash || stat(path, &a) < 0)
+        return;
+    soname_of(c, path, &a, name);
+    if (!*name)
         return;
     int len = snprintf(link, sizeof link, "%.*s/%s", (int)(slash - path), path, name);
-    if (len > 0 && (size_t)len < sizeof link && stat(path, &a) == 0 && stat(link, &b) == 0 &&
-        a.st_dev == b.st_dev && a.st_ino == b.st_ino)
+    if (len > 0 && (size_t)len < sizeof link && stat(link, &b) == 0 && a.st_dev == b.st_dev &&
+        a.st_ino == b.st_ino)
         list_one(c, m, link);
 }
 

@@ -47,9 +47,10 @@ struct manifest {
 };
 
 struct hash_slot {
-    bool used;
+    bool used, soname_known;
     struct file_sig sig;
     unsigned char hash[32];
+    char soname[64]; /* a longer one is looked up each time */
 };
 
 struct ticket { /* lets its holder fetch the files of one manifest */
