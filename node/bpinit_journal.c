@@ -127,13 +127,14 @@ void journal_cont(struct init *in, const struct body *b)
     record(in, e);
 }
 
-/* An event that is not one body's: the agent passes the row on as it is. */
-static struct event *row(struct init *in, uint32_t items, const char *kind)
+/* An event that is not one body's: the agent passes the row, which is to be
+ * packed next, on as it is. */
+static struct event *begin_row(struct init *in, const char *what)
 {
     struct event *e = calloc(1, sizeof *e);
 
     if (!e) {
-        init_log("out of memory: \"%s\" is not told", kind);
+        init_log("out of memory: %s is not told", what);
         return NULL;
     }
     mp_init(&e->packed);
@@ -144,6 +145,15 @@ static struct event *row(struct init *in, uint32_t items, const char *kind)
     mp_kuint(&e->packed, "seq", e->seq);
     mp_kstr(&e->packed, "kind", "row");
     mp_key(&e->packed, "row");
+    return e;
+}
+
+static struct event *row(struct init *in, uint32_t items, const char *kind)
+{
+    struct event *e = begin_row(in, kind);
+
+    if (!e)
+        return NULL;
     mp_array(&e->packed, items);
     mp_str(&e->packed, kind);
     return e;
@@ -269,20 +279,10 @@ void journal_pack_kid(const struct init *in, mp_buf *m, enum kid_event what,
 
 void journal_kid(struct init *in, enum kid_event what, const struct seen *s)
 {
-    struct event *e = calloc(1, sizeof *e);
+    struct event *e = begin_row(in, "a process's child");
 
-    if (!e) {
-        init_log("out of memory: a change of process %d is not told", (int)s->npid);
+    if (!e)
         return;
-    }
-    mp_init(&e->packed);
-    e->seq = ++in->journal->seq;
-    mp_array(&e->packed, 2);
-    mp_str(&e->packed, "event");
-    mp_map(&e->packed, 3);
-    mp_kuint(&e->packed, "seq", e->seq);
-    mp_kstr(&e->packed, "kind", "row");
-    mp_key(&e->packed, "row");
     journal_pack_kid(in, &e->packed, what, s);
     record(in, e);
 }

@@ -15,6 +15,22 @@ all_free() { # N [POOL]: all its nodes are up, and no job has any
 # then it gives a job others than the first ones.
 up_for_jobs() { ok 'the scheduler has all nodes' eventually 20 all_free "$1"; } # N
 
+jobs_cluster() { # N: nodes, in one pool that gives up soon; work: a folder for everybody
+    need bin/bjssub bin/bjsstat bin/bjsctl bin/bpsh libexec/clustermatic/sched \
+        libexec/clustermatic/bpvnode
+    cluster_up "$1"
+    work=$tmp/work
+    mkdir -m 777 "$work"
+    cat >"$state/bjs.conf" <<EOF
+pool default
+    policy filler
+    nodes 0-$(($1 - 1))
+    defaultsecs 60
+    killsecs 1
+EOF
+    bjsctl reload
+}
+
 pid_is_new() { # SERVICE PID: another one, and it is ready
     local p
     p=$(pid_of "$1") && [ "$p" != "$2" ] && [ "$(s6-svstat -o ready "$run/s6/$1")" = true ]

@@ -3,11 +3,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include "bus/nodespec.h"
 #include "clients/bpsh/bpsh.h"
+#include "clients/common/limits.h"
 
 extern char **environ;
 
@@ -69,19 +69,6 @@ static int pack_env(struct bpsh *b, mp_buf *m, struct err *err)
                : 0;
 }
 
-static void pack_limits(mp_buf *m)
-{
-    mp_array(m, RLIM_NLIMITS);
-    for (unsigned i = 0; i < RLIM_NLIMITS; i++) {
-        struct rlimit r = { RLIM_INFINITY, RLIM_INFINITY };
-        getrlimit((int)i, &r);
-        mp_array(m, 3);
-        mp_uint(m, i);
-        mp_uint(m, r.rlim_cur);
-        mp_uint(m, r.rlim_max);
-    }
-}
-
 /* Besides what is started: the command itself when that is something else. */
 static uint32_t also(const struct bpsh *b) { return b->opt.withs + (b->via != NULL); }
 
@@ -111,7 +98,7 @@ int command_pack(struct bpsh *b, mp_buf *m, struct err *err)
     mp_kbin(m, "cwd", cwd ? cwd : "/", cwd ? strlen(cwd) : 1);
     mp_kuint(m, "umask", mask);
     mp_key(m, "limits");
-    pack_limits(m);
+    limits_pack(m);
     const char *path = b->via ? b->via : b->path;
     mp_kbin(m, "path", path, strlen(path));
     if (also(b)) {

@@ -1,6 +1,6 @@
 /* reader.c - the reader's side of doc/streams.md: one launch's stdio at iofwd */
+#include "bus/le.h"
 #include "clients/bpsh/reader.h"
-#include <endian.h>
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
@@ -121,20 +121,6 @@ static uint64_t allowed(const struct in_stream *s)
     return s->limit > s->received ? s->limit - s->received : 0;
 }
 
-static void put64(char **p, uint64_t v)
-{
-    v = htole64(v);
-    memcpy(*p, &v, 8);
-    *p += 8;
-}
-
-static void put32(char **p, uint32_t v)
-{
-    v = htole32(v);
-    memcpy(*p, &v, 4);
-    *p += 4;
-}
-
 /* One limit is for all streams: say what the least may, then tell the others. */
 static void send_open(reader_t *r)
 {
@@ -149,20 +135,20 @@ static void send_open(reader_t *r)
     }
     for (uint32_t from = 0; from < r->conf.n; from += most) {
         uint32_t n = r->conf.n - from < most ? r->conf.n - from : most;
-        char *p = tx_message(r, &(struct stream_msg){
+        unsigned char *p = (unsigned char *)tx_message(r, &(struct stream_msg){
             .kind = STREAM_OPEN, .rank = from, .offset = r->conf.n, .limit = least, .len = 4 + 28 * n,
             .flags = (uint16_t)((r->conf.raw ? STREAM_RAW : 0) |
                                 (r->started ? STREAM_STARTED : 0)) });
         if (!p)
             return;
-        put32(&p, n);
+        p = le_put32(p, n);
         for (uint32_t i = from; i < from + n; i++)
-            put32(&p, (uint32_t)r->node[i]);
+            p = le_put32(p, (uint32_t)r->node[i]);
         for (uint32_t i = from; i < from + n; i++) {
-            put64(&p, r->input_acked);
+            p = le_put64(p, r->input_acked);
             for (int fd = 1; fd <= 2; fd++) {
                 struct in_stream *s = stream_of(r, i, fd);
-                put64(&p, s->bulk ? STREAM_HOLD : s->received);
+                p = le_put64(p, s->bulk ? STREAM_HOLD : s->received);
                 s->acked = s->received;
                 s->resuming = false;
             }

@@ -4,9 +4,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "clients/common/limits.h"
 #include "clients/libbproc/lib.h"
 
 static int check_entry(const struct bproc_io_t *io)
@@ -83,20 +83,6 @@ static void pack_texts(mp_buf *m, const char *key, char *const *v)
         mp_bin(m, v[i], strlen(v[i]));
 }
 
-static void pack_limits(mp_buf *m)
-{
-    mp_key(m, "limits");
-    mp_array(m, RLIM_NLIMITS);
-    for (unsigned i = 0; i < RLIM_NLIMITS; i++) {
-        struct rlimit r = { RLIM_INFINITY, RLIM_INFINITY };
-        getrlimit((int)i, &r);
-        mp_array(m, 3);
-        mp_uint(m, i);
-        mp_uint(m, r.rlim_cur);
-        mp_uint(m, r.rlim_max);
-    }
-}
-
 /* Default forwarding: stdin is empty, stdout and stderr come back. */
 static void pack_streams(const struct start *s, mp_buf *m)
 {
@@ -171,7 +157,8 @@ int start_pack(const struct start *s, uint64_t launch, const int *node, const in
     pack_texts(m, "env", s->envp);
     mp_kbin(m, "cwd", cwd ? cwd : "/", cwd ? strlen(cwd) : 1);
     mp_kuint(m, "umask", current_umask());
-    pack_limits(m);
+    mp_key(m, "limits");
+    limits_pack(m);
     mp_kbin(m, "path", path, strlen(path));
     pack_streams(s, m);
     mp_kbool(m, "reader", false); /* bpfwd is, and outlives the caller */

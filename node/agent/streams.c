@@ -5,12 +5,12 @@
  * whose streams are over is remembered, to be able to say that it is.
  */
 #include "node/agent/streams.h"
-#include <endian.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
+#include "bus/le.h"
 #include "node/agent/stream_parts.h"
 
 #define UNKNOWN_MS 60000   /* a launch that was asked for may be this late */
@@ -19,20 +19,6 @@
 #define SAVED_MAX (64u << 20) /* bytes of what was said about them */
 #define DONE_MAX 1024
 #define OPEN_ENTRY 32      /* bytes a rank in OPEN */
-
-static uint32_t get32(const unsigned char *p)
-{
-    uint32_t v;
-    memcpy(&v, p, sizeof v);
-    return le32toh(v);
-}
-
-static uint64_t get64(const unsigned char *p)
-{
-    uint64_t v;
-    memcpy(&v, p, sizeof v);
-    return le64toh(v);
-}
 
 /* ---- the tables ---- */
 
@@ -273,7 +259,7 @@ static void say_none(streams_t *s, uint64_t launch, uint32_t rank, uint16_t flag
 static void on_open(stream_launch_t *l, const struct stream_msg *m, const unsigned char *body)
 {
     streams_t *s = l->all;
-    uint32_t uid = m->len >= 8 ? get32(body) : 0, n = m->len >= 8 ? get32(body + 4) : 0;
+    uint32_t uid = m->len >= 8 ? le_get32(body) : 0, n = m->len >= 8 ? le_get32(body + 4) : 0;
 
     if (m->len != 8 + (uint64_t)n * OPEN_ENTRY)
         return;
@@ -292,12 +278,12 @@ static void on_open(stream_launch_t *l, const struct stream_msg *m, const unsign
     l->opened = true;
     const unsigned char *p = body + 8;
     for (uint32_t i = 0; i < n; i++, p += OPEN_ENTRY) {
-        uint32_t rank = get32(p);
+        uint32_t rank = le_get32(p);
         stream_t *out = stream_find(s, l->id, rank, 1), *err = stream_find(s, l->id, rank, 2);
         if (out)
-            out_open(out, get64(p + 16), m->limit);
+            out_open(out, le_get64(p + 16), m->limit);
         if (err)
-            out_open(err, get64(p + 24), m->limit);
+            out_open(err, le_get64(p + 24), m->limit);
         if (!out && !err && !stream_find(s, l->id, rank, 0))
             say_none(s, l->id, rank, 0);
     }
@@ -316,7 +302,7 @@ static void close_stream(streams_t *s, stream_t *st)
 
 static void on_close(stream_launch_t *l, const struct stream_msg *m, const unsigned char *body)
 {
-    uint32_t uid = m->len >= 4 ? get32(body) : 0;
+    uint32_t uid = m->len >= 4 ? le_get32(body) : 0;
 
     if (uid != l->uid && uid != 0) {
         if (!(l->moaned & MOANED_CLOSE))
@@ -399,7 +385,7 @@ static void save(streams_t *s, stream_launch_t *l, const struct stream_msg *m,
             say_none(s, m->launch, STREAM_ALL, 0);
             return;
         }
-        uint32_t uid = m->len >= 4 ? get32(body) : 0;
+        uint32_t uid = m->len >= 4 ? le_get32(body) : 0;
         if (!may_wait(s, uid) || !(l = launch_new(s, m->launch))) {
             say_none(s, m->launch, STREAM_ALL, 0);
             return;

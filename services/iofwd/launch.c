@@ -3,12 +3,12 @@
  * Everything here can be made again from what a reader says in OPEN and what
  * its nodes answer: a restart of iofwd loses nothing but this memory.
  */
-#include <endian.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include "bus/le.h"
 #include "bus/nodespec.h"
 #include "services/iofwd/iofwd.h"
 
@@ -23,34 +23,6 @@ struct launches {
     launch_t *bucket[BUCKETS];
     uint32_t n;
 };
-
-static uint32_t get32(const unsigned char *p)
-{
-    uint32_t v;
-    memcpy(&v, p, sizeof v);
-    return le32toh(v);
-}
-
-static uint64_t get64(const unsigned char *p)
-{
-    uint64_t v;
-    memcpy(&v, p, sizeof v);
-    return le64toh(v);
-}
-
-static unsigned char *put32(unsigned char *p, uint32_t v)
-{
-    v = htole32(v);
-    memcpy(p, &v, sizeof v);
-    return p + sizeof v;
-}
-
-static unsigned char *put64(unsigned char *p, uint64_t v)
-{
-    v = htole64(v);
-    memcpy(p, &v, sizeof v);
-    return p + sizeof v;
-}
 
 /* ---- the table ---- */
 
@@ -184,13 +156,13 @@ static void open_part(launch_t *l, struct lnode *at, uint32_t from, uint32_t n, 
         return;
     }
     m.flags = (uint16_t)((l->raw ? STREAM_RAW : 0) | (l->started ? STREAM_STARTED : 0));
-    unsigned char *p = put32(put32(body, l->uid), n);
+    unsigned char *p = le_put32(le_put32(body, l->uid), n);
     for (uint32_t i = from; i < from + n; i++) {
         uint32_t rank = l->by_node[at->first + i];
-        p = put32(put32(p, rank), 0);
-        p = put64(p, l->in_acked);
-        p = put64(p, output_open_offset(l, rank, 1));
-        p = put64(p, output_open_offset(l, rank, 2));
+        p = le_put32(le_put32(p, rank), 0);
+        p = le_put64(p, l->in_acked);
+        p = le_put64(p, output_open_offset(l, rank, 1));
+        p = le_put64(p, output_open_offset(l, rank, 2));
     }
     nodes_send(l->io->nodes, at->node, &m, body, (size_t)(p - body));
 }
@@ -222,7 +194,7 @@ static void open_node(launch_t *l, struct lnode *at)
 static int take_piece(launch_t *l, const struct stream_msg *m, const unsigned char *body,
                       struct err *err)
 {
-    uint32_t n = m->len >= 4 ? get32(body) : 0;
+    uint32_t n = m->len >= 4 ? le_get32(body) : 0;
 
     if (!n || m->len != 4 + (uint64_t)n * OPEN_ENTRY || m->rank != l->nranks ||
         n > l->total - l->nranks)
@@ -235,10 +207,10 @@ static int take_piece(launch_t *l, const struct stream_msg *m, const unsigned ch
     const unsigned char *node = body + 4, *at = node + (size_t)n * 4;
     for (uint32_t i = 0; i < n; i++, node += 4, at += 24) {
         struct rank *r = &rank[l->nranks];
-        uint64_t in = get64(at);
-        *r = (struct rank){ .node = (int32_t)get32(node), .at = UINT32_MAX };
-        if (in > OFFSET_MAX || output_open(l, &r->out[0], get64(at + 8), err) < 0 ||
-            output_open(l, &r->out[1], get64(at + 16), err) < 0)
+        uint64_t in = le_get64(at);
+        *r = (struct rank){ .node = (int32_t)le_get32(node), .at = UINT32_MAX };
+        if (in > OFFSET_MAX || output_open(l, &r->out[0], le_get64(at + 8), err) < 0 ||
+            output_open(l, &r->out[1], le_get64(at + 16), err) < 0)
             return err_set(err, EPROTO, "OPEN: an offset of rank %u is out of range", l->nranks);
         if (l->nranks == 0 || in < l->in_acked)
             l->in_acked = l->in_sent = in;
@@ -276,7 +248,7 @@ int launch_open(struct iofwd *io, reader_t *r, const struct stream_msg *m,
 {
     if (m->kind != STREAM_OPEN)
         return err_set(err, EPROTO, "message of kind %d before OPEN", m->kind);
-    uint64_t total = m->offset ? m->offset : m->len >= 4 ? get32(body) : 0;
+    uint64_t total = m->offset ? m->offset : m->len >= 4 ? le_get32(body) : 0;
     if (total == 0 || total > RANKS_MAX)
         return err_set(err, EPROTO, "OPEN: %llu ranks", (unsigned long long)total);
     launch_t *old = launches_find(io->launches, m->launch);

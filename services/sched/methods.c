@@ -127,26 +127,11 @@ static int resume_all(sched_t *s, struct err *err)
     return 0;
 }
 
-static int first_conf(sched_t *s, struct err *err)
-{
-    struct strlist warnings = { 0 };
-    struct conf c;
-    int rc = conf_load(s, &c, &warnings, err);
-
-    for (size_t i = 0; i < warnings.n; i++)
-        svc_log("warning", "%s", warnings.v[i]);
-    strlist_free(&warnings);
-    if (rc == 0)
-        rc = conf_apply(s, &c, err);
-    conf_free(&c);
-    return rc;
-}
-
 int sched_configure(sched_t *s)
 {
     struct err err = { 0 };
 
-    if (first_conf(s, &err) < 0)
+    if (conf_take(s, &err) < 0)
         goto bad;
     guard_pools(s, s->conf.pools, false);
     for (struct pool *p = s->conf.pools; p; p = p->next)

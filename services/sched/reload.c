@@ -131,7 +131,7 @@ int conf_apply(sched_t *s, struct conf *c, struct err *err)
     return 0;
 }
 
-int sched_reload(sched_t *s, struct err *err)
+int conf_take(sched_t *s, struct err *err)
 {
     struct strlist warnings = { 0 };
     struct conf c;
@@ -143,7 +143,12 @@ int sched_reload(sched_t *s, struct err *err)
     if (rc == 0)
         rc = conf_apply(s, &c, err);
     conf_free(&c);
-    if (rc < 0) {
+    return rc;
+}
+
+int sched_reload(sched_t *s, struct err *err)
+{
+    if (conf_take(s, err) < 0) {
         svc_log("error", "the configuration stays as it was: %s", err->text);
         return -1;
     }

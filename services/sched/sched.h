@@ -88,6 +88,8 @@ int conf_load(sched_t *s, struct conf *c, struct strlist *warnings, struct err *
 void conf_free(struct conf *c);
 /* Take *c over, or refuse: nothing is changed then. */
 int conf_apply(sched_t *s, struct conf *c, struct err *err);
+/* Both, and its warnings to the log. */
+int conf_take(sched_t *s, struct err *err);
 struct pool *pool_find(const struct pool *pools, const char *name);
 bool pool_allows(const struct pool *p, uint32_t uid, uint32_t gid, const uint32_t *groups,
                  size_t ngroups);

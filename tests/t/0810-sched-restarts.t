@@ -4,20 +4,8 @@
 . tests/lib.sh
 . tests/jobs.sh
 
-need bin/bjssub bin/bjsstat bin/bjsctl bin/bpsh libexec/clustermatic/sched \
-    libexec/clustermatic/bpvnode
-cluster_up 4
-work=$tmp/work
-mkdir -m 777 "$work"
+jobs_cluster 4
 a=12345
-cat >"$state/bjs.conf" <<EOF
-pool default
-    policy filler
-    nodes 0-3
-    defaultsecs 60
-    killsecs 1
-EOF
-bjsctl reload
 intruder=$PWD/tests/intruder.py
 cd "$work" || exit 1
 

@@ -5,20 +5,8 @@
 . tests/lib.sh
 . tests/jobs.sh
 
-need bin/bjssub bin/bjsstat bin/bjsctl bin/bpsh libexec/clustermatic/sched \
-    libexec/clustermatic/bpvnode
-cluster_up 2
-work=$tmp/work
-mkdir -m 777 "$work"
+jobs_cluster 2
 a=12345
-cat >"$state/bjs.conf" <<EOF
-pool default
-    policy filler
-    nodes 0-1
-    defaultsecs 60
-    killsecs 1
-EOF
-bjsctl reload
 cd "$work" || exit 1
 
 idle() { all_free 2; }
