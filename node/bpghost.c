@@ -498,6 +498,8 @@ static void restore(const struct ghost *g, const struct order *o, struct scratch
         s->envp[envc++] = (char *)(unsigned long)g->launch;
     if (g->kid)
         s->envp[envc++] = (char *)(unsigned long)g->kid;
+    if (g->real)
+        s->envp[envc++] = (char *)(unsigned long)"CM_REAL=1";
     sys3(NR_execve, prog, g->argv, s->envp);
     sys1(NR_close, fd);
     sys1(NR_close, conn);
@@ -748,6 +750,8 @@ static void host(struct ghost *g, unsigned count, unsigned fd)
             sys2(NR_kill, pids[i], SIGKILL);
         leave(1);
     }
+    if (g->real) /* one may have ended before we stood here */
+        reap(g);
     haunt(g);
 }
 

@@ -114,6 +114,7 @@ static void fail(struct arrival *a, int code, const char *text)
         err_set(&a->err, code, "%s", text);
     if (a->npid > 0)
         kill(a->npid, SIGKILL);
+    stands_end(a->all->in, a->launch);
     settle(a, ARRIVAL_FAILED);
 }
 
@@ -429,8 +430,10 @@ bool arrivals_departed(const arrivals_t *t, pid_t npid)
 void arrivals_departed_end(arrivals_t *t, pid_t npid)
 {
     for (size_t i = 0; i < sizeof t->gone / sizeof *t->gone; i++)
-        if (t->gone[i] == npid)
+        if (t->gone[i] == npid) {
             t->gone[i] = 0;
+            stands_left(t->in, npid);
+        }
 }
 
 void arrivals_new_agent(arrivals_t *t)

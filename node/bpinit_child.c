@@ -102,6 +102,65 @@ static void restore(struct child *c)
     failed(c, "bprestore");
 }
 
+/* ---- stand-ins of children of a process that arrives ---- */
+
+#define BPGHOST "/run/clustermatic/bpghost"
+
+struct stand_start {
+    const struct plan *plan;
+    struct plan_child *child;
+    int code;
+};
+
+/* As the user; its parent waits till then. It is a ghost like those that libbproc
+ * makes: it says procspace.here at the node's gate. */
+static void become_stand(void *arg)
+{
+    struct stand_start *s = arg;
+    char launch[48] = "CM_LAUNCH=", comm[32] = "CM_COMM=";
+    char *argv[] = { s->child->comm, NULL };
+    char *envp[] = { (char *)"CM_GHOST=0:0:/run/clustermatic/gate", launch, comm, NULL };
+    char digits[24];
+    size_t n = 0, at = strlen(launch);
+
+    for (uint64_t v = s->plan->launch; v || !n; v /= 10)
+        digits[n++] = (char)('0' + v % 10);
+    while (n)
+        launch[at++] = digits[--n];
+    launch[at] = 0;
+    strncat(comm, s->child->comm, sizeof comm - strlen(comm) - 1);
+    if (s->child->leads)
+        setpgid(0, 0);
+    if (syscall(SYS_setresuid, s->plan->uid, s->plan->uid, s->plan->uid) == 0)
+        execve(BPGHOST, argv, envp);
+    s->code = errno ? errno : EIO;
+    for (;;)
+        syscall(SYS_exit_group, 127);
+}
+
+/* Still as root, so that they get the numbers that their parent knows. */
+static void make_stands(struct child *c)
+{
+    static char stack[STACK_BYTES] __attribute__((aligned(16)));
+
+    for (size_t i = 0; i < c->plan->nchildren; i++) {
+        struct plan_child *k = &c->plan->children[i];
+        struct stand_start s = { c->plan, k, 0 };
+        struct clone_args args = {
+            .flags = CLONE_VM | CLONE_VFORK | CLONE_CLEAR_SIGHAND, .exit_signal = SIGCHLD,
+            .stack = (uintptr_t)stack, .stack_size = sizeof stack,
+            .set_tid = (uintptr_t)&k->pid, .set_tid_size = 1,
+        };
+        long r = clone3_call(&args, become_stand, &s);
+        if (r > 0)
+            k->made = (pid_t)r;
+        /* One of an earlier stay may be on its way out. */
+        errno = r == -EEXIST ? EAGAIN : r < 0 ? (int)-r : s.code;
+        if (errno)
+            failed(c, "a stand-in of a child");
+    }
+}
+
 static void run(void *arg)
 {
     struct child *c = arg;
@@ -134,6 +193,7 @@ static void run(void *arg)
     const char *what = NULL;
     if (plan_io_apply(p, c->pid, &what) < 0)
         failed(c, what);
+    make_stands(c);
     set_limits(p);
     if (p->image)
         prctl(PR_SET_KEEPCAPS, 1);

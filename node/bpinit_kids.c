@@ -151,12 +151,13 @@ static uint64_t launch_of(kids_t *t, const struct look *l)
     const pid_t kin[] = { l->ppid, l->pgid, l->sid };
 
     for (size_t i = 0; i < sizeof kin / sizeof *kin; i++) {
-        const struct seen *s = kin[i] > 1 ? *place(t, kin[i]) : NULL;
-        if (s)
-            return s->launch;
+        /* A body is known at once; what was seen may be of its stay before. */
         const struct body *b = kin[i] > 1 ? bodies_by_npid(t->in->bodies, kin[i]) : NULL;
         if (b)
             return b->launch;
+        const struct seen *s = kin[i] > 1 ? *place(t, kin[i]) : NULL;
+        if (s)
+            return s->launch;
     }
     return cages_have_groups(t->in->cages) ? launch_by_group(t, l->npid)
                                            : launch_by_mark(t, l->npid);

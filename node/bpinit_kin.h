@@ -52,6 +52,12 @@ bool kin_stands(const struct init *in, pid_t npid);
 stands_t *stands_create(struct init *in, struct err *err);
 void stands_destroy(stands_t **t);
 int stand_begin(struct init *in, const msgpack_object *map, struct err *err);
+/* npid, a child of parent's, was made to stand for somebody when parent arrived. */
+int stand_made(struct init *in, pid_t npid, pid_t parent, uint64_t launch, struct err *err);
+/* parent has not come after all, by this launch. */
+void stands_end(struct init *in, uint64_t launch);
+/* parent lives elsewhere, and its old self is gone: so are those of its children. */
+void stands_left(struct init *in, pid_t parent);
 int stand_ring(struct init *in, const msgpack_object *map, struct err *err);
 int stand_cry(struct init *in, const msgpack_object *map, struct err *err);
 

@@ -227,6 +227,25 @@ static int on_end_job(struct init *in, const msgpack_object *map, struct err *er
 }
 
 /* Comes with the descriptor. */
+/* Its parent has moved: who stands for it stands elsewhere now. */
+static int on_home(struct init *in, const msgpack_object *map, struct err *err)
+{
+    uint64_t launch;
+    int64_t rank, home, npid;
+
+    if (mp_get_uint(map, "launch", &launch, err) < 0 ||
+        mp_get_int(map, "rank", 0, UINT32_MAX, &rank, err) < 0 ||
+        mp_get_int(map, "home", -1, INT32_MAX, &home, err) < 0 ||
+        mp_get_int(map, "npid", 0, INT32_MAX, &npid, err) < 0)
+        return -1;
+    struct body *b = bodies_by_rank(in->bodies, launch, (uint32_t)rank);
+    if (b) {
+        b->home = (int)home;
+        b->home_npid = (pid_t)npid;
+    }
+    return 0;
+}
+
 static int on_image(struct init *in, const msgpack_object *map, struct pkt *pkt, struct err *err)
 {
     uint64_t launch;
@@ -388,6 +407,7 @@ static const struct {
     { "arrived", on_arrived }, { "depart", on_depart },         { "end_job", on_end_job },
     { "move", mover_ask },
     { "stand", stand_begin },  { "ring", stand_ring },    { "cry", stand_cry },
+    { "home", on_home },
 };
 
 static void handle(link_t *l, struct pkt *pkt)

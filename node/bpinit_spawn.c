@@ -41,6 +41,7 @@ static void plan_free(struct plan *p)
     free(p->groups);
     free(p->limits);
     free(p->home_npid);
+    free(p->children);
     for (int fd = 0; fd < 3; fd++)
         free(p->stream[fd].path);
     plan_io_free(p);
@@ -142,6 +143,34 @@ static int get_home(const msgpack_object *map, struct plan *p, struct err *err)
         p->home_npid[p->nhome] = (pid_t)pid;
     }
     p->home = (int)node;
+    return 0;
+}
+
+/* "children": [[pid, leads, comm]...] */
+static int get_children(const msgpack_object *map, struct plan *p, struct err *err)
+{
+    const msgpack_object_array *a;
+    int64_t pid;
+
+    if (!mp_get(map, "children"))
+        return 0;
+    if (mp_get_array(map, "children", &a, err) < 0)
+        return -1;
+    p->children = calloc((size_t)a->size + 1, sizeof *p->children);
+    if (!p->children)
+        return err_set(err, ENOMEM, "children: out of memory");
+    for (; p->nchildren < a->size; p->nchildren++) {
+        const msgpack_object *o = &a->ptr[p->nchildren];
+        struct plan_child *k = &p->children[p->nchildren];
+        if (o->type != MSGPACK_OBJECT_ARRAY || o->via.array.size < 3 ||
+            !mp_as_int(&o->via.array.ptr[0], &pid) || pid < 2 || pid > INT32_MAX ||
+            o->via.array.ptr[1].type != MSGPACK_OBJECT_BOOLEAN)
+            return err_set(err, EPROTO, "children: want [pid, leads, comm] rows");
+        CLEANUP(cleanup_free) char *comm = mp_dup(&o->via.array.ptr[2]);
+        k->pid = (pid_t)pid;
+        k->leads = o->via.array.ptr[1].via.boolean;
+        snprintf(k->comm, sizeof k->comm, "%s", comm ? comm : "child");
+    }
     return 0;
 }
 
@@ -261,7 +290,7 @@ static int plan_read(const msgpack_object *map, struct plan *p, struct err *err)
         mp_get_int(map, "gid", 0, UINT32_MAX - 1, &gid, err) < 0 ||
         get_groups(map, p, err) < 0 || get_limits(map, p, err) < 0 ||
         get_streams(map, p, err) < 0 || plan_io_read(map, p, err) < 0 ||
-        get_home(map, p, err) < 0)
+        get_home(map, p, err) < 0 || get_children(map, p, err) < 0)
         return -1;
     p->root = mp_opt_dup(map, "root");
     if (hash_name(p) < 0)
@@ -402,6 +431,24 @@ static int note_body(struct init *in, const struct plan *p, pid_t pid, pid_t pgi
     return 0;
 }
 
+/* What stands for its children was made with it: from now on we know them. */
+static void note_children(struct init *in, const struct plan *p, const struct outcome *o)
+{
+    struct err why = { 0 };
+
+    for (size_t i = 0; i < p->nchildren; i++)
+        if (stand_made(in, p->children[i].made, o->npid, p->launch, &why) < 0)
+            init_log("process %d: its child %d: %s", (int)o->npid, (int)p->children[i].pid,
+                     why.text);
+}
+
+static void end_children(const struct plan *p)
+{
+    for (size_t i = 0; i < p->nchildren; i++)
+        if (p->children[i].made > 0)
+            kill(p->children[i].made, SIGKILL);
+}
+
 static void write_rank(char *digits, uint32_t rank)
 {
     for (int i = 6; digits && i >= 0; i--, rank /= 10)
@@ -447,6 +494,10 @@ static int start_rank(struct init *in, const struct plan *p, pid_t pid, pid_t *p
         kill(o->npid, SIGKILL);
         rc = -1;
     }
+    if (rc == 0)
+        note_children(in, p, o);
+    else
+        end_children(p);
     if (arrival)
         arrival_begun(arrival, rc == 0 ? o->npid : 0, p->uid, c.control, &o->err);
     if (rc < 0) {

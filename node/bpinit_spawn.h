@@ -1,6 +1,7 @@
 /* bpinit_spawn.h - what a launch asks for, and how one child is made of it */
 #ifndef NODE_BPINIT_SPAWN_H
 #define NODE_BPINIT_SPAWN_H
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/resource.h>
@@ -35,6 +36,13 @@ struct cage_wish {
     struct job_tag job;
 };
 
+struct plan_child { /* of a process that arrives: something is to stand for it */
+    pid_t pid;  /* its number, which its stand-in has too */
+    bool leads; /* a process group of its own */
+    char comm[16];
+    pid_t made; /* the stand-in; 0 none yet */
+};
+
 struct plan {
     uint64_t launch;
     char *path, *cwd, *root; /* root: NULL, or where to chroot() */
@@ -62,6 +70,8 @@ struct plan {
     int home;                  /* where their parent waits for them; -1 the master */
     pid_t *home_npid;          /* by rank, for whom */
     size_t nhome;
+    struct plan_child *children; /* with image: of the one rank that arrives */
+    size_t nchildren;
     bool image;   /* not a program is started: an image is restored */
     uint32_t gen; /* of its processes */
     uint64_t as;  /* the launch that their ghosts name; 0: this one */

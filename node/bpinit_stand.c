@@ -6,6 +6,7 @@
  * stops that are seen of them, and tell when one is killed.
  */
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -19,8 +20,9 @@ enum { OP_STOP = 3, OP_KILL = 8, OP_CONT = 9 };
 struct stand {
     struct stand *next;
     struct init *in;
-    pid_t npid;
+    pid_t npid, parent;
     uint32_t gen;
+    uint64_t launch; /* with which its parent arrived; 0: its parent has made it */
     int pidfd;
     bool ending; /* by our word */
 };
@@ -65,7 +67,13 @@ static void on_pidfd(void *arg, int fd, uint32_t events)
 static int add(struct init *in, pid_t npid, pid_t parent, uint32_t *gen, struct err *err)
 {
     struct stand *s = find(in, npid);
+    struct pollfd ended = { s ? s->pidfd : -1, POLLIN, 0 };
 
+    /* Its number may have been another's until a moment ago. */
+    if (s && poll(&ended, 1, 0) > 0) {
+        on_pidfd(s, s->pidfd, EPOLLIN);
+        s = NULL;
+    }
     if (s) {
         *gen = s->gen;
         return 0;
@@ -82,9 +90,39 @@ static int add(struct init *in, pid_t npid, pid_t parent, uint32_t *gen, struct 
         close(fd);
         return err_set(err, ENOMEM, "out of memory");
     }
-    *s = (struct stand){ in->stands->first, in, npid, *gen, fd, false };
+    *s = (struct stand){ in->stands->first, in, npid, parent, *gen, 0, fd, false };
     in->stands->first = s;
     return 0;
+}
+
+int stand_made(struct init *in, pid_t npid, pid_t parent, uint64_t launch, struct err *err)
+{
+    uint32_t gen;
+
+    if (add(in, npid, parent, &gen, err) < 0)
+        return -1;
+    find(in, npid)->launch = launch;
+    return 0;
+}
+
+static void end(struct stand *s)
+{
+    s->ending = true;
+    kill(s->npid, SIGKILL);
+}
+
+void stands_end(struct init *in, uint64_t launch)
+{
+    for (struct stand *s = in->stands->first; s; s = s->next)
+        if (s->launch == launch)
+            end(s);
+}
+
+void stands_left(struct init *in, pid_t parent)
+{
+    for (struct stand *s = in->stands->first; s; s = s->next)
+        if (s->parent == parent)
+            end(s);
 }
 
 static int stand_all(struct init *in, pid_t asker, const msgpack_object_array *pids,

@@ -200,7 +200,7 @@ static int become(const struct start *s, int node)
         return lib_errno(why);
     }
     if (s->iolen >= 0 || forward_start(launch, &node, &code, 1) == 0)
-        ghost_become(launch, s->argv);
+        ghost_become(launch, s->argv, false);
     /* It runs there, and there is no way back: who waits for us learns why. */
     _exit(errno & 0xff ? errno & 0xff : 1);
 }

@@ -9,6 +9,7 @@
  *   save.c     this process as an image   dump.c     to a file and back
  *   move.c     this process elsewhere   transfer.c  its image on its way
  *   bring.c    on a node: with a program  execdump.c  one that has not begun
+ *   kept.c     its children, which stay
  *
  * Nothing is kept between calls: each has its own connection, so that there is
  * nothing that fork, exec or a thread could break. No call starts a thread or
@@ -45,12 +46,20 @@ int lib_node_map(int node, msgpack_unpacked *reply, const msgpack_object **map);
 int lib_info(const msgpack_object *map, struct bproc_node_info_t *info);
 
 /* --- launches --- */
+struct kept { /* a child, while its parent goes elsewhere */
+    int32_t pid;
+    bool leads; /* a process group of its own */
+    char comm[16];
+};
+
 struct start { /* what a call asks for */
     const char *cmd;
     char *const *argv, *const *envp;
     const struct bproc_io_t *io;
     int iolen; /* -1: default forwarding */
     bool found; /* the program is the node's own: nothing is sent */
+    const struct kept *kept; /* children of a caller that goes itself */
+    uint32_t nkept;
     const mp_buf *maps; /* not NULL: an image of us is sent; the files it names,
                            as a list of [path, size, crc] */
 };
@@ -68,8 +77,9 @@ bool restore_program(char *path);
 void lib_number(char *to, int v); /* of 16; no stdio */
 /* One ghost for each: pids, children of ours. */
 int ghosts_make(uint64_t launch, char *const *argv, uint32_t n, int32_t *pid, struct err *err);
-/* This process turns into a ghost, in place. Returns only when that failed. */
-void ghost_become(uint64_t launch, char *const *argv);
+/* This process turns into a ghost, in place. Returns only when that failed. parent: it
+ * has children, whose ends are to be told. */
+void ghost_become(uint64_t launch, char *const *argv, bool parent);
 /* Ask procspace. code[i] is 0, or why rank i does not run; -1: all failed. */
 int launch_ask(gate_t *g, const mp_buf *m, uint32_t n, int *code, struct err *err);
 /* The rows of "failed" in such an answer. */

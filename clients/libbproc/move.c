@@ -14,7 +14,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 #include <unistd.h>
 #include "bus/loop.h"
 #include "bus/rundir.h"
@@ -27,7 +26,6 @@
 static int check(int node, const struct bproc_io_t *io, int iolen, int flags)
 {
     struct start s = { .cmd = "", .io = io, .iolen = iolen };
-    siginfo_t si;
 
     if (start_check(&s) < 0)
         return -1;
@@ -35,12 +33,7 @@ static int check(int node, const struct bproc_io_t *io, int iolen, int flags)
         return lib_errno(EINVAL);
     if (node < BPROC_NODE_MASTER)
         return lib_errno(BE_INVALIDNODE);
-    if (save_threads())
-        return lib_errno(EBUSY);
-    /* Those would be somebody else's children. */
-    if (waitid(P_ALL, 0, &si, WEXITED | WNOHANG | WNOWAIT) == 0)
-        return lib_errno(EBUSY);
-    return 0;
+    return save_threads() ? lib_errno(EBUSY) : 0;
 }
 
 static int move(int node, struct transfer *t)
@@ -48,12 +41,13 @@ static int move(int node, struct transfer *t)
     int32_t pid = getpid();
     int code = 0;
 
-    if (transfer_open(t, true) < 0)
+    if (kept_open(t) < 0 || transfer_open(t, true) < 0)
         return -1;
     t->self = true;
     int64_t end = now_ms() + AGAIN_MAX_MS;
     int rc = transfer_ask(t, &node, &pid, NULL, 1, &code);
-    /* Who comes back to where it was a moment ago may still be ending there. */
+    /* Who comes back to where it was a moment ago may still be ending there; children
+     * may be on their way into a stop, or out of it. */
     for (int ms = 1; (rc == 0 ? code : errno) == EAGAIN && now_ms() < end;
          ms = ms < 50 ? ms * 2 : ms) {
         poll(NULL, 0, ms);
@@ -73,7 +67,7 @@ static int move(int node, struct transfer *t)
         _exit(0);
     }
     if (rc == 0 && (t->s.iolen >= 0 || forward_start(t->launch, &node, &code, 1) == 0))
-        ghost_become(t->launch, t->s.argv);
+        ghost_become(t->launch, t->s.argv, t->s.nkept > 0);
     if (rc == 0) /* it runs there, and there is no way back */
         _exit(errno & 0xff ? errno & 0xff : 1);
     return -1;

@@ -87,7 +87,7 @@ void lib_number(char *to, int v)
 
 struct ghost_env {
     char gate[PATH_MAX], param[PATH_MAX + 64], launch[64];
-    char *env[3];
+    char *env[4];
 };
 
 static void ghost_env(struct ghost_env *e, uint64_t launch, uint32_t n, int fd)
@@ -268,13 +268,18 @@ int forward_start(uint64_t launch, const int *node, const int *code, uint32_t n)
 
 /* --- this process becomes its own ghost --- */
 
-void ghost_become(uint64_t launch, char *const *argv)
+void ghost_become(uint64_t launch, char *const *argv, bool parent)
 {
+    static char real[] = "CM_REAL=1";
     char prog[PATH_MAX];
     struct ghost_env e;
     int fd = open("/dev/null", O_WRONLY); /* for its pid, which nobody needs to be told */
 
     ghost_env(&e, launch, 1, fd);
+    if (parent) {
+        e.env[2] = real;
+        e.env[3] = NULL;
+    }
     if (fd >= 0 && ghost_program(prog))
         execve(prog, argv, e.env);
 }

@@ -148,7 +148,7 @@ int start_pack(const struct start *s, uint64_t launch, const int *node, const in
     if (!path)
         return err_set(err, errno, "%s: %s", s->cmd, strerror(errno));
     mp_map(m, 12u + (libs != NULL) + (s->iolen > 0) + (index != NULL) + self + s->found +
-                  (s->maps != NULL));
+                  (s->maps != NULL) + (s->nkept > 0));
     mp_kuint(m, "launch", launch);
     mp_kbool(m, "kin", true);
     pack_ints(m, "nodes", node, n);
@@ -172,6 +172,16 @@ int start_pack(const struct start *s, uint64_t launch, const int *node, const in
         mp_kbool(m, "self", true);
     if (s->found)
         mp_kbool(m, "found", true);
+    if (s->nkept) {
+        mp_key(m, "children");
+        mp_array(m, s->nkept);
+        for (uint32_t i = 0; i < s->nkept; i++) {
+            mp_array(m, 3);
+            mp_int(m, s->kept[i].pid);
+            mp_bool(m, s->kept[i].leads);
+            mp_bin(m, s->kept[i].comm, strlen(s->kept[i].comm));
+        }
+    }
     if (s->maps) {
         mp_key(m, "image");
         mp_map(m, 1);

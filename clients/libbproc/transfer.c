@@ -166,6 +166,7 @@ void transfer_close(struct transfer *t, bool stays)
     dump_rule_close(&t->rule);
     mp_free(&t->maps);
     lacks_free(t);
+    kept_close(t);
     free(t->argv);
     free(t->text);
 }

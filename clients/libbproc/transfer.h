@@ -18,11 +18,15 @@ struct transfer {
     mp_buf maps; /* files that the image names: [path, size, crc] */
     uint32_t nmaps;
     char token[64];
+    struct kept *kept; /* with self */
     char **lacks; /* those that have to go by value; ends with NULL */
 };
 
 /* With all signals blocked. -1: errno. */
 int transfer_open(struct transfer *t, bool timers);
+/* kept.c, with self: the children that we have. -1: errno, EBUSY if some cannot be kept. */
+int kept_open(struct transfer *t);
+void kept_close(struct transfer *t);
 /* Have restorers stand on nodes; code[i] as launch_ask() gives it. */
 int transfer_ask(struct transfer *t, const int *node, const int32_t *pid, const int *index,
                  uint32_t n, int *code);

@@ -190,6 +190,7 @@ void kin_launch(agent_t *a, const struct asker *who, const msgpack_object *body,
 int kin_signal(agent_t *a, const struct asker *who, const msgpack_object *body,
                struct err *err);
 int on_ring(void *self, struct svc_req *req, struct err *err);
+int on_home(void *self, struct svc_req *req, struct err *err);
 
 /* ---- copy.c ---- */
 copies_t *copies_create(agent_t *a, struct err *err);

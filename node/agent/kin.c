@@ -193,6 +193,19 @@ int on_ring(void *self, struct svc_req *req, struct err *err)
     return space_send(a->space, "ring", &m, err);
 }
 
+/* node.N.home: {launch, rank, home, npid} -> nil: where the parent of a body waits
+ * for it now, and under which number of its stand-in; -1: on the master */
+int on_home(void *self, struct svc_req *req, struct err *err)
+{
+    agent_t *a = self;
+    CLEANUP(mp_free) mp_buf m;
+
+    mp_init(&m);
+    mp_obj(&m, req->body);
+    mp_nil(req->reply);
+    return space_send(a->space, "home", &m, err);
+}
+
 int kin_place_ghost(int folder, struct err *err)
 {
     char path[PATH_MAX], buf[65536];

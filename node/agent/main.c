@@ -73,6 +73,7 @@ const struct svc_method agent_methods[] = {
     { "node.*.orphan", on_orphan, SVC_ADMIN },
     { "node.*.end_job", on_end_job, SVC_ADMIN | SVC_CHANGES },
     { "node.*.ring", on_ring, SVC_ADMIN | SVC_CHANGES },
+    { "node.*.home", on_home, SVC_ADMIN },
     { "node.*.hangup", on_hangup, SVC_ADMIN | SVC_CHANGES },
     { "node.*.procs", on_procs, SVC_ADMIN },
     { "node.*.ps", on_ps, SVC_ADMIN },

@@ -141,7 +141,7 @@ static const char *const passed[] = { "path",   "argv",  "env", "cwd",    "umask
                                       "limits", "uid",   "gid", "groups", "streams" };
 #define PASSED (sizeof passed / sizeof passed[0])
 static const char *const limits[] = { "mem", "cpu_milli", "io",  "index", "parent", "home",
-                                      "gen", "as" }; /* if they are there */
+                                      "gen", "as",  "children" }; /* if they are there */
 #define LIMITS (sizeof limits / sizeof limits[0])
 
 static int pack_spawn(struct request *rq, const agent_t *a, const msgpack_object *body,

@@ -169,6 +169,8 @@ static int take_living(pid_t pid, struct err *err)
     return err_set(err, code, "process %d %s", pid, code == ESRCH ? "has ended" : strerror(code));
 }
 
+int process_open(pid_t pid) { return pidfd_open_(pid); }
+
 int process_take(pid_t pid, int64_t uid, struct err *err)
 {
     int fd = take_living(pid, err);

@@ -15,8 +15,7 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
-#include "services/procspace/kids.h"
-#include "services/procspace/kin.h"
+#include "services/procspace/brood.h"
 
 #define RING_MS 10000
 #define AGAIN_MS 200 /* a node whose agent was not there is asked again */
@@ -129,7 +128,7 @@ void home_signal(struct proc *p, int sig)
 /* An end that was told after a restart of ours: nobody is known but the stand-in. */
 void home_tell_end(procspace_t *ps, int node, pid_t npid, int status)
 {
-    struct proc p = { .status = status, .homed = true, .line = line_new(ps, node, npid) };
+    struct proc p = { .pidfd = -1, .status = status, .homed = true, .line = line_new(ps, node, npid) };
 
     proc_tell_end(&p);
     p.line->left = true;
@@ -284,10 +283,13 @@ int on_child(void *self, struct svc_req *req, struct err *err)
     mp_nil(req->reply);
     struct proc *g = proc_find(ps, (pid_t)pid);
     struct proc *p = g && g->kid && g->real ? g->kid->body : NULL;
+    if (!p)
+        brood_ended(ps, (pid_t)pid, (int)v);
     if (!p || !proc_find(ps, (pid_t)req->w->pid) ||
         kid_parent(ps, g->kid) != proc_find(ps, (pid_t)req->w->pid))
         return 0; /* a ghost, or not its child */
     int status = (int)v;
+    p->turned = now_ms();
     if (WIFSTOPPED(status)) {
         if (!p->ghost_stopped && is_stopped((pid_t)pid)) {
             p->ghost_stopped = true;
@@ -319,6 +321,16 @@ void home_local_gone(procspace_t *ps, struct kid *k)
         k->timer = loop_timer(ps->loop, 5000, false, nobody_told, k);
 }
 
+void home_found(struct proc *p)
+{
+    struct kid *k = p->stand;
+
+    if (!k || !is_stopped(k->p.pid))
+        return;
+    p->ghost_stopped = true;
+    say(p->line, GHOST_STOP, SIGSTOP);
+}
+
 /* What its stand-in was sent; the kernel there has asked whether it may. */
 void home_local_signal(struct proc *p, int sig, bool has_value, int64_t value, int64_t uid,
                        int64_t from)
@@ -326,6 +338,8 @@ void home_local_signal(struct proc *p, int sig, bool has_value, int64_t value, i
     siginfo_t si;
 
     if (!p->stand || !p->stand->p.real || p->stand->p.pidfd < 0)
+        return;
+    if (p->uid != 0 && !kin_is_of(p->stand->p.pid, p->uid)) /* any more */
         return;
     memset(&si, 0, sizeof si);
     si.si_signo = sig;
@@ -405,13 +419,75 @@ void home_continued(struct proc *p)
     ghost_continue(&k->p);
 }
 
+/* ---- a body is told where its parent waits for it ---- */
+
+struct telling { /* its node, where its parent is */
+    procspace_t *ps;
+    int node, home;
+    uint64_t launch;
+    uint32_t rank;
+    pid_t npid;
+};
+
+static void tell_node(void *arg);
+
+static void on_told(void *arg, int node, const msgpack_object *value, const struct err *err)
+{
+    struct telling *t = arg;
+    struct node_space *ns = node_space(t->ps, node);
+    const struct proc *p = home_find(t->ps, t->launch, t->rank);
+    bool so = p ? p->home == t->home && p->home_npid == t->npid : t->home < 0;
+
+    if (!value && (err->code == BE_NODEDOWN || err->code == ETIMEDOUT) && so && ns &&
+        ns->space[0])
+        loop_timer(t->ps->loop, AGAIN_MS, false, tell_node, t);
+    else
+        free(t);
+}
+
+static void tell_node(void *arg)
+{
+    struct telling *t = arg;
+    CLEANUP(mp_free) mp_buf m;
+
+    mp_init(&m);
+    mp_map(&m, 4);
+    mp_kuint(&m, "launch", t->launch);
+    mp_kint(&m, "rank", t->rank);
+    mp_kint(&m, "home", t->home);
+    mp_kint(&m, "npid", t->npid);
+    svc_call_nodes(t->ps->svc, &t->node, 1, "home", &m, RING_MS, on_told, NULL, t);
+}
+
+static void tell_home(const struct proc *p)
+{
+    struct telling *t = p->node >= 0 ? malloc(sizeof *t) : NULL;
+
+    if (!t)
+        return;
+    *t = (struct telling){ p->launch->ps, p->node, p->homed ? p->home : -1, p->launch->id,
+                           p->rank, p->homed ? p->home_npid : 0 };
+    tell_node(t);
+}
+
 /* ---- nodes that end, restarts of ours ---- */
+
+static void leave_home(procspace_t *ps, struct proc *p)
+{
+    struct proc **at = &ps->homed;
+
+    while (*at && *at != p)
+        at = &(*at)->next_homed;
+    if (*at)
+        *at = p->next_homed;
+    home_forget(p);
+    p->homed = false;
+}
 
 /* Its parent is dead with its node, and it lives: it is nobody's child now, and
  * what stands for it is the ghost here alone. Without one it ends. */
 static void come_home(procspace_t *ps, struct proc *p)
 {
-    struct proc **at = &ps->homed;
     struct kid *k = p->stand;
     struct err err = { 0 };
 
@@ -427,22 +503,85 @@ static void come_home(procspace_t *ps, struct proc *p)
         body_signal(ps, p, SIGKILL);
         return;
     }
-    while (*at && *at != p)
-        at = &(*at)->next_homed;
-    if (*at)
-        *at = p->next_homed;
+    leave_home(ps, p);
     home_kid_gone(k);
-    home_forget(p);
-    p->homed = false;
     p->pid = k->p.pid;
     p->pidfd = k->p.pidfd;
     p->ghost_stopped = k->p.ghost_stopped;
+    p->leads = k->p.leads;
+    p->to_fork = k->p.to_fork;
+    k->p.to_fork = NULL;
     ghost_unwatch(ps, &k->p);
     k->p.pidfd = -1;
     kid_gone(ps, k, 0);
     proc_enter(ps, p);
     if (ghost_watch(ps, p, &err) < 0)
         svc_log("warning", "ghost %d is not watched: %s", (int)p->pid, err.text);
+    tell_home(p);
+}
+
+/* ---- parents that move ---- */
+
+/* Whoever stands for it on the master does so for k from now on. */
+static void give_ghost(procspace_t *ps, struct proc *g, struct kid *k)
+{
+    int fd = g->pidfd;
+
+    ghost_unwatch(ps, g);
+    g->pidfd = -1;
+    k->p.to_fork = g->to_fork;
+    g->to_fork = NULL;
+    k->p.leads = g->leads;
+    k->p.ghost_stopped = g->ghost_stopped;
+    pid_t pid = g->pid;
+    bool real = g->real;
+    proc_forget(ps, g);
+    if (g->kid) {
+        g->pid = 0; /* it is not that one that ends */
+        kid_gone(ps, g->kid, 0);
+    }
+    kid_stands(ps, k, pid, fd, real);
+}
+
+void home_move(procspace_t *ps, struct proc *p, struct kid *k)
+{
+    struct kid *old = p->stand;
+
+    if (old)
+        home_kid_gone(old);
+    give_ghost(ps, old ? &old->p : p, k);
+    home_forget(p); /* what its stand-in of before was told is told */
+    if (!p->homed) {
+        p->next_homed = ps->homed;
+        ps->homed = p;
+    }
+    p->homed = true;
+    p->home = k->p.node;
+    p->home_npid = k->npid;
+    p->line = line_new(ps, p->home, p->home_npid);
+    p->stand = k;
+    k->body = p;
+    if (p->ghost_stopped)
+        say(p->line, GHOST_STOP, SIGSTOP);
+    tell_home(p);
+}
+
+void home_back(procspace_t *ps, struct proc *p)
+{
+    struct kid *k = p->stand;
+
+    if (!home_is_local(p)) {
+        come_home(ps, p);
+        return;
+    }
+    leave_home(ps, p); /* where it was, its stand-in ends with who waited for it */
+    if (k) {
+        home_kid_gone(k);
+        ghost_unwatch(ps, &k->p);
+        cleanup_close(&k->p.pidfd);
+        kid_gone(ps, k, 0);
+    }
+    proc_ended(ps, p, 0);
 }
 
 void home_lost(procspace_t *ps, int node)

@@ -14,7 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "bus/rundir.h"
-#include "services/procspace/kids.h"
+#include "services/procspace/brood.h"
 
 #define ASK_MS 5000   /* for a ghost to be there after its parent's bell */
 #define AGAIN_MS 100  /* that parent is no ghost yet */
@@ -486,9 +486,41 @@ void kid_born(procspace_t *ps, int node, pid_t npid, uint32_t gen, const struct 
     int pidfd = recovered_kid(ps, node, npid, gen, id, &pid);
     if (pidfd >= 0)
         now_here(ps, k, pid, pidfd);
-    else
+    else if (!brood_born(ps, k))
         place_kid(ps, k);
 }
+
+void kid_stands(procspace_t *ps, struct kid *k, pid_t pid, int pidfd, bool real)
+{
+    struct err err = { 0 };
+
+    k->stage = pidfd >= 0 ? KID_HERE : KID_NONE;
+    if (pidfd < 0)
+        return;
+    k->p.pid = pid;
+    k->p.pidfd = pidfd;
+    k->p.real = real;
+    proc_enter(ps, &k->p);
+    if (ghost_watch(ps, &k->p, &err) < 0)
+        svc_log("warning", "ghost %d is not watched: %s", (int)pid, err.text);
+}
+
+void kids_each(procspace_t *ps, void (*fn)(procspace_t *ps, struct kid *k))
+{
+    for (size_t b = 0; b < KID_BUCKETS; b++)
+        for (struct kid *k = ps->kids->bucket[b], *next; k; k = next) {
+            next = k->next;
+            fn(ps, k);
+        }
+}
+
+static void place_waiting(procspace_t *ps, struct kid *k)
+{
+    if (k->stage == KID_WAITING && !k->via && !k->orphan && k->parent_ghost)
+        place_kid(ps, k);
+}
+
+void kids_place(procspace_t *ps) { kids_each(ps, place_waiting); }
 
 void kid_gone(procspace_t *ps, struct kid *k, int status)
 {

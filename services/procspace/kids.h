@@ -47,6 +47,11 @@ void home_halted(procspace_t *ps, struct kid *k);
 
 void name_free(struct name **n);
 
+/* pid, a ghost or (real) the process itself, is who stands for it on the master. */
+void kid_stands(procspace_t *ps, struct kid *k, pid_t pid, int pidfd, bool real);
+void kids_each(procspace_t *ps, void (*fn)(procspace_t *ps, struct kid *k));
+void kids_place(procspace_t *ps); /* those who still wait for what is not known */
+
 /* orphan.c: start a ghost that is init's child. It will say procspace.here. */
 int orphan_start(const struct kid *k, struct err *err);
 

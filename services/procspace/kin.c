@@ -72,6 +72,21 @@ static bool ids_of(pid_t pid, int64_t *uid, int64_t *suid, int64_t *gid)
            sscanf(g + 5, "%" SCNd64, gid) == 1;
 }
 
+bool kin_is_of(pid_t pid, int64_t uid)
+{
+    int64_t ruid, suid, gid;
+
+    return ids_of(pid, &ruid, &suid, &gid) && (ruid == uid || suid == uid);
+}
+
+pid_t kin_ppid(pid_t pid)
+{
+    struct facts f = { 0 };
+
+    look_at(pid, &f);
+    return f.ppid;
+}
+
 /* ---- its stand-ins are to end ---- */
 
 struct orphaning {
@@ -209,6 +224,17 @@ static void watch_here(struct parent *par)
         cleanup_close(&fd);
 }
 
+/* It is on the master now, under whatever start. */
+static void follow(struct parent *par)
+{
+    int fd = process_open(par->pid);
+
+    if (fd >= 0 && loop_fd(par->ps->loop, fd, EPOLLIN, on_pidfd, par, NULL) == 0)
+        par->pidfd = fd;
+    else
+        cleanup_close(&fd);
+}
+
 struct parent *kin_parent_here(procspace_t *ps, pid_t pid, struct err *err)
 {
     struct facts f;
@@ -239,12 +265,27 @@ struct parent *kin_parent_of(procspace_t *ps, pid_t pid)
     return look_at(pid, &f) && f.ppid > 1 ? kin_parent_here(ps, f.ppid, &err) : NULL;
 }
 
+/* p, as it was before it left the master: what it was is its ghost now. */
+static struct parent *of_before(procspace_t *ps, const struct proc *p, pid_t npid)
+{
+    struct facts f;
+
+    return p->pid == npid && look_at(p->pid, &f) ? find(ps, p->pid, -1, f.start) : NULL;
+}
+
 struct parent *kin_parent_there(struct proc *p, pid_t npid, struct err *err)
 {
     procspace_t *ps = p->launch->ps;
     uint64_t id = p->kid ? p->gen : (p->launch->id ^ (uint64_t)p->rank << 32) >> 1;
-    struct parent *par = find(ps, npid, p->node, id);
+    struct parent *par = ps->parents;
 
+    /* Its children from elsewhere know it by another name. */
+    while (par && (par->proc != p || par->pid != npid))
+        par = par->next;
+    if (!par)
+        par = p->kid ? NULL : of_before(ps, p, npid);
+    if (!par)
+        par = find(ps, npid, p->node, id);
     if (par) {
         par->refs++;
         return par;
@@ -313,6 +354,17 @@ void kin_pack(const struct parent *par, mp_buf *m)
     mp_str(m, par->comm);
 }
 
+void kin_moved(procspace_t *ps, const struct proc *old, struct proc *p)
+{
+    for (struct parent *par = ps->parents; par; par = par->next) {
+        if (par->proc != old)
+            continue;
+        par->proc = p;
+        if (!p)
+            follow(par);
+    }
+}
+
 /* ---- what happens ---- */
 
 void kin_ended(procspace_t *ps, struct proc *p)
@@ -326,13 +378,11 @@ void kin_ended(procspace_t *ps, struct proc *p)
 static void signal_here(const struct parent *par, int sig, bool has_value, int64_t value,
                         pid_t from, int64_t uid)
 {
-    int64_t ruid, suid, gid;
     siginfo_t si;
 
     /* The kernel of the node has asked whether the sender may signal the stand-in,
      * which is the parent's user's of then. Is the parent so still? */
-    if (par->uid != 0 && (!ids_of(par->pid, &ruid, &suid, &gid) ||
-                          (ruid != par->uid && suid != par->uid)))
+    if (par->uid != 0 && !kin_is_of(par->pid, par->uid))
         return;
     memset(&si, 0, sizeof si);
     si.si_signo = sig;

@@ -33,6 +33,12 @@ struct parent *kin_parent_there(struct proc *p, pid_t npid, struct err *err);
 void kin_release(struct parent **par);
 /* p is its child, and runs on p->node. */
 void kin_adopt(struct parent *par, struct proc *p);
+/* p is now what old was, somewhere else; NULL: a process of the master. */
+void kin_moved(procspace_t *ps, const struct proc *old, struct proc *p);
+/* What the kernel says of a process of the master: its parent (0: it is not there),
+ * whether its real or saved user is uid. */
+pid_t kin_ppid(pid_t pid);
+bool kin_is_of(pid_t pid, int64_t uid);
 /* The value of "parent" in what is sent to nodes. */
 void kin_pack(const struct parent *par, mp_buf *m);
 

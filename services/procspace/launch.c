@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "bus/nodespec.h"
+#include "services/procspace/brood.h"
 #include "services/procspace/launch.h"
 
 #define MAX_RANKS 1000000
@@ -24,6 +25,8 @@
 
 static void starting_free(struct starting *s)
 {
+    if (!s->move)
+        brood_drop(s->ps, s->id);
     manifest_unref(s->ps->contents, &s->manifest);
     identity_free(&s->who);
     kin_release(&s->parent);
@@ -266,7 +269,7 @@ static bool ours_to_say(const msgpack_object *key)
 {
     static const char *const names[] = { "uid",   "gid",  "groups", "owner", "files", "dirs",
                                          "fetch", "parent", "kin",  "asker", "stands", "home",
-                                         "also",  "mover", "gen",   "as" };
+                                         "also",  "mover", "gen",   "as", "children" };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (mp_is(key, names[i]))
             return true;
@@ -281,7 +284,11 @@ static void pack_launch(struct starting *s, mp_buf *m)
     for (uint32_t i = 0; i < b->size; i++)
         keys += !ours_to_say(&b->ptr[i].key);
     mp_map(m, keys + (s->manifest ? 7 : 6) + (s->parent ? 1 : 0) + (s->home >= 0 ? 1 : 0) +
-                  (s->image && s->self ? 1 : 0) + (s->as != 0));
+                  (s->image && s->self ? 1 : 0) + (s->as != 0) + brood_any(s));
+    if (brood_any(s)) {
+        mp_key(m, "children");
+        brood_pack(s, m);
+    }
     if (s->as)
         mp_kuint(m, "as", s->as);
     if (s->home >= 0) {
@@ -562,6 +569,8 @@ int take_ghosts(struct starting *s, struct err *err)
         return -1;
     if (!l->args)
         l->args = command_line(argv);
+    if (brood_take(s, err) < 0)
+        return -1;
     l->forwarded = image_forwarded(&s->body);
     for (uint32_t r = 0; r < s->ranks; r++)
         if (take_ghost(s, l, r, err) < 0) {

@@ -18,6 +18,7 @@
 #include "bus/pkt.h"
 #include "bus/rundir.h"
 #include "image/image.h"
+#include "services/procspace/brood.h"
 #include "services/procspace/move_parts.h"
 
 #define GHOST_MS 10000 /* for a ghost to come for its process */
@@ -215,6 +216,7 @@ static void home_go(struct move *m)
         p->state = PROC_RUNNING;
         proc_take_over(ps, p);
         proc_leave(ps, p);
+        brood_gone(ps, m->launch);
     }
     move_tell(m);
 }
@@ -240,6 +242,11 @@ void home_settled(struct move *m)
         m->awaited = loop_timer(m->all->ps->loop, COME_MS, false, on_awaited, m);
     if (!m->asker || m->over || m->waiting || m->timer)
         return;
+    /* What has ended since then may have been waited for by its ghost. */
+    if (m->home == HOME_READY && !brood_whole(m->all->ps, m->launch)) {
+        home_call_off(m);
+        err_set(&m->home_err, EBUSY, "a child has ended meanwhile");
+    }
     if (m->home == HOME_FAILED || (m->home == HOME_READY && !was)) {
         move_failed(m, 0, m->home_err.code ? m->home_err.code : EIO, m->home_err.text);
         move_tell(m);

@@ -60,6 +60,7 @@ struct proc {
     struct launch *launch;
     enum proc_state state;
     bool ghost_stopped;   /* as far as we know */
+    int64_t turned;       /* now_ms() when it was stopped, or went on, or was to */
     uint32_t conts;       /* SIGCONTs sent to the body: stops of before them are over */
     uint32_t halts;       /* SIGSTOPs: so is what it did before them to go on */
     uint64_t cont_once, halt_once; /* the numbers of the last of each */
@@ -143,6 +144,7 @@ struct procspace {
     struct kids *kids;
     struct past *past;
     struct parent *parents;
+    struct brood *broods;      /* brood.c */
     struct proc *homed; /* running ones */
     struct proc *proc[PROC_BUCKETS];
     size_t procs;
@@ -218,6 +220,7 @@ bool ghost_early(procspace_t *ps, pid_t pid);
 int process_take(pid_t pid, int64_t uid, struct err *err);
 /* It is a restorer's place still: who is to be there is not there yet. */
 bool restorer_stands(pid_t pid);
+int process_open(pid_t pid); /* a pidfd; of one that has ended, but was not waited for, too */
 int ghost_watch(procspace_t *ps, struct proc *p, struct err *err);
 void ghost_unwatch(procspace_t *ps, struct proc *p);
 void ghost_ring(struct proc *p, enum ghost_op op, int arg);
@@ -307,6 +310,11 @@ int home_is_local(const struct proc *p); /* its body is on the master */
 void home_local_signal(struct proc *p, int sig, bool has_value, int64_t value, int64_t uid,
                        int64_t from);
 void home_local_gone(procspace_t *ps, struct kid *k); /* the process has ended */
+/* Its parent has moved, and waits for it at k's node now, by k; p may be a ghost's yet. */
+void home_move(procspace_t *ps, struct proc *p, struct kid *k);
+/* Its parent has come to the master. */
+void home_back(procspace_t *ps, struct proc *p);
+void home_found(struct proc *p); /* one on the master that was there already */
 int on_start(void *self, struct svc_req *req, struct err *err);
 int on_child(void *self, struct svc_req *req, struct err *err);
 void home_start(struct proc *p); /* one on the master: as soon as its ghost is there */

@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-#include "services/procspace/procspace.h"
+#include "services/procspace/brood.h"
 
 #define ASK_MS 5000
 #define AGAIN_MS 3000
@@ -321,6 +321,7 @@ void recover_list(procspace_t *ps, int node, const msgpack_object *value)
         if (row->type == MSGPACK_OBJECT_ARRAY && row->via.array.size)
             kid_event(ps, node, &e);
     }
+    broods_recover(ps, false);
 }
 
 static void on_node(void *arg, int node, const msgpack_object *value, const struct err *err)
@@ -361,6 +362,7 @@ static void settle(void *arg)
         }
         close(left.pidfd);
     }
+    broods_recover(ps, true);
     home_settle(ps);
     kin_settle(ps);
     free(r->c);

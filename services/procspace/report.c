@@ -10,7 +10,7 @@
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
-#include "services/procspace/procspace.h"
+#include "services/procspace/brood.h"
 
 static bool int_at(const struct event *e, uint32_t i, int64_t *out)
 {
@@ -152,6 +152,7 @@ static void on_event(procspace_t *ps, int node, const struct event *e)
     }
     if (!p || p->node != node || p->state == PROC_ENDED)
         return;
+    p->turned = now_ms();
     if (mp_is(&e->v[0], "stop") && int_at(e, 3, &sig) && sig > 0 && sig <= SIGRTMAX) {
         int64_t conts;
         if (int_at(e, 6, &conts) && conts < p->conts)
@@ -228,6 +229,7 @@ void node_lost(procspace_t *ps, int node, const char *space, const char *why)
 
     if (ns && space && ns->space[0] && strcmp(ns->space, space) != 0)
         return; /* an earlier space, mourned already */
+    broods_lost(ps, node);
     home_lost(ps, node);
     CLEANUP(cleanup_free) pid_t *pids = malloc((ps->procs + 1) * sizeof *pids);
     if (!pids)

@@ -214,10 +214,13 @@ static void send_signal(procspace_t *ps, struct proc *p, const struct sent *s, s
     if (p->kid && kid_body(p->kid)) /* it is elsewhere than its stand-in */
         p = kid_body(p->kid);
     if (home_is_local(p)) {
+        p->turned = s->sig == SIGSTOP || s->sig == SIGCONT ? now_ms() : p->turned;
         home_local_signal(p, s->sig, s->has_value, s->value, s->from_uid, s->from_pid);
         answer_nil(ps, token);
         return;
     }
+    if (s->sig == SIGSTOP || s->sig == SIGCONT)
+        p->turned = now_ms();
     if (signal_had(ps, p, s->once)) {
         answer_nil(ps, token);
         return;

@@ -86,6 +86,7 @@ void proc_take_over(procspace_t *ps, struct proc *p)
         old->nheard = 0;
     }
     old->moved_to = p;
+    kin_moved(ps, old, p);
     kin_release(&old->parent);
     proc_forget(ps, old);
     proc_enter(ps, p);
@@ -96,6 +97,7 @@ void proc_take_over(procspace_t *ps, struct proc *p)
 void proc_leave(procspace_t *ps, struct proc *p)
 {
     p->left = true;
+    kin_moved(ps, p, NULL);
     proc_forget(ps, p);
     proc_ended(ps, p, 0);
 }

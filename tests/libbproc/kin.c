@@ -2,15 +2,19 @@
  *
  *   kin family A B       children on A and B (-1: the master): they are waited for,
  *                        stopped, signalled, killed; exits 1 if anything was odd
- *   kin leave NODE FILE  a child on NODE, and end; the child notes in FILE, there,
- *                        who its parent is then, and what it was before
- *   kin hold NODE        a child on NODE that sleeps; say its pid; end as it does
+ *   kin away A B TO...   the same two live on while their parent moves from place to
+ *                        place; at the last one they end
+ *   kin stay A TO        a child on A (-2: one that is made here) keeps its parent from
+ *                        going to TO: EBUSY, and nothing has changed
+ *   kin leave NODE FILE [TO]   a child on NODE, go to TO, and end; the child notes in
+ *                        FILE, there, who its parent is then, and what it was before
+ *   kin hold NODE [TO]   a child on NODE that sleeps; go to TO; say its pid; end as it does
  *
  * and, as a child:
  *   kin exit STATUS PPID    99 if PPID is not its parent
  *   kin die SIGNAL
  *   kin wait PPID           says USR2 to its parent when it is ready and for each
- *                           USR1. INT: stops by TSTP
+ *                           USR1. INT: stops by TSTP. HUP: ends, with 7 if PPID is its parent
  *   kin orphan PPID FILE
  */
 #include <fcntl.h>
@@ -176,7 +180,7 @@ static void stops(void)
 
 static void on_alarm(int sig) { (void)sig; }
 
-static int family(int a, int b)
+static void prepare(int a, int b)
 {
     struct sigaction sa;
     sigset_t set;
@@ -190,9 +194,84 @@ static int family(int a, int b)
     memset(&sa, 0, sizeof sa);
     sa.sa_handler = on_alarm;
     sigaction(SIGALRM, &sa, NULL);
+}
+
+static int family(int a, int b)
+{
+    prepare(a, b);
     ends();
     stops();
     ok(no_sigchld(100) && !extra, "no SIGCHLD came twice");
+    return done_testing();
+}
+
+/* Wherever their parent is, they are to it what they were. */
+static void are_ours(const pid_t *pid)
+{
+    for (int i = 0; i < 2; i++) {
+        equals(waitpid(-1, NULL, WNOHANG), 0, "two run: nothing to wait for yet");
+        equals(kill(pid[i], SIGUSR1), 0, "one is asked for a signal");
+        ok(came(SIGUSR2), "which comes to its parent");
+        equals(kill(pid[i], SIGSTOP), 0, "it is stopped");
+        equals(next_status(pid[i]), SIGSTOP << 8 | 0x7f, "we are told");
+        ok(one_sigchld(), "by a SIGCHLD");
+        equals(kill(pid[i], SIGCONT), 0, "goes on");
+        equals(next_status(pid[i]), 0xffff, "we are told");
+        ok(one_sigchld(), "by a SIGCHLD");
+    }
+}
+
+static int away(int a, int b, char **to)
+{
+    pid_t pid[2], self = getpid();
+    int status = 0;
+
+    prepare(a, b);
+    for (int i = 0; i < 2; i++)
+        pid[i] = start_waiting(place[i]);
+    for (; *to; to++) {
+        int here = atoi(*to), rc = bproc_move(here), why = errno;
+        if (!ok(rc == 0, "with two children to %d", here))
+            printf("#   %s\n", bproc_strerror(why));
+        ok(bproc_currnode() == here && getpid() == self, "it is there, by its number");
+        are_ours(pid);
+    }
+    equals(kill(pid[0], SIGHUP), 0, "the first is to end");
+    pid_t got = wait(&status);
+    ok(got == pid[0] && status == 7 << 8, "and ends with its status: %x", (unsigned)status);
+    ok(one_sigchld(), "a SIGCHLD");
+    equals(kill(pid[1], SIGTERM), 0, "the other is sent SIGTERM");
+    got = waitpid(pid[1], &status, 0);
+    ok(got == pid[1] && status == SIGTERM, "and dies of it: %x", (unsigned)status);
+    ok(one_sigchld(), "a SIGCHLD");
+    ok(wait(&status) == -1 && errno == ECHILD, "no other is left");
+    ok(no_sigchld(100) && !extra, "no SIGCHLD came twice");
+    return done_testing();
+}
+
+static int stay(int a, int to)
+{
+    int status, here = bproc_currnode();
+    pid_t pid;
+
+    prepare(a, a);
+    if (a == -2 && (pid = fork()) == 0) {
+        char *argv[] = { text("kin"), text("wait"), number(getppid()), NULL };
+        execv(me, argv);
+        _exit(127);
+    }
+    if (a == -2)
+        ok(came(SIGUSR2), "one is ready, here");
+    else
+        pid = start_waiting(a);
+    fails(bproc_move(to), EBUSY, "it cannot go");
+    equals(bproc_currnode(), here, "it is where it was");
+    equals(kill(pid, SIGUSR1), 0, "its child is asked for a signal");
+    ok(came(SIGUSR2), "which comes");
+    ok(no_sigchld(100), "no SIGCHLD");
+    equals(kill(pid, SIGHUP), 0, "it is to end");
+    ok(waitpid(pid, &status, 0) == pid && status == 7 << 8, "and does");
+    ok(wait(&status) == -1 && errno == ECHILD, "no other is left");
     return done_testing();
 }
 
@@ -202,6 +281,8 @@ static pid_t parent;
 
 static void on_signal(int sig)
 {
+    if (sig == SIGHUP)
+        _exit(getppid() == parent ? 7 : 99);
     if (sig == SIGUSR1)
         kill(getppid(), SIGUSR2);
     else
@@ -212,6 +293,7 @@ static void __attribute__((noreturn)) wait_for_signals(void)
 {
     signal(SIGUSR1, on_signal);
     signal(SIGINT, on_signal);
+    signal(SIGHUP, on_signal);
     kill(getppid(), SIGUSR2);
     for (;;)
         pause();
@@ -233,22 +315,25 @@ static int orphan(const char *file)
     return fd < 0 || write(fd, line, (size_t)n) != n;
 }
 
-static int leave(int node, const char *file)
+static int leave(int node, const char *file, const char *to)
 {
     sigset_t set;
 
     sigemptyset(&set);
     sigaddset(&set, SIGUSR2);
     sigprocmask(SIG_BLOCK, &set, NULL);
-    return start_on(node, "orphan", number(getpid()), file) <= 0 || !came(SIGUSR2);
+    return start_on(node, "orphan", number(getpid()), file) <= 0 || !came(SIGUSR2) ||
+           (to && bproc_move(atoi(to)) < 0);
 }
 
-static int hold(int node)
+static int hold(int node, const char *to)
 {
     signal(SIGUSR2, SIG_IGN); /* that it is ready */
     pid_t pid = start_on(node, "wait", number(getpid()), NULL);
     int status;
 
+    if (to && bproc_move(atoi(to)) < 0)
+        return 97;
     printf("%d %d\n", (int)getpid(), (int)pid);
     fflush(stdout);
     if (pid <= 0 || waitpid(pid, &status, 0) != pid)
@@ -266,10 +351,14 @@ int main(int argc, char **argv)
     me = path;
     if (argc == 4 && strcmp(what, "family") == 0)
         return family(atoi(argv[2]), atoi(argv[3]));
-    if (argc == 4 && strcmp(what, "leave") == 0)
-        return leave(atoi(argv[2]), argv[3]);
-    if (argc == 3 && strcmp(what, "hold") == 0)
-        return hold(atoi(argv[2]));
+    if (argc > 4 && strcmp(what, "away") == 0)
+        return away(atoi(argv[2]), atoi(argv[3]), argv + 4);
+    if (argc == 4 && strcmp(what, "stay") == 0)
+        return stay(atoi(argv[2]), atoi(argv[3]));
+    if (argc >= 4 && strcmp(what, "leave") == 0)
+        return leave(atoi(argv[2]), argv[3], argv[4]);
+    if (argc >= 3 && strcmp(what, "hold") == 0)
+        return hold(atoi(argv[2]), argv[3]);
     if (argc == 4 && strcmp(what, "exit") == 0)
         return getppid() == atoi(argv[3]) ? atoi(argv[2]) : 99;
     if (argc == 3 && strcmp(what, "die") == 0) {
@@ -277,8 +366,8 @@ int main(int argc, char **argv)
         kill(getpid(), atoi(argv[2]));
         return 99;
     }
+    parent = argc > 2 ? atoi(argv[2]) : 0;
     if (argc == 3 && strcmp(what, "wait") == 0)
         wait_for_signals();
-    parent = argc == 4 ? atoi(argv[2]) : 0;
     return argc == 4 && strcmp(what, "orphan") == 0 ? orphan(argv[3]) : 2;
 }

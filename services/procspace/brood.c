@@ -1,0 +1,380 @@
+/* brood.c - children of a process that moves
+ *
+ * They stay where they are. Where their parent goes, a stand-in is made for each of
+ * them with it (node/bpinit_child.c), and told as a kid like any that it makes there.
+ * Once it runs there, what was known of the child is tied to that kid (home.c): its
+ * ghost, which is a child of the parent's ghost, stays. A child that is a process of
+ * the master becomes known by this. Coming to the master, the parent has them as its
+ * children by itself, since it takes the place of its ghost.
+ *
+ * What cannot be kept is a child that the kernel must see as a real one at the place
+ * that the parent leaves or goes to: one that runs on that node itself.
+ */
+#include "services/procspace/brood.h"
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#define BROOD_MAX 100000
+#define QUIET_MS 300
+
+struct chick {
+    pid_t pid; /* as its parent knows it, and its ghost's */
+    bool leads;
+    char comm[16];
+    bool real; /* a process of the master that we know nothing of */
+    uint64_t launch; /* else: which it is */
+    uint32_t rank;
+    bool done;  /* it is tied to its kid */
+    bool ended; /* before that: how */
+    int status;
+};
+
+struct brood {
+    struct brood *next;
+    uint64_t launch; /* of the move */
+    int from, to;
+    pid_t ghost; /* the parent's */
+    bool gone;
+    uint32_t n;
+    struct chick chick[];
+};
+
+static struct brood **place(procspace_t *ps, uint64_t launch)
+{
+    struct brood **b = &ps->broods;
+
+    while (*b && (*b)->launch != launch)
+        b = &(*b)->next;
+    return b;
+}
+
+static void forget(struct brood **at)
+{
+    struct brood *b = *at;
+
+    if (!b)
+        return;
+    *at = b->next;
+    free(b);
+}
+
+static struct proc *proc_of(procspace_t *ps, const struct chick *c)
+{
+    struct launch *l = c->launch ? launch_find(ps, c->launch) : NULL;
+
+    return l && c->rank < l->ranks ? l->rank[c->rank] : NULL;
+}
+
+/* --- which they are --- */
+
+static int busy(pid_t pid, const char *why, struct err *err)
+{
+    return err_set(err, EBUSY, "its child %d %s", (int)pid, why);
+}
+
+/* One that was stopped or continued a moment ago: first all who stand for it have to
+ * hear of it, or its parent would hear of it twice. */
+static int name_it(struct chick *c, const struct proc *p, struct err *err)
+{
+    c->launch = p->launch->id;
+    c->rank = p->rank;
+    if (p->turned && now_ms() - p->turned < QUIET_MS)
+        return err_set(err, EAGAIN, "its child %d has just stopped, or gone on", (int)c->pid);
+    return 0;
+}
+
+/* Of a process of the master. */
+static int take_here(const struct starting *s, struct chick *c, struct err *err)
+{
+    struct proc *p = proc_find(s->ps, c->pid);
+    uint64_t of;
+
+    if (kin_ppid(c->pid) != s->mover)
+        return err_set(err, EINVAL, "process %d is no child of process %d", (int)c->pid,
+                       (int)s->mover);
+    if (p && p->kid)
+        return busy(c->pid, "was made on a node", err);
+    if (p) {
+        if (p->state == PROC_STARTING)
+            return err_set(err, EAGAIN, "its child %d is being started", (int)c->pid);
+        if (p->state == PROC_RUNNING && p->node == s->node[0])
+            return busy(c->pid, "runs on the node that it would go to", err);
+        return name_it(c, p, err);
+    }
+    CLEANUP(cleanup_close) int fd = ghost_take(c->pid, -1, &of, NULL);
+    if (fd >= 0)
+        return err_set(err, EAGAIN, "its child %d is not known yet", (int)c->pid);
+    if (!kin_is_of(c->pid, s->who.uid))
+        return busy(c->pid, "is another user's", err);
+    c->real = true;
+    return 0;
+}
+
+/* Of one that is on a node already: we have its books. */
+static int take_there(const struct starting *s, struct chick *c, struct err *err)
+{
+    struct kid *k = kid_find(s->ps, s->from, c->pid);
+    struct proc *p = k ? k->body : NULL;
+
+    if (!p)
+        return busy(c->pid, "was made on the node that it would leave", err);
+    if (kid_parent(s->ps, k) != proc_find(s->ps, s->mover))
+        return err_set(err, EINVAL, "process %d is no child of process %d", (int)c->pid,
+                       (int)s->mover);
+    if (p->state != PROC_RUNNING || k->stage != KID_HERE || k->p.pidfd < 0)
+        return err_set(err, EAGAIN, "its child %d is being started", (int)c->pid);
+    if (k->p.pid != c->pid)
+        return busy(c->pid, "has another number on the master", err);
+    if (s->node[0] >= 0 && p->node == s->node[0])
+        return busy(c->pid, "runs on the node that it would go to", err);
+    return name_it(c, p, err);
+}
+
+int brood_take(struct starting *s, struct err *err)
+{
+    const msgpack_object_array *a;
+    int64_t pid;
+
+    if (!mp_get(&s->body, "children"))
+        return 0;
+    if (mp_get_array(&s->body, "children", &a, err) < 0)
+        return -1;
+    if (!s->self || !s->image || a->size > BROOD_MAX)
+        return err_set(err, EINVAL, "children: %u; at most %d, of who moves itself", a->size,
+                       BROOD_MAX);
+    struct brood *b = calloc(1, sizeof *b + a->size * sizeof b->chick[0]);
+    if (!b)
+        return err_set(err, ENOMEM, "out of memory");
+    trace_look(s->ps); /* what was stopped till now */
+    forget(place(s->ps, s->id)); /* asked again */
+    *b = (struct brood){ .next = s->ps->broods, .launch = s->id, .from = s->from,
+                         .to = s->node[0], .ghost = s->mover };
+    for (; b->n < a->size; b->n++) {
+        const msgpack_object *o = &a->ptr[b->n];
+        struct chick *c = &b->chick[b->n];
+        if (o->type != MSGPACK_OBJECT_ARRAY || o->via.array.size < 3 ||
+            !mp_as_int(&o->via.array.ptr[0], &pid) || pid < 2 || pid > INT32_MAX ||
+            o->via.array.ptr[1].type != MSGPACK_OBJECT_BOOLEAN) {
+            free(b);
+            return err_set(err, EPROTO, "children: want [pid, leads, comm] rows");
+        }
+        CLEANUP(cleanup_free) char *comm = mp_dup(&o->via.array.ptr[2]);
+        c->pid = (pid_t)pid;
+        c->leads = o->via.array.ptr[1].via.boolean;
+        snprintf(c->comm, sizeof c->comm, "%s", comm ? comm : "child");
+        if ((s->from < 0 ? take_here(s, c, err) : take_there(s, c, err)) < 0) {
+            free(b);
+            return -1;
+        }
+    }
+    s->ps->broods = b;
+    return 0;
+}
+
+bool brood_any(const struct starting *s)
+{
+    const struct brood *b = *place(s->ps, s->id);
+
+    return b && b->n;
+}
+
+void brood_pack(const struct starting *s, mp_buf *m)
+{
+    const struct brood *b = *place(s->ps, s->id);
+
+    mp_array(m, b->n);
+    for (uint32_t i = 0; i < b->n; i++) {
+        mp_array(m, 3);
+        mp_int(m, b->chick[i].pid);
+        mp_bool(m, b->chick[i].leads);
+        mp_bin(m, b->chick[i].comm, strlen(b->chick[i].comm));
+    }
+}
+
+/* --- their parent is there --- */
+
+/* A process of the master, of which we know from now on. */
+static void tie_real(procspace_t *ps, const struct brood *b, struct chick *c, struct kid *k)
+{
+    uint64_t id = 0;
+    struct err err = { 0 };
+    int fd = kin_ppid(c->pid) == b->ghost ? process_open(c->pid) : -1;
+
+    while (!(id >> 1) && getrandom(&id, sizeof id, 0) == sizeof id)
+        ;
+    struct launch *l = fd < 0 ? NULL
+                              : launch_add(ps, id >> 1, 1, k->p.launch->uid, k->p.launch->gid, 0,
+                                           k->name.comm, &err);
+    struct proc *p = l ? home_add(ps, l, 0, -1, k->p.node, k->npid, &err) : NULL;
+    if (!p) { /* it has ended, and nobody has told us how */
+        cleanup_close(&fd);
+        home_tell_end(ps, k->p.node, k->npid, 0);
+        kid_gone(ps, k, 0);
+        return;
+    }
+    p->state = PROC_RUNNING;
+    kid_stands(ps, k, c->pid, fd, true);
+    home_found(p);
+}
+
+static void tie(procspace_t *ps, const struct brood *b, struct chick *c, struct kid *k)
+{
+    struct proc *p = proc_of(ps, c);
+
+    if (c->done)
+        return;
+    c->done = true;
+    if (p && p->state == PROC_ENDED) {
+        c->ended = true;
+        c->status = p->status;
+    }
+    if (c->ended) {
+        home_tell_end(ps, k->p.node, k->npid, c->status);
+        kid_gone(ps, k, c->status);
+    } else if (p) {
+        home_move(ps, p, k);
+    } else {
+        tie_real(ps, b, c, k);
+    }
+}
+
+static void settle(procspace_t *ps, struct brood *b)
+{
+    bool all = true;
+
+    for (uint32_t i = 0; i < b->n; i++) {
+        struct kid *k = b->chick[i].done ? NULL : kid_find(ps, b->to, b->chick[i].pid);
+        if (k && k->p.launch->id == b->launch && !k->body)
+            tie(ps, b, &b->chick[i], k);
+        all &= b->chick[i].done;
+    }
+    if (all)
+        forget(place(ps, b->launch));
+}
+
+void brood_gone(procspace_t *ps, uint64_t launch)
+{
+    struct brood *b = *place(ps, launch);
+
+    if (!b)
+        return;
+    b->gone = true;
+    if (b->to >= 0) {
+        settle(ps, b);
+        return;
+    }
+    for (uint32_t i = 0; i < b->n; i++) { /* it has taken its ghost's place above them */
+        struct proc *p = proc_of(ps, &b->chick[i]);
+        if (p && p->homed && p->state == PROC_RUNNING)
+            home_back(ps, p);
+    }
+    forget(place(ps, launch));
+}
+
+bool brood_whole(procspace_t *ps, uint64_t launch)
+{
+    const struct brood *b = *place(ps, launch);
+
+    for (uint32_t i = 0; b && i < b->n; i++) {
+        const struct proc *p = proc_of(ps, &b->chick[i]);
+        if (!p || p->state != PROC_RUNNING)
+            return false;
+    }
+    return true;
+}
+
+void brood_drop(procspace_t *ps, uint64_t launch)
+{
+    struct brood **b = place(ps, launch);
+
+    if (*b && !(*b)->gone)
+        forget(b);
+}
+
+void broods_lost(procspace_t *ps, int node)
+{
+    for (struct brood **b = &ps->broods; *b;) {
+        if ((*b)->to == node && (*b)->gone)
+            forget(b);
+        else
+            b = &(*b)->next;
+    }
+}
+
+void brood_ended(procspace_t *ps, pid_t pid, int status)
+{
+    for (struct brood *b = ps->broods; b; b = b->next)
+        for (uint32_t i = 0; b->gone && i < b->n; i++)
+            if (b->chick[i].real && b->chick[i].pid == pid && !b->chick[i].done) {
+                b->chick[i].ended = true;
+                b->chick[i].status = status;
+            }
+}
+
+/* --- their kids --- */
+
+/* After a restart: by the kernel's word there is one that it may stand for, a child
+ * of its parent's ghost under its number. */
+static bool may_stand(procspace_t *ps, const struct kid *k)
+{
+    struct ghost_kid who;
+
+    return ps->recovery && !k->via && k->parent_ghost && k->p.pidfd < 0 &&
+           k->stage == KID_WAITING && kin_ppid(k->npid) == k->parent_ghost &&
+           !(ghost_kid(k->npid, &who));
+}
+
+bool brood_born(procspace_t *ps, struct kid *k)
+{
+    struct brood *b = *place(ps, k->p.launch->id);
+
+    for (uint32_t i = 0; b && b->to == k->p.node && i < b->n; i++)
+        if (b->chick[i].pid == k->npid && !b->chick[i].done && k->parent_ghost == b->ghost) {
+            if (b->gone)
+                settle(ps, b);
+            return true;
+        }
+    return may_stand(ps, k);
+}
+
+static void recover(procspace_t *ps, struct kid *k)
+{
+    struct proc *parent = proc_find(ps, k->parent_ghost), *p = proc_find(ps, k->npid);
+    struct brood b = { .to = k->p.node, .ghost = k->parent_ghost };
+    struct chick c = { .pid = k->npid };
+    uint64_t of;
+    struct err err = { 0 };
+
+    if (!parent || parent->state != PROC_RUNNING || parent->node != k->p.node || (p && p->kid))
+        return;
+    if (p) { /* its node has not been told yet whose it is */
+        if (p->state == PROC_RUNNING)
+            home_move(ps, p, k);
+        return;
+    }
+    int fd = ghost_take(k->npid, -1, &of, &err);
+    if (k->body && fd >= 0) {
+        kid_stands(ps, k, k->npid, fd, false);
+        return;
+    }
+    cleanup_close(&fd);
+    if (err.code == EINVAL && kin_is_of(k->npid, k->p.uid)) /* it is no ghost */
+        tie_real(ps, &b, &c, k);
+}
+
+static void recover_one(procspace_t *ps, struct kid *k)
+{
+    if (may_stand(ps, k))
+        recover(ps, k);
+}
+
+void broods_recover(procspace_t *ps, bool last)
+{
+    kids_each(ps, recover_one);
+    if (last)
+        kids_place(ps);
+}

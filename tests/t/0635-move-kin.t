@@ -1,0 +1,109 @@
+#!/bin/bash
+# 0635-move-kin: a process moves while it has children: they stay where they are, and
+# are its children wherever it is: wait, stops, signals, getppid, each other's death;
+# and after services were killed
+# shellcheck disable=SC2317 # functions are called by ok and eventually
+. tests/lib.sh
+
+need_root
+need lib/libbproc.so libexec/clustermatic/bprestore bin/bpsh bin/bpps
+[ -z "${CM_SAN:-}" ] || plan_skip "a sanitizer's memory cannot be moved"
+kin=$tmp/kin
+ok 'the program compiles' gcc -Wall -Wextra -Werror -g -I"$CM_BUILD/include" -I. \
+    -o "$kin" tests/libbproc/kin.c -L"$CM_BUILD/lib" -lbproc
+export LD_LIBRARY_PATH=$CM_BUILD/lib
+cluster_up 3
+
+quiet() { # only what went wrong is worth reading
+    local rc
+    timeout -k 1 100 "$@" </dev/null >"$tmp/run.out" 2>&1
+    rc=$?
+    grep -av '^ok' "$tmp/run.out"
+    return $rc
+}
+at() { # NODE ARG...
+    local node=$1
+    shift
+    if [ "$node" = -1 ]; then quiet "$kin" "$@"; else quiet bpsh "$node" "$kin" "$@"; fi
+}
+for children in '-1 -1' '-1 0' '0 1' '1 1'; do
+    # shellcheck disable=SC2086 # two numbers
+    ok "from the master, children $children: to 2, the master, 2" at -1 away $children 2 -1 2
+done
+for children in '-1 -1' '-1 1' '1 1'; do
+    # shellcheck disable=SC2086 # two numbers
+    ok "from node 0, children $children: to 2, the master, 0" at 0 away $children 2 -1 0
+done
+
+# --- what the kernel must see as a child there
+
+ok 'a child on the node that it would go to: EBUSY' at -1 stay 0 0
+ok 'a child that it has made on a node: EBUSY' at 0 stay -2 1
+ok 'nor to the master' at 0 stay -2 -1
+
+# --- services die meanwhile
+
+held() { read -r parent child <"$tmp/pids" && [ -n "$child" ]; }
+hold() { # FROM CHILD TO
+    : >"$tmp/pids"
+    local on=()
+    [ "$1" = -1 ] || on=(bpsh "$1")
+    timeout 200 "${on[@]}" "$kin" hold "$2" "$3" </dev/null >"$tmp/pids" 2>"$tmp/hold.err" & job=$!
+    on_exit+=("kill -KILL $job 2>/dev/null")
+    eventually 60 held || diag "no pids: $(cat "$tmp/hold.err")"
+}
+gone() { ! [ -e "/proc/$1" ]; }
+node_has() { bpps "$1" | awk -v pid="$2" '$2 == pid { found = 1 } END { exit !found }'; }
+stands() { [ "$(ps -o ppid= -p "$1" | tr -d ' ')" = "$2" ] && node_has "$3" "$1"; }
+ended() { # STATUS
+    eventually 60 gone "$job"
+    wait "$job"
+    local rc=$?
+    [ $rc = "$1" ] || { echo "status $rc"; return 1; }
+}
+new() { local pid && pid=$(pid_of "$1") && [ "$pid" != "$old" ]; }
+end_procspace() {
+    old=$(pid_of procspace) && kill -KILL "$old"
+    eventually 20 new procspace
+}
+knows() { bpstat -p | grep -q "^${parent}[[:space:]]"; }
+hold -1 1 0
+eventually 20 stands "$child" "$parent" 0 || diag "no stand-in on node 0"
+ok 'procspace is killed' end_procspace
+ok 'the parent is found again' eventually 60 knows
+ok 'its child stands as it did' eventually 60 stands "$child" "$parent" 0
+kill -TERM "$child"
+ok 'its end comes to its parent' ended $((100 + 15))
+
+hold -1 -1 0
+ok 'procspace is killed: a child on the master' end_procspace
+ok 'the parent is found again' eventually 60 knows
+kill -TERM "$child"
+ok 'the child ends, and its parent hears how' ended $((100 + 15))
+
+hold 0 1 2
+pgrep -f "^[^ ]*bpnode .*--space $run/space/[12]( |\$)" | while read -r pid; do kill -KILL "$pid"; done
+kill -TERM "$child"
+ok 'agents are killed: the end comes all the same' ended $((100 + 15))
+
+hold -1 1 0
+bpctl -S 1 -R
+ok 'the node of the child ends: SIGKILL' ended $((100 + 9))
+back() { [ "$(bpstat -s 1)" = up ]; }
+eventually 20 back || diag 'node 1 is not up again'
+
+# --- its end
+
+wrote() { # NODE FILE
+    local cat=(cat "$2")
+    [ "$1" = -1 ] || cat=(bpsh "$1" "${cat[@]}")
+    [ "$("${cat[@]}" 2>/dev/null)" = "right 1" ] || [ "$("${cat[@]}" 2>/dev/null)" = "right another" ]
+}
+for a in -1 1; do
+    quiet "$kin" leave $a "$tmp/left.$a" 0
+    ok "it ends on a node: its child on $a is nobody's" eventually 60 wrote $a "$tmp/left.$a"
+done
+
+nothing_left() { ! bpps 0-2 | grep -q ' kin'; }
+ok 'nothing is left on any node' eventually 60 nothing_left
+done_testing
