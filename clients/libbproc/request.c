@@ -84,10 +84,10 @@ static void pack_texts(mp_buf *m, const char *key, char *const *v)
 }
 
 /* Default forwarding: stdin is empty, stdout and stderr come back. */
-static void pack_streams(const struct start *s, mp_buf *m)
+static void pack_streams(const struct start *s, bool self, mp_buf *m)
 {
     /* From a node only what moves itself: it has a reader already, which follows. */
-    bool forward = s->iolen < 0 && (s->maps || !lib_on_node());
+    bool forward = s->iolen < 0 && ((s->maps && self) || !lib_on_node());
 
     mp_key(m, "streams");
     mp_array(m, 3);
@@ -160,7 +160,7 @@ int start_pack(const struct start *s, uint64_t launch, const int *node, const in
     mp_key(m, "limits");
     limits_pack(m);
     mp_kbin(m, "path", path, strlen(path));
-    pack_streams(s, m);
+    pack_streams(s, self, m);
     mp_kbool(m, "reader", false); /* bpfwd is, and outlives the caller */
     if (libs)
         mp_kbin(m, "library_path", libs, strlen(libs));

@@ -90,7 +90,7 @@ static int send_family(struct family *f)
         any |= f->code[i] == 0;
     }
     free(late);
-    if (copy == 0 && any && t->s.iolen < 0 &&
+    if (copy == 0 && any && t->s.iolen < 0 && !lib_on_node() &&
         forward_start(t->launch, f->node, f->code, f->n) < 0)
         return -1;
     return copy;
@@ -135,8 +135,8 @@ static int sort_out(struct family *f, int nnodes, const int *nodes, int here, in
         pids[i] = 0;
         if (node < BPROC_NODE_MASTER) {
             pids[i] = -BE_INVALIDNODE;
-        } else if (node != here && here != BPROC_NODE_MASTER) {
-            pids[i] = -ENOSYS; /* from a node to another */
+        } else if (node == BPROC_NODE_MASTER && here != node) {
+            pids[i] = -ENOSYS; /* from a node to the master */
         } else if (node != here) {
             f->index[f->n] = i;
             f->node[f->n++] = node;
@@ -168,7 +168,8 @@ int _bproc_vrfork_io(int nnodes, int *nodes, int *pids, struct bproc_io_t *io, i
     if (rc == 0)
         rc = fork_all(&f, nnodes, nodes, here, pids);
     code = errno;
-    if (rc >= 0 && rc < nnodes && f.n && !f.t.v.w.s) /* a copy elsewhere */
+    bool elsewhere = f.n && !f.t.v.w.s; /* we are a copy there */
+    if (rc >= 0 && rc < nnodes && (elsewhere || here != BPROC_NODE_MASTER))
         write_rank(rc);
     transfer_close(&f.t, true);
     family_free(&f);

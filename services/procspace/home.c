@@ -675,10 +675,14 @@ struct proc *home_asker(procspace_t *ps, int node, const msgpack_object *body,
     return p && p->state != PROC_ENDED ? p : NULL;
 }
 
+pid_t home_ghost(const struct proc *p)
+{
+    return p->pidfd >= 0 ? p->pid : p->stand && p->stand->p.pidfd >= 0 ? p->stand->p.pid : 0;
+}
+
 int home_identity(const struct proc *p, struct identity *id, struct err *err)
 {
-    pid_t ghost = p->pidfd >= 0 ? p->pid : p->stand && p->stand->p.pidfd >= 0
-                                               ? p->stand->p.pid : 0;
+    pid_t ghost = home_ghost(p);
 
     if (ghost)
         return identity_of_pid(ghost, p->uid, p->gid, id, err);

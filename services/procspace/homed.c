@@ -17,6 +17,10 @@ int parse_homed(struct starting *s, struct svc_req *req, struct err *err)
         return -1;
     if (s->self)
         return err_set(err, ENOSYS, "not from a node");
+    for (uint32_t r = 0; s->image && r < s->ranks; r++)
+        if (s->node[r] < 0)
+            return err_set(err, ENOSYS, "no image goes from a node to the master but its own");
+    s->mover = home_ghost(p);
     s->parent = kin_parent_there(p, s->asker, err);
     return s->parent ? take_ghosts(s, err) : -1;
 }

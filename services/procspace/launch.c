@@ -123,7 +123,8 @@ void starting_finish(struct starting *s)
         mp_str(&m, s->failed[i].text ? s->failed[i].text : err_name(s->failed[i].code));
     }
     if (s->move)
-        move_begin(s->move, s->token, &m);
+        move_begin(s->move, s->token, s->home < 0 ? (pid_t)svc_token_wire(s->token)->pid : s->mover,
+                   &m);
     else
         svc_answer(s->ps->svc, s->token, &m);
     starting_free(s);

@@ -33,9 +33,11 @@ int image_mover(struct starting *s, struct svc_req *req, struct err *err)
 
 void image_pack(const struct starting *s, mp_buf *m)
 {
+    bool there = s->move && (s->from >= 0 || s->home >= 0);
+
     mp_key(m, "image");
-    mp_map(m, s->move && s->from >= 0 ? 7 : 2);
-    if (s->move && s->from >= 0) /* its agent dials, and tells it nothing of this */
+    mp_map(m, there ? 7 : 2);
+    if (there) /* its agent dials, and tells it nothing of this */
         move_pack_way(s->move, m);
     mp_kstr(m, "token", s->move ? move_token(s->move) : "");
     mp_key(m, "lacks");

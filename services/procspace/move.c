@@ -152,12 +152,12 @@ static void on_relay(void *arg, const msgpack_object *value, const struct err *e
         begun(m);
 }
 
-void move_begin(struct move *m, svc_token *asker, const mp_buf *answer)
+void move_begin(struct move *m, svc_token *asker, pid_t mover, const mp_buf *answer)
 {
     char topic[48];
 
     m->asker = asker;
-    m->mover = (pid_t)svc_token_wire(asker)->pid;
+    m->mover = mover;
     msgpack_sbuffer_write(&m->begun.b, answer->b.data, answer->b.size);
     m->waiting = 1;
     for (size_t i = 0; i * FAN_OUT + 1 < m->stops; i++) {
@@ -401,7 +401,7 @@ static void arrived(struct move *m, struct proc *p)
         proc_take_over(ps, p);
     }
     brood_gone(ps, m->launch);
-    if (p->pidfd < 0) /* killed meanwhile */
+    if (p->pidfd < 0 && !p->homed) /* killed meanwhile */
         body_signal(ps, p, SIGKILL);
 }
 
@@ -721,7 +721,7 @@ static bool mover_lives(const struct move *m)
         return l->rank[0]->was->state == PROC_RUNNING;
     if (m->self)
         return l && l->ranks && l->rank[0] && ghost_lives(l->rank[0]);
-    return kill(m->mover, 0) == 0;
+    return m->mover <= 0 || kill(m->mover, 0) == 0;
 }
 
 static void sweep(void *arg)

@@ -14,7 +14,8 @@ int move_home(struct move *m, struct proc *p, struct err *err);
 const char *move_token(const struct move *m);
 /* Five pairs of a map: where its image is to go. */
 void move_pack_way(const struct move *m, mp_buf *out);
-/* All have: tell them of each other, then give the asker its answer. */
-void move_begin(struct move *m, svc_token *asker, const mp_buf *answer);
+/* All have: tell them of each other, then give the asker its answer. mover: whose
+ * copies they are, or its ghost; 0: it has none here. */
+void move_begin(struct move *m, svc_token *asker, pid_t mover, const mp_buf *answer);
 
 #endif

@@ -335,6 +335,7 @@ void home_settle(procspace_t *ps);
 struct identity;
 struct proc *home_asker(procspace_t *ps, int node, const msgpack_object *body, pid_t *npid,
                         struct err *err);
+pid_t home_ghost(const struct proc *p); /* its ghost here, whoever has it; 0: none */
 int home_identity(const struct proc *p, struct identity *id, struct err *err);
 
 /* --- report.c: what nodes say --- */

@@ -252,14 +252,14 @@ static void on_body(procspace_t *ps, int node, const msgpack_object *o)
     if (pid <= 0 || pid > INT32_MAX || rank < 0 || rank > 1000000 || uid < 0 ||
         mp_get_uint(o, "launch", &launch, NULL) < 0)
         return;
-    if (mp_get(o, "home")) {
-        home_recover(ps, node, o);
-        return;
-    }
     if (mp_opt_bool(o, "arriving", false)) { /* it may be called off still */
-        struct candidate *c = candidate_find(ps, (pid_t)pid);
+        struct candidate *c = mp_get(o, "home") ? NULL : candidate_find(ps, (pid_t)pid);
         if (c)
             c->arriving = true;
+        return;
+    }
+    if (mp_get(o, "home")) {
+        home_recover(ps, node, o);
         return;
     }
     struct proc *p = proc_find(ps, (pid_t)pid);

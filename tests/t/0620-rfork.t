@@ -30,6 +30,13 @@ ok 'children that come to nothing are not heard of' is '0 faults' rfork signals 
 ok 'nor those of nodes that are not there' is '0 faults' rfork signals 2 99
 twenty() { is '40 ran, 0 are down' rfork many $(seq 0 6) $(seq 0 6) $(seq 0 6) $(seq 0 6) $(seq 0 6) 0 1 2 3 4; }
 ok 'forty' twenty
+ok 'a program on a node has one on another' timeout 60 bpsh 0 "$tmp/rfork" one 1
+ok 'many, some where it is' is '6 ran, 0 are down' timeout 60 bpsh 2 "$tmp/rfork" many 0 1 2 2 3 0
+ok 'those that are down are told there too' is '3 ran, 2 are down' \
+    timeout 60 bpsh 2 "$tmp/rfork" many 7 0 1 7 2
+ok 'and not heard of' is '0 faults' timeout 60 bpsh 2 "$tmp/rfork" signals 1 7
+ok 'a user there has them too' \
+    timeout 60 "${user[@]}" bpsh 3 "$tmp/rfork" many 0 1 3
 ok 'eight queens, spread over seven nodes' is '92 ways' \
     timeout 60 "$tmp/queens" 8 0 1 2 3 4 5 6
 left() { bpstat -p | tail -n +2 | grep -q .; }
