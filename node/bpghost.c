@@ -26,7 +26,7 @@
  *
  * What procspace.ghost can answer: make a ghost for a process that the body has
  * made, with this pid if it is free (bpghost has the file capability
- * cap_checkpoint_restore for that), or bear another name from now on. Either is
+ * cap_checkpoint_restore for that), as a child of its own or (5) of its parent, or bear another name from now on. Either is
  * an exec of ourselves with the new name's argv and the environment
  *
  *     CM_GHOST=0:0:GATE CM_LAUNCH=ID CM_COMM=NAME [CM_KID=NODE:PID:GEN]
@@ -84,7 +84,8 @@ enum { MASK_BLOCK = 0, MASK_UNBLOCK = 1, MASK_SET = 2 };
 
 enum op { OP_EXIT = 1, OP_DIE = 2, OP_STOP = 3, OP_ASK = 5, OP_GROUP = 6, OP_SESSION = 7,
           OP_CONT = 9, OP_REAL = 10 };
-enum { DO_FORK = 1, DO_BECOME = 2, DO_RESTORE = 3, DO_START = 4 }; /* what procspace.ghost says */
+enum { DO_FORK = 1, DO_BECOME = 2, DO_RESTORE = 3, DO_START = 4, DO_BROTHER = 5 }; /* what
+                                                                  procspace.ghost says */
 #define PR_GET_NAME 16
 #define WNOHANG 1
 #define WUNTRACED 2
@@ -348,7 +349,7 @@ static void compose(const struct ghost *g, const struct order *o, struct scratch
         s->envp[envc++] = (char *)(unsigned long)"CM_REAL=1";
     if (g->launch)
         s->envp[envc++] = (char *)(unsigned long)g->launch;
-    if (o->what != DO_FORK) {
+    if (o->what != DO_FORK && o->what != DO_BROTHER) {
         if (g->kid)
             s->envp[envc++] = (char *)(unsigned long)g->kid;
         return;
@@ -374,7 +375,10 @@ static void fork_ghost(const struct order *o, const struct scratch *s)
     struct clone_args a;
 
     memset(&a, 0, sizeof a);
-    a.exit_signal = SIGCHLD;
+    if (o->what == DO_BROTHER)
+        a.flags = CLONE_PARENT; /* which has our exit signal by itself */
+    else
+        a.exit_signal = SIGCHLD;
     a.set_tid = (uint64_t)(unsigned long)&pid;
     a.set_tid_size = 1;
     long r = sys2(NR_clone3, &a, sizeof a);
@@ -521,7 +525,7 @@ static void ask(const struct ghost *g)
         compose(g, &order, s);
         if (order.what == DO_START)
             sys3(NR_execve, s->argv[0], s->argv, s->envp);
-        else if (order.what == DO_FORK)
+        else if (order.what == DO_FORK || order.what == DO_BROTHER)
             fork_ghost(&order, s);
         else if (order.what == DO_BECOME)
             become(s);

@@ -212,6 +212,10 @@ void kids_look_soon(kids_t *t);
 void kids_signal(kids_t *t, pid_t npid, uint32_t gen, int sig, const siginfo_t *si);
 /* Know it now, however young it is. parent: -1 unless that is its parent; 0 any. */
 int kids_note(kids_t *t, pid_t npid, pid_t parent, uint32_t *gen);
+/* What wait() said of its end, to us or to the stand-in of a parent. */
+void kids_reaped(kids_t *t, pid_t npid, int status);
+/* Whose child one was made as is no more. */
+void kids_forget_parent(kids_t *t, const struct kin_parent *p);
 /* It stops or goes on, which the master knows. */
 void kids_stopped(kids_t *t, pid_t npid, bool stopped);
 void kids_signal_launch(kids_t *t, uint64_t launch, int sig);

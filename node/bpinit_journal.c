@@ -234,6 +234,29 @@ void journal_cut(struct init *in, pid_t npid, uint32_t gen)
     record(in, e);
 }
 
+struct search {
+    const struct seen *s;
+    pid_t ghost;
+};
+
+static void may_be_brother(void *arg, const struct body *b)
+{
+    struct search *f = arg;
+
+    if (b->parent && b->parent == f->s->brother && b->launch == f->s->launch)
+        f->ghost = b->pid;
+}
+
+/* The ghost of a body whose parent is its own, if that lives elsewhere; 0. */
+static pid_t brother_of(const struct init *in, const struct seen *s)
+{
+    struct search f = { s, 0 };
+
+    if (s->brother)
+        bodies_each(in->bodies, may_be_brother, &f);
+    return f.ghost;
+}
+
 void journal_pack_kid(const struct init *in, mp_buf *m, enum kid_event what,
                       const struct seen *s)
 {
@@ -241,7 +264,7 @@ void journal_pack_kid(const struct init *in, mp_buf *m, enum kid_event what,
         const char *kind;
         uint32_t items;
     } rows[] = {
-        [KID_BORN] = { "born", 15 }, [KID_NAME] = { "name", 7 }, [KID_GROUP] = { "group", 8 },
+        [KID_BORN] = { "born", 16 }, [KID_NAME] = { "name", 7 }, [KID_GROUP] = { "group", 8 },
         [KID_STOP] = { "halt", 4 },  [KID_GONE] = { "gone", 4 },
     };
 
@@ -273,8 +296,10 @@ void journal_pack_kid(const struct init *in, mp_buf *m, enum kid_event what,
         mp_bin(m, s->comm, strlen(s->comm));
         mp_bin(m, s->args, s->args_len);
     }
-    if (what == KID_BORN)
+    if (what == KID_BORN) {
         mp_bool(m, s->stopped);
+        mp_int(m, brother_of(in, s));
+    }
 }
 
 void journal_kid(struct init *in, enum kid_event what, const struct seen *s)

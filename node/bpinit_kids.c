@@ -232,6 +232,8 @@ static void new_kid(kids_t *t, const struct look *l, uint64_t launch)
     if (!s)
         return; /* told when there is memory again */
     s->round = t->round;
+    s->brother = kin_by_npid(t->in, s->ppid);
+    kin_child_added(s->brother);
     read_ids(t, s);
     read_args(t, s);
     journal_kid(t->in, KID_BORN, s);
@@ -269,12 +271,14 @@ static void forget(kids_t *t, struct seen **p)
 static void gone(kids_t *t, struct seen **p, int status)
 {
     uint64_t launch = (*p)->launch;
+    kin_parent_t *parent = (*p)->brother;
 
     if (!(*p)->body) {
         (*p)->status = status;
         journal_kid(t->in, KID_GONE, *p);
     }
     forget(t, p);
+    kin_child_ended(t->in, parent);
     cages_settle(t->in->cages, launch);
 }
 
@@ -469,6 +473,22 @@ int kids_note(kids_t *t, pid_t npid, pid_t parent, uint32_t *gen)
         return -1;
     *gen = kid_gen(s);
     return 0;
+}
+
+void kids_reaped(kids_t *t, pid_t npid, int status)
+{
+    struct seen **p = place(t, npid);
+
+    if (*p && !(*p)->body)
+        gone(t, p, status);
+}
+
+void kids_forget_parent(kids_t *t, const struct kin_parent *p)
+{
+    for (int i = 0; i < BUCKETS; i++)
+        for (struct seen *s = t->bucket[i]; s; s = s->next)
+            if (s->brother == p)
+                s->brother = NULL;
 }
 
 void kids_stopped(kids_t *t, pid_t npid, bool stopped)

@@ -25,6 +25,7 @@ struct seen {
     int status;
     uint32_t round; /* of the look that saw it last */
     bool body, stopped;
+    struct kin_parent *brother; /* whose child it was made as (CLONE_PARENT); or NULL */
     bool executing; /* a body whose arguments are not to be seen yet */
 };
 

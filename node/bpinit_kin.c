@@ -273,6 +273,7 @@ static void gone(struct kin_parent *p)
         at = &(*at)->next;
     *at = p->next;
     bodies_forget_parent(p->in->bodies, p);
+    kids_forget_parent(p->in->kids, p);
     parent_free(p);
 }
 
@@ -497,6 +498,15 @@ bool kin_stands(const struct init *in, pid_t npid)
         if (p->npid == npid)
             return true;
     return false;
+}
+
+kin_parent_t *kin_by_npid(const struct init *in, pid_t npid)
+{
+    kin_parent_t *p = in->kin->first;
+
+    while (p && (p->npid != npid || p->leaving))
+        p = p->next;
+    return p;
 }
 
 kin_t *kin_create(struct init *in, struct err *err)

@@ -47,6 +47,7 @@ int kin_orphan(struct init *in, const msgpack_object *map, struct err *err);
 /* True: npid is, or was, one of our stand-ins, and its status has been dealt with. */
 bool kin_status(struct init *in, pid_t npid, int status);
 bool kin_stands(const struct init *in, pid_t npid);
+kin_parent_t *kin_by_npid(const struct init *in, pid_t npid); /* NULL: it is none */
 
 /* ---- bpinit_stand.c: children that live elsewhere ---- */
 stands_t *stands_create(struct init *in, struct err *err);

@@ -37,8 +37,10 @@ void reap_status(struct init *in, pid_t npid, int status, const struct rusage *r
     struct body *b = bodies_by_npid(in->bodies, npid);
 
     if (!b) { /* an orphan, a start that failed, what has moved away */
-        if (!WIFSTOPPED(status) && !WIFCONTINUED(status))
+        if (!WIFSTOPPED(status) && !WIFCONTINUED(status)) {
             arrivals_departed_end(in->arrivals, npid);
+            kids_reaped(in->kids, npid, status);
+        }
         return;
     }
     if (WIFSTOPPED(status)) {

@@ -101,7 +101,9 @@ int stand_made(struct init *in, pid_t npid, pid_t parent, uint64_t launch, struc
 
     if (add(in, npid, parent, &gen, err) < 0)
         return -1;
-    find(in, npid)->launch = launch;
+    struct stand *s = find(in, npid);
+    if (s)
+        s->launch = launch;
     return 0;
 }
 

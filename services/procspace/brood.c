@@ -186,8 +186,8 @@ void brood_pack(const struct starting *s, mp_buf *m)
 {
     const struct brood *b = *place(s->ps, s->id);
 
-    mp_array(m, b->n);
-    for (uint32_t i = 0; i < b->n; i++) {
+    mp_array(m, b ? b->n : 0);
+    for (uint32_t i = 0; b && i < b->n; i++) {
         mp_array(m, 3);
         mp_int(m, b->chick[i].pid);
         mp_bool(m, b->chick[i].leads);

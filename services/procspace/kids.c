@@ -20,7 +20,7 @@
 #define AGAIN_MS 100  /* that parent is no ghost yet */
 #define KID_BUCKETS 1024
 
-enum { DO_NOTHING = 0, DO_FORK = 1, DO_BECOME = 2, DO_START = 4 };
+enum { DO_NOTHING = 0, DO_FORK = 1, DO_BECOME = 2, DO_START = 4, DO_BROTHER = 5 };
 
 struct kids {
     procspace_t *ps;
@@ -131,11 +131,24 @@ static struct proc *parent_of(procspace_t *ps, const struct kid *k)
 
 struct proc *kid_parent(procspace_t *ps, const struct kid *k) { return parent_of(ps, k); }
 
+/* It was made as a child of its maker's parent (CLONE_PARENT), which is elsewhere: its
+ * ghost is to be one of that one's. */
+static struct proc *brother_of(procspace_t *ps, const struct kid *k)
+{
+    struct proc *p = k->brother ? proc_find(ps, k->brother) : NULL;
+
+    return p && !p->kid && p->node == k->p.node && p->launch == k->p.launch ? p : NULL;
+}
+
 /* Find somebody to fork its ghost. */
 static void place_kid(procspace_t *ps, struct kid *k)
 {
     struct proc *parent = parent_of(ps, k);
 
+    if (!parent && (parent = brother_of(ps, k)) == NULL)
+        k->brother = 0;
+    else if (k->brother && parent->parent)
+        kin_adopt(parent->parent, &k->p);
     if (parent && parent->kid && parent->kid->stage != KID_HERE &&
         parent->kid->stage != KID_NONE)
         return; /* it has none itself yet; then we are looked at again */
@@ -169,7 +182,7 @@ void kids_parent_ended(procspace_t *ps, struct proc *parent)
         dequeue(parent, k);
         if (asked)
             continue; /* it may still come; else its timer says so */
-        k->parent_ghost = 0;
+        k->parent_ghost = k->brother = 0;
         k->ppid = 1;
         place_kid(ps, k);
     }
@@ -274,7 +287,7 @@ int on_ghost(void *self, struct svc_req *req, struct err *err)
         pack_order(ps, req->reply, DO_BECOME, NULL, p);
     } else if (k && k->stage == KID_ASKED && !k->given) {
         k->given = true;
-        pack_order(ps, req->reply, DO_FORK, k, p);
+        pack_order(ps, req->reply, parent_of(ps, k) == p ? DO_FORK : DO_BROTHER, k, p);
     } else {
         pack_order(ps, req->reply, DO_NOTHING, NULL, p);
     }
@@ -446,6 +459,8 @@ static bool read_born(struct kid *k, const struct event *e)
         return false;
     k->sid = sid;
     k->stopped = e->v[14].via.boolean;
+    if (!pid_at(e, 15, &k->brother))
+        k->brother = 0;
     set_name(&k->name, &e->v[12], &e->v[13]);
     return k->name.args != NULL;
 }

@@ -26,6 +26,7 @@ struct kid {
     pid_t via;          /* that ghost; 0 none */
     pid_t npid, ppid;   /* on the node */
     pid_t parent_ghost; /* of ppid, if that is a body; else 0 */
+    pid_t brother;      /* the ghost of one that has the same parent, elsewhere; 0 */
     pid_t pgid, pgid_ghost, sid;
     struct name name;
     enum kid_stage stage;

@@ -6,6 +6,7 @@
  *                        place; at the last one they end
  *   kin stay A TO        a child on A (-2: one that is made here) keeps its parent from
  *                        going to TO: EBUSY, and nothing has changed
+ *   kin twin NODE        a child on NODE makes another child of ours there (CLONE_PARENT)
  *   kin leave NODE FILE [TO]   a child on NODE, go to TO, and end; the child notes in
  *                        FILE, there, who its parent is then, and what it was before
  *   kin hold NODE [TO]   a child on NODE that sleeps; go to TO; say its pid; end as it does
@@ -15,11 +16,14 @@
  *   kin die SIGNAL
  *   kin wait PPID           says USR2 to its parent when it is ready and for each
  *                           USR1. INT: stops by TSTP. HUP: ends, with 7 if PPID is its parent
+ *   kin brother PPID     makes a child of its parent's that is as "wait", and is itself so
  *   kin orphan PPID FILE
  */
 #include <fcntl.h>
+#include <linux/sched.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/syscall.h>
 #include "tests/libbproc/check.h"
 
 #define LIMIT_MS 60000
@@ -275,6 +279,43 @@ static int stay(int a, int to)
     return done_testing();
 }
 
+/* A child of ours that is not pid; 0: there is none yet. */
+static pid_t another(pid_t pid)
+{
+    char path[64];
+    int p, found = 0;
+
+    snprintf(path, sizeof path, "/proc/self/task/%d/children", (int)getpid());
+    FILE *f = fopen(path, "re");
+    while (f && fscanf(f, "%d", &p) == 1)
+        found = p != pid ? p : found;
+    if (f)
+        fclose(f);
+    return found;
+}
+
+static int twin(int node)
+{
+    int status, limit = LIMIT_MS / 20;
+    pid_t second;
+
+    prepare(node, node);
+    pid_t first = start_on(node, "brother", number(getpid()), NULL);
+    ok(first > 0 && came(SIGUSR2), "one is ready, and has made another");
+    while (!(second = another(first)) && limit--)
+        usleep(20000);
+    ok(second > 0, "that is our child");
+    equals(kill(first, SIGHUP), 0, "the first is to end");
+    ok(reap(first) == 7 << 8, "and does");
+    equals(kill(second, SIGUSR1), 0, "the other is asked for a signal");
+    ok(came(SIGUSR2), "which comes to us, its parent");
+    equals(kill(second, SIGHUP), 0, "it is to end");
+    status = reap(second);
+    ok(status == 7 << 8, "and does, with its status: %x", (unsigned)status);
+    ok(wait(&status) == -1 && errno == ECHILD, "no other is left");
+    return done_testing();
+}
+
 /* ---- children ---- */
 
 static pid_t parent;
@@ -289,14 +330,25 @@ static void on_signal(int sig)
         kill(getpid(), SIGTSTP);
 }
 
-static void __attribute__((noreturn)) wait_for_signals(void)
+static void __attribute__((noreturn)) wait_for_signals(bool say_so)
 {
     signal(SIGUSR1, on_signal);
     signal(SIGINT, on_signal);
     signal(SIGHUP, on_signal);
-    kill(getppid(), SIGUSR2);
+    if (say_so)
+        kill(getppid(), SIGUSR2);
     for (;;)
         pause();
+}
+
+/* As fork(), but the child is our parent's. */
+static void __attribute__((noreturn)) brother(void)
+{
+    long pid = syscall(SYS_clone, CLONE_PARENT | SIGCHLD, NULL, NULL, NULL, NULL);
+
+    if (pid < 0)
+        _exit(98);
+    wait_for_signals(pid > 0);
 }
 
 static int orphan(const char *file)
@@ -353,6 +405,8 @@ int main(int argc, char **argv)
         return family(atoi(argv[2]), atoi(argv[3]));
     if (argc > 4 && strcmp(what, "away") == 0)
         return away(atoi(argv[2]), atoi(argv[3]), argv + 4);
+    if (argc == 3 && strcmp(what, "twin") == 0)
+        return twin(atoi(argv[2]));
     if (argc == 4 && strcmp(what, "stay") == 0)
         return stay(atoi(argv[2]), atoi(argv[3]));
     if (argc >= 4 && strcmp(what, "leave") == 0)
@@ -368,6 +422,8 @@ int main(int argc, char **argv)
     }
     parent = argc > 2 ? atoi(argv[2]) : 0;
     if (argc == 3 && strcmp(what, "wait") == 0)
-        wait_for_signals();
+        wait_for_signals(true);
+    if (argc == 3 && strcmp(what, "brother") == 0)
+        brother();
     return argc == 4 && strcmp(what, "orphan") == 0 ? orphan(argv[3]) : 2;
 }

@@ -37,6 +37,9 @@ for p in -1 0 1; do
         done
     done
 done
+for a in 0 1; do
+    ok "a child on $a makes another of its parent's there" quiet "$kin" twin $a
+done
 wrote() { has '^right (1|another)$' at "$1" cat "$2"; }
 for p in -1 0 1; do
     for a in -1 0 1; do
