@@ -15,6 +15,7 @@
 #include <openssl/ssl.h>
 #include <poll.h>
 #include <pthread.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -43,6 +44,7 @@ struct bulk {
     size_t out_from, out_len;   /* bytes of out not sent yet */
     size_t in_from, in_len;     /* bytes of in not opened yet */
     size_t left_from, left_len; /* of a record that was larger than the room for it */
+    /* From here on not zeroed. */
     unsigned char out[OUT_ROOM], in[IN_ROOM], left[RECORD_MAX];
 };
 
@@ -372,13 +374,14 @@ int bulk_dial(const char *addr, uint16_t port, int timeout_ms, struct err *err)
 static bulk_t *make(int fd, SSL_CTX *ctx, struct err *err)
 {
     int on = 1;
-    bulk_t *b = calloc(1, sizeof *b);
+    bulk_t *b = malloc(sizeof *b);
 
     if (!b) {
         close(fd);
         err_set(err, ENOMEM, "bulk channel: out of memory");
         return NULL;
     }
+    memset(b, 0, offsetof(struct bulk, out)); /* the rest is large, and mostly not needed */
     b->fd = fd;
     BIO *bio = ctx ? BIO_new(method) : NULL;
     b->ssl = bio ? SSL_new(ctx) : NULL;

@@ -17,7 +17,8 @@
 
 struct restore rs;
 /* Grows downwards. Ours until the jump. */
-__attribute__((aligned(64))) char restore_stack[65536];
+LATER char restore_stack[65536];
+LATER struct restore_later later;
 
 #define EXIT_FAILED 125
 
@@ -275,7 +276,7 @@ static void take_records(void)
             break;
         case IMAGE_PAGES: take_pages(); break;
         case IMAGE_XSTATE:
-            record_into(rs.xstate, sizeof rs.xstate - 64, "registers");
+            record_into(later.xstate, sizeof later.xstate - 64, "registers");
             rs.xstate_bytes = (uint32_t)rs.rec.len;
             break;
         case IMAGE_FILE:

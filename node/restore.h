@@ -66,16 +66,22 @@ struct restore {
     struct image_map before; /* the same, while the next is being read */
     int file; /* that a mapping is of, still open: the next may be of the same; -1: none */
     struct image_map file_map;
-    char file_path[IMAGE_PATH];
     struct image_process p;
     char path[IMAGE_PATH];
     char ahead[16384]; /* bytes of the image that were read before they were wanted */
     unsigned long ahead_from, ahead_len;
-    char text[16384]; /* of /proc/self/maps, of files' beginnings */
-    unsigned char xstate[XSTATE_MAX] __attribute__((aligned(64)));
 };
 extern struct restore rs;
-extern char restore_begin[], restore_end[]; /* of us, in memory */
+
+/* What needs no copy when we hide, as the stack: each page costs a fault or two. */
+#define LATER __attribute__((section(".bss.later"), aligned(64)))
+struct restore_later {
+    unsigned char xstate[XSTATE_MAX];
+    char text[16384]; /* of /proc/self/maps, of files' beginnings */
+    char file_path[IMAGE_PATH];
+};
+extern struct restore_later later;
+extern char restore_begin[], restore_later[], restore_end[]; /* of us, in memory */
 
 /* Say why and end; what is a name, or 0. Code: positive errno. */
 void fail(long code, const char *text, const char *what) __attribute__((noreturn));

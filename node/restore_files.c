@@ -53,12 +53,12 @@ static void compare_content(long fd, const struct image_file *f)
     int64_t at = 0;
     long n;
 
-    while ((n = sys4(NR_pread64, fd, rs.text, sizeof rs.text, at)) != 0) {
+    while ((n = sys4(NR_pread64, fd, later.text, sizeof later.text, at)) != 0) {
         if (n == -EINTR)
             continue;
         if (n < 0)
             fail(-n, "cannot be read here", rs.path);
-        crc = image_crc(crc, rs.text, (size_t)n);
+        crc = image_crc(crc, later.text, (size_t)n);
         at += n;
     }
     if (crc != f->crc)

@@ -112,15 +112,15 @@ static void __attribute__((noreturn)) go_full(void)
     f.ss_flags = rs.p.alt_flags & SS_DISABLE;
     f.ss_size = rs.p.alt_size;
     /* The kernel's marks around an extended state. */
-    __builtin_memcpy(&word[3], rs.xstate + 464, 8); /* xfeatures, from XCR0 there */
+    __builtin_memcpy(&word[3], later.xstate + 464, 8); /* xfeatures, from XCR0 there */
     word[0] = 0x46505853;
     word[1] = n + 4;
-    __builtin_memcpy(rs.xstate + 464, word, 8);
-    __builtin_memcpy(rs.xstate + 472, &word[3], 8);
-    __builtin_memcpy(rs.xstate + 480, &n, 4);
+    __builtin_memcpy(later.xstate + 464, word, 8);
+    __builtin_memcpy(later.xstate + 472, &word[3], 8);
+    __builtin_memcpy(later.xstate + 480, &n, 4);
     word[0] = 0x46505845;
-    __builtin_memcpy(rs.xstate + n, word, 4);
-    f.fpstate = (uint64_t)(unsigned long)rs.xstate;
+    __builtin_memcpy(later.xstate + n, word, 4);
+    f.fpstate = (uint64_t)(unsigned long)later.xstate;
     __asm__ volatile("mov %0, %%rsp\n\tmov $15, %%eax\n\tsyscall\n\thlt"
                      : : "r"(&f) : "memory");
     __builtin_unreachable();

@@ -13,7 +13,6 @@
 #define MADV_COLLAPSE 25       /* Linux 6.1 */
 #define HUGE (2ul << 20)
 #define ROOM_MAX (16ul << 20) /* made at once: what is read into it soon is in the cache */
-#define ROOM_MIN (64ul << 10) /* for less a call is not worth it */
 
 static const char *hex(const char *p, unsigned long *v)
 {
@@ -40,11 +39,11 @@ void own_read(void)
 
     if (fd < 0)
         fail(-fd, "cannot be read", "/proc/self/maps");
-    while ((r = sys3(NR_read, fd, rs.text + n, sizeof rs.text - 1 - (unsigned long)n)) > 0)
+    while ((r = sys3(NR_read, fd, later.text + n, sizeof later.text - 1 - (unsigned long)n)) > 0)
         n += r;
     sys1(NR_close, fd);
-    rs.text[n] = 0;
-    for (const char *p = rs.text; *p && rs.owns < OWN_MAPS;) {
+    later.text[n] = 0;
+    for (const char *p = later.text; *p && rs.owns < OWN_MAPS;) {
         struct own_map *o = &rs.own[rs.owns];
         const char *name;
         unsigned k = 0;
@@ -105,6 +104,7 @@ unsigned long hide(void)
     unsigned long at = rs.p.hole;
 
     from &= ~(unsigned long)(IMAGE_PAGE - 1);
+    unsigned long copied = (unsigned long)restore_later - from;
     size += (unsigned long)restore_begin - from;
     if (at % IMAGE_PAGE || at < IMAGE_PAGE || at > TOP - IMAGE_HOLE || size > PARK)
         fail(EBADMSG, "the image makes no sense: its hole", 0);
@@ -112,7 +112,8 @@ unsigned long hide(void)
                   MAP_PRIVATE | MAP_ANON | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
     if (r != (long)at)
         fail(r < 0 ? -r : EEXIST, "no room to build the process", 0);
-    __builtin_memcpy((void *)at, (const void *)from, size);
+    sys3(NR_madvise, at, copied, MADV_POPULATE_WRITE);
+    __builtin_memcpy((void *)at, (const void *)from, copied);
     return at - from;
 }
 
@@ -170,14 +171,14 @@ static void check_file(long fd)
     long n = sys2(NR_fstat, fd, &st);
     if (n < 0 || (uint64_t)st.size != m->file_size)
         fail(ELIBBAD, "another file is here (its size differs)", rs.path);
-    n = sys4(NR_pread64, fd, rs.text, IMAGE_PAGE, 0);
+    n = sys4(NR_pread64, fd, later.text, IMAGE_PAGE, 0);
     if (n < 0)
         fail(-n, "cannot be read", rs.path);
-    uint32_t len = image_build_id((const unsigned char *)rs.text, (size_t)n, id);
+    uint32_t len = image_build_id((const unsigned char *)later.text, (size_t)n, id);
     int other = len != m->id_len;
     for (uint32_t i = 0; i < len && !other; i++)
         other = id[i] != m->id[i];
-    if (other || image_crc(0, rs.text, (size_t)n) != m->head_crc)
+    if (other || image_crc(0, later.text, (size_t)n) != m->head_crc)
         fail(ELIBBAD, len ? "another file is here (its build-id differs)"
                           : "another file is here (its content differs)", rs.path);
 }
@@ -190,7 +191,7 @@ static int file_is_open(void)
     for (unsigned i = 0; i < sizeof a->id; i++)
         if (a->id[i] != b->id[i])
             return 0;
-    return rs.file >= 0 && same(rs.file_path, rs.path) && a->file_size == b->file_size &&
+    return rs.file >= 0 && same(later.file_path, rs.path) && a->file_size == b->file_size &&
            a->head_crc == b->head_crc && a->id_len == b->id_len;
 }
 
@@ -203,7 +204,7 @@ static void open_file(int flags)
     rs.file = (int)fd;
     check_file(fd);
     rs.file_map = rs.map;
-    __builtin_memcpy(rs.file_path, rs.path, sizeof rs.path);
+    __builtin_memcpy(later.file_path, rs.path, sizeof rs.path);
 }
 
 void file_forget(void)
@@ -299,7 +300,7 @@ static void make_room(unsigned long at, unsigned long len, unsigned long follows
         none = sys3(NR_madvise, first, end - first, MADV_COLLAPSE) < 0;
         ready = end;
     }
-    if (at + len > ready && len >= ROOM_MIN)
+    if (at + len > ready)
         sys3(NR_madvise, at, len, MADV_POPULATE_WRITE);
 }
 
