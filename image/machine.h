@@ -23,15 +23,15 @@ static inline void image_cpuid(uint32_t leaf, uint32_t sub, uint32_t out[4])
 /* Words of feature bits, in this order. */
 enum { CPU_1C, CPU_1D, CPU_7B, CPU_7C, CPU_7D, CPU_71A, CPU_D1A, CPU_E1C, CPU_E1D, CPU_WORDS };
 
+/* In a virtual machine each question takes microseconds: those that are answered by
+ * the answer to another one are not asked. */
 static inline void image_cpu(struct image_machine *m)
 {
-    uint32_t r[4], most;
+    uint32_t r[4], most = 0;
 
     for (unsigned i = 0; i < sizeof m->cpuid / sizeof *m->cpuid; i++)
         m->cpuid[i] = 0;
     m->xcr0 = 0;
-    image_cpuid(0, 0, r);
-    most = r[0];
     image_cpuid(1, 0, r);
     m->cpuid[CPU_1C] = r[2];
     m->cpuid[CPU_1D] = r[3];
@@ -40,8 +40,13 @@ static inline void image_cpu(struct image_machine *m)
         uint32_t lo, hi;
         __asm__ volatile("xgetbv" : "=a"(lo), "=d"(hi) : "c"(0));
         m->xcr0 = (uint64_t)hi << 32 | lo;
+        most = 0xd; /* it tells of what XGETBV is about */
     }
 #endif
+    if (!most) {
+        image_cpuid(0, 0, r);
+        most = r[0];
+    }
     if (most >= 7) {
         image_cpuid(7, 0, r);
         uint32_t subs = r[0];
@@ -57,12 +62,9 @@ static inline void image_cpu(struct image_machine *m)
         image_cpuid(0xd, 1, r);
         m->cpuid[CPU_D1A] = r[0];
     }
-    image_cpuid(0x80000000u, 0, r);
-    if (r[0] >= 0x80000001u) {
-        image_cpuid(0x80000001u, 0, r);
-        m->cpuid[CPU_E1C] = r[2];
-        m->cpuid[CPU_E1D] = r[3];
-    }
+    image_cpuid(0x80000001u, 0, r); /* where it says that it has 64 bits */
+    m->cpuid[CPU_E1C] = r[2];
+    m->cpuid[CPU_E1D] = r[3];
 }
 
 struct image_feature {

@@ -227,7 +227,8 @@ static int put_chunk(struct image_writer *w, uint64_t at, size_t n, bool dense)
     struct image_scratch *s = w->s;
     const void *from = (const void *)(uintptr_t)at;
 
-    if (w->self && (s->map.prot & PROT_READ) && s->map.kind == IMAGE_MAP_ANON && dense) {
+    /* Dense: pages that are there, so that to look at them is no fault. */
+    if (w->self && (s->map.prot & PROT_READ) && dense) {
         if (moves(w, at, at + n)) {
             copy(s->bounce, from, n);
             from = s->bounce;
@@ -309,6 +310,8 @@ static int put_touched(struct image_writer *w, uint64_t start, uint64_t end, boo
                       .anyof = PAGE_PRESENT | PAGE_SWAPPED,
                       .out = PAGE_PRESENT | PAGE_SWAPPED };
 
+    if (end - start < IMAGE_REGIONS * (uint64_t)IMAGE_PAGE) /* the kernel has a copy of it */
+        a.vec_len = (end - start) / IMAGE_PAGE;
     while (a.start < end) {
         int n = ioctl(w->pagemap, SCAN, &a);
         if (n < 0 && (errno == ENOTTY || errno == EINVAL))
