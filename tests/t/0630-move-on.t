@@ -74,11 +74,9 @@ survives() { # NODES HOW: three times while one moves
 agents() { pgrep -f "^[^ ]*bpnode .*--space $run/space/[01]( |\$)"; }
 end_agents() { for a in $(agents); do kill -9 "$a"; done; }
 end_procspace() { eventually 10 pid_of procspace >"$tmp/pid" && kill -9 "$(tail -n 1 "$tmp/pid")"; }
-if [ -n "${CM_MOVES:-}" ]; then
-    ok 'agents are killed' survives 0,1,-1 end_agents
-    ok 'procspace is, while it goes there and back' survives 0,-1 end_procspace
-    ok 'both are' survives 0,1,-1 'end_agents; end_procspace'
-fi
+ok 'agents are killed' survives 0,1,-1 end_agents
+ok 'procspace is, while it goes there and back' survives 0,-1 end_procspace
+ok 'both are' survives 0,1,-1 'end_agents; end_procspace'
 says_on() { # NODES...: in order and whole, while procspace is killed again and again
     local n said
     numbered "$tmp/says" 2000:500 "$@" & said=$!
