@@ -26,6 +26,7 @@
 
 #define OUT_ROOM (8 * RECORD_WIRE) /* whole records: a remainder costs a call */
 #define IN_ROOM (16 * RECORD_WIRE)
+#define SPARES 4
 
 struct bulk {
     int fd;
@@ -371,10 +372,37 @@ int bulk_dial(const char *addr, uint16_t port, int timeout_ms, struct err *err)
     return fd;
 }
 
+/* Memory of those that are closed, for the next: of new memory each page is a fault. */
+static bulk_t *spare[SPARES];
+static unsigned spares;
+static pthread_mutex_t spare_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static bulk_t *take_memory(void)
+{
+    bulk_t *b = NULL;
+
+    pthread_mutex_lock(&spare_lock);
+    if (spares)
+        b = spare[--spares];
+    pthread_mutex_unlock(&spare_lock);
+    return b ? b : malloc(sizeof *b);
+}
+
+static void give_memory(bulk_t *b)
+{
+    pthread_mutex_lock(&spare_lock);
+    if (spares < SPARES) {
+        spare[spares++] = b;
+        b = NULL;
+    }
+    pthread_mutex_unlock(&spare_lock);
+    free(b);
+}
+
 static bulk_t *make(int fd, SSL_CTX *ctx, struct err *err)
 {
     int on = 1;
-    bulk_t *b = malloc(sizeof *b);
+    bulk_t *b = take_memory();
 
     if (!b) {
         close(fd);
@@ -501,7 +529,7 @@ void bulk_close(bulk_t **bp)
     close(b->fd);
     explicit_bzero(b->key, sizeof b->key);
     forget_secrets(b);
-    free(b);
+    give_memory(b);
     *bp = NULL;
     errno = code;
 }

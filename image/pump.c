@@ -118,9 +118,8 @@ static void discard(struct pump_plan *p)
     explicit_bzero(p, sizeof *p);
 }
 
-static void carry(struct pump *u)
+static void carry(struct pump *u, char *buf)
 {
-    char *buf = malloc(CHUNK);
     ssize_t n = -1;
 
     open_all(u);
@@ -133,7 +132,6 @@ static void carry(struct pump *u)
         bulk_close(&u->to[i]);
     }
     discard(&u->p);
-    free(buf);
     free(u);
 }
 
@@ -177,8 +175,11 @@ static bool give_to_waiting(struct pump *u)
 
 static void *run(void *arg)
 {
+    char *buf = malloc(CHUNK);
+
     for (struct pump *u = arg; u; u = next_pump())
-        carry(u);
+        carry(u, buf);
+    free(buf);
     OPENSSL_thread_stop();
     return NULL;
 }

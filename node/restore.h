@@ -64,6 +64,7 @@ struct restore {
     struct image_record rec; /* the one being read */
     struct image_map map;    /* the last one, for its pages */
     struct image_map before; /* the same, while the next is being read */
+    int made_writable;       /* to be filled */
     int file; /* that a mapping is of, still open: the next may be of the same; -1: none */
     struct image_map file_map;
     struct image_process p;

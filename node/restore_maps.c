@@ -222,8 +222,6 @@ static long map_file(unsigned long size)
 
     if (writable || !file_is_open())
         open_file(writable ? 2 : 0);
-    if (!shared)
-        prot |= PROT_WRITE;
     long r = sys6(NR_mmap, (long)m->start, (long)size, prot,
                   (shared ? MAP_SHARED : MAP_PRIVATE) | MAP_FIXED, rs.file, (long)m->offset);
     if (writable)
@@ -239,17 +237,32 @@ static long map_zeros(unsigned long size)
     flags |= m->flags & IMAGE_MAP_SHARED ? MAP_SHARED : MAP_PRIVATE;
     if (m->flags & IMAGE_MAP_GROWS)
         flags |= MAP_GROWSDOWN;
-    return sys6(NR_mmap, (long)m->start, (long)size, (int)m->prot | PROT_WRITE, flags, -1, 0);
+    return sys6(NR_mmap, (long)m->start, (long)size, (int)m->prot, flags, -1, 0);
+}
+
+static void protect(unsigned prot)
+{
+    long r = sys3(NR_mprotect, rs.map.start, rs.map.end - rs.map.start, prot);
+
+    if (r < 0)
+        fail(-r, "memory cannot be protected", 0);
+}
+
+/* Pages come for it, that its process may only have read. */
+static void make_writable(void)
+{
+    if ((rs.map.prot & PROT_WRITE) || rs.made_writable)
+        return;
+    protect(rs.map.prot | PROT_WRITE);
+    rs.made_writable = 1;
 }
 
 /* A mapping whose pages have all come is what it was to its process. */
 static void finish_map(void)
 {
-    if (rs.maps == 0 || rs.map.kind == IMAGE_MAP_VDSO || (rs.map.prot & PROT_WRITE))
-        return;
-    long r = sys3(NR_mprotect, rs.map.start, rs.map.end - rs.map.start, rs.map.prot);
-    if (r < 0)
-        fail(-r, "memory cannot be protected", 0);
+    if (rs.made_writable)
+        protect(rs.map.prot);
+    rs.made_writable = 0;
 }
 
 void map_take(void)
@@ -314,6 +327,7 @@ void pages_take(void)
         c->len > m->end - c->addr ||
         (m->kind == IMAGE_MAP_FILE && (m->flags & IMAGE_MAP_SHARED)))
         fail(EBADMSG, "the image makes no sense: pages", 0);
+    make_writable();
     make_room(c->addr, c->len, c->chain);
     read_all((void *)c->addr, c->len);
 }
