@@ -24,7 +24,7 @@
 
 #define CHUNK (1u << 20)
 #define WARM 3  /* moves that are not counted */
-#define LARGE 3 /* of a large process, and after one that is not counted */
+#define LARGE 5 /* of a large process that are */
 
 static char file[64]; /* a child that comes back leaves its result there */
 
@@ -121,15 +121,15 @@ static void there_and_back(int n)
     tell((now_us() - begin) / n);
 }
 
-/* The first of some is not counted: memory that a machine has not used for a while may
- * cost its host more than all that is measured here. */
+/* Memory that a machine has not used for a while may cost its host more than all that is
+ * measured here: so some are not counted here either. */
 static void large(size_t mib)
 {
     void *p = memory(mib);
     double begin = 0;
 
     to(0);
-    for (int i = -1; i < LARGE; i++) {
+    for (int i = -WARM; i < LARGE; i++) {
         if (i == 0)
             begin = now_us();
         to((i & 1) != 0);
@@ -170,7 +170,7 @@ static void receive(size_t mib, int port)
     if (s < 0 || bind(s, (struct sockaddr *)&sa, sizeof sa) < 0 || listen(s, 1) < 0)
         stop("listen");
     int c = accept(s, NULL, NULL);
-    for (int i = -1; i < LARGE; i++) {
+    for (int i = -WARM; i < LARGE; i++) {
         double t = receive_once(c, mib << 20);
         took += i < 0 ? 0 : t;
     }

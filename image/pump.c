@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #define CHUNK (256u * 1024)
+#define ROOM (1024 * 1024)
 #define STACK (256u * 1024)
 #define DIAL_MS 10000
 #define STUCK_MS 60000 /* a receiver that takes nothing for this long is lost */
@@ -36,6 +37,15 @@ static void tcp_options(int fd)
     (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &every, sizeof every);
     (void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &silent, sizeof silent);
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+}
+
+void pump_widen(int fd)
+{
+    int room = ROOM;
+
+    /* Beyond the system's limit only root may go. */
+    if (setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &room, sizeof room) < 0)
+        (void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &room, sizeof room);
 }
 
 static bulk_t *dial(const struct pump_dial *d)
@@ -63,6 +73,8 @@ static void open_all(struct pump *u)
     }
     for (size_t i = 0; i < p->dials; i++)
         u->living += (u->to[i] = dial(&p->dial[i])) != NULL;
+    for (size_t i = 0; i < p->outs; i++)
+        pump_widen(p->out[i]);
     u->living += p->outs;
 }
 

@@ -32,6 +32,9 @@ struct pump_plan {
     size_t dials;
 };
 
+/* Of a local descriptor that an image is written to: fewer turns of who carries it. */
+void pump_widen(int fd);
+
 /* All that is in the plan is the thread's from now on, or closed. */
 int pump_start(const struct pump_plan *p, struct err *err);
 

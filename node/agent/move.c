@@ -285,6 +285,7 @@ static void give(const struct way *w, int conn)
 
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, s) < 0)
         return;
+    pump_widen(s[1]);
     p.in = s[0];
     p.dial[0] = w->to;
     if (pkt_send(conn, "", 1, &s[1], 1, &err) < 0) {
