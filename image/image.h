@@ -13,12 +13,13 @@
 #include <stdint.h>
 
 #define IMAGE_MAGIC "CMIMAGE\n"
-#define IMAGE_VERSION 1u
+#define IMAGE_VERSION 2u
 #define IMAGE_X86_64 62u /* as in ELF headers */
 #define IMAGE_PAGE 4096u
 #define IMAGE_CHUNK (1024u * 1024) /* of memory in one record, at most */
 #define IMAGE_PATH 4096u           /* of a name, its NUL with it */
 #define IMAGE_MAPS 65536u          /* mappings of one process */
+#define IMAGE_TIMERS 32u           /* POSIX timers */
 /* Where the restorer hides while it builds the rest: a gap of the process. */
 #define IMAGE_HOLE (16u * 1024 * 1024)
 
@@ -51,6 +52,14 @@ struct image_sigaction { /* the kernel's */
 };
 
 enum { IMAGE_MM_FIELDS = 11 };
+
+/* A POSIX timer. The times are a struct itimerspec: what is left counts from the moment
+ * at which the process goes on. */
+struct image_timer {
+    int32_t id, clock, notify, sig; /* notify: SIGEV_NONE, _SIGNAL, _THREAD_ID: its own */
+    uint64_t value;                 /* that comes with the signal */
+    int64_t interval[2], left[2];   /* s, ns; left 0: it is not set */
+};
 
 /* What the memory does not say. */
 struct image_process {
@@ -85,6 +94,8 @@ struct image_process {
     char comm[16];
     char cwd[IMAGE_PATH];
     char exe[IMAGE_PATH];
+    uint32_t timers, pad1;
+    struct image_timer timer[IMAGE_TIMERS];
 };
 enum {
     IMAGE_FULL = 1,     /* all registers: it was stopped from outside */

@@ -15,6 +15,7 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
+#include "image/timers.h"
 #include "mover/mover.h"
 
 #define NOTE_XSTATE 0x202
@@ -105,6 +106,30 @@ static int handlers(struct frozen *f, struct image_process *p, struct err *err)
     return 0;
 }
 
+/* They are not stopped: if the mover is killed, all is as it was. What rings from now
+ * on rings there, too, and is dropped here. */
+static int posix_timers(struct frozen *f, struct image_process *p, struct err *err)
+{
+    CLEANUP(cleanup_free) char *text = proc_text(f->pid, "timers", NULL);
+    const char *why = "it has too many POSIX timers";
+    int n = text ? image_timers(text, p->timer, &why) : 0;
+
+    if (n < 0 || n > (int)IMAGE_TIMERS)
+        return err_set(err, EBUSY, "process %d: %s", (int)f->pid, why);
+    p->timers = (uint32_t)n;
+    for (int i = 0; i < n; i++) {
+        struct image_timer *t = &p->timer[i];
+        if (ask(f, SYS_timer_gettime, (uint64_t)t->id, f->room, 0, 0, t->interval,
+                sizeof t->interval + sizeof t->left, err) < 0)
+            return -1;
+        if (frozen_rang(f, t->id)) {
+            t->left[0] = 0;
+            t->left[1] = 1;
+        }
+    }
+    return 0;
+}
+
 static int inside(struct frozen *f, struct image_process *p, struct err *err)
 {
     uint64_t brk[6] = { 0 };
@@ -128,7 +153,7 @@ static int inside(struct frozen *f, struct image_process *p, struct err *err)
         if (ask(f, SYS_getitimer, (uint64_t)i, f->room, 0, 0, p->itimer[i],
                 sizeof p->itimer[i], err) < 0)
             return -1;
-    if (call_in(f, SYS_brk, brk, &out, err) < 0)
+    if (posix_timers(f, p, err) < 0 || call_in(f, SYS_brk, brk, &out, err) < 0)
         return -1;
     p->mm[5] = (uint64_t)out;
     return 0;

@@ -324,6 +324,24 @@ int frozen_connect(struct frozen *f, const char *path, struct err *err)
 
 /* --- the end --- */
 
+static bool rang(struct frozen *f, uint32_t flags, int timer)
+{
+    struct __ptrace_peeksiginfo_args a = { .flags = flags, .nr = QUEUE_ROWS };
+    siginfo_t si[QUEUE_ROWS];
+    long got;
+
+    for (; (got = ptrace(PTRACE_PEEKSIGINFO, f->pid, &a, si)) > 0; a.off += (uint64_t)got)
+        for (long i = 0; i < got; i++)
+            if (si[i].si_code == SI_TIMER && si[i].si_timerid == timer)
+                return true;
+    return false;
+}
+
+bool frozen_rang(struct frozen *f, int timer)
+{
+    return rang(f, PTRACE_PEEKSIGINFO_SHARED, timer) || rang(f, 0, timer);
+}
+
 static uint32_t queue(struct frozen *f, uint32_t flags, mp_buf *rows)
 {
     struct __ptrace_peeksiginfo_args a = { .flags = flags, .nr = QUEUE_ROWS };
@@ -333,8 +351,9 @@ static uint32_t queue(struct frozen *f, uint32_t flags, mp_buf *rows)
 
     while ((got = ptrace(PTRACE_PEEKSIGINFO, f->pid, &a, si)) > 0) {
         for (long i = 0; i < got; i++) {
-            /* Its own timer goes on there, and rings there. */
-            if (si[i].si_signo == SIGALRM && si[i].si_code == SI_KERNEL && !f->alarmed)
+            /* Its own timers go on there, and ring there. */
+            if ((si[i].si_signo == SIGALRM && si[i].si_code == SI_KERNEL && !f->alarmed) ||
+                si[i].si_code == SI_TIMER)
                 continue;
             n++;
             mp_array(rows, 2);

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "image/timers.h"
 #include "mover/mover.h"
 
 #define TEXT_MAX (64u * 1024 * 1024)
@@ -212,14 +213,15 @@ static int look_maps(pid_t pid, struct hindrances *h, struct err *err)
 static void look_timers(pid_t pid, struct hindrances *h)
 {
     CLEANUP(cleanup_free) char *text = proc_text(pid, "timers", NULL);
-    size_t n = 0;
+    struct image_timer t[IMAGE_TIMERS];
+    const char *why;
+    int n = text ? image_timers(text, t, &why) : 0;
 
-    for (const char *p = text; p && *p; p = strchr(p, '\n')) {
-        p += *p == '\n';
-        n += strncmp(p, "ID:", 3) == 0;
-    }
-    if (n)
-        hindered(h, "timers", "it has %zu POSIX timer%s (timer_create)", n, n > 1 ? "s" : "");
+    if (n < 0)
+        hindered(h, "timers", "%s", why);
+    else if (n > (int)IMAGE_TIMERS)
+        hindered(h, "timers", "it has %d POSIX timers (timer_create), more than %u", n,
+                 IMAGE_TIMERS);
 }
 
 static void look_places(const struct mover_conf *c, struct hindrances *h)

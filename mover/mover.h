@@ -114,6 +114,8 @@ int room_put(struct frozen *f, uint64_t at, const void *p, size_t n, struct err 
 int room_get(struct frozen *f, uint64_t at, void *p, size_t n, struct err *err);
 /* A connection that it has made to the socket of this path. */
 int frozen_connect(struct frozen *f, const char *path, struct err *err);
+/* The signal of this POSIX timer waits for it. */
+bool frozen_rang(struct frozen *f, int timer);
 /* Signals that wait for it: rows of [sig, value or nil]; how many. */
 uint32_t frozen_signals(struct frozen *f, mp_buf *rows);
 /* It runs elsewhere: its old self ends, */

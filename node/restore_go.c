@@ -16,6 +16,44 @@
 #define SIGKILL 9
 #define SIGSTOP 19
 #define SIGRT_LAST 64
+#define SIGEV_THREAD_ID 4
+#define PR_TIMER_CREATE_RESTORE_IDS 77
+#define TIMER_TRIES 100000
+
+static long timer_new(const struct image_timer *t, int32_t *id)
+{
+    struct { /* sigevent */
+        uint64_t value;
+        int32_t signo, notify, tid, pad[11];
+    } ev = { t->value, t->sig, t->notify, 0, { 0 } };
+
+    if (t->notify == SIGEV_THREAD_ID)
+        ev.tid = (int32_t)sys0(NR_gettid);
+    return sys3(NR_timer_create, t->clock, &ev, id);
+}
+
+/* Under the numbers that the process knows. Since Linux 6.15 one may ask for them; before
+ * that they are given out one after another. Set they are when it goes on. */
+static void make_timers(const struct image_process *p)
+{
+    int chosen = p->timers && sys5(NR_prctl, PR_TIMER_CREATE_RESTORE_IDS, 1, 0, 0, 0) == 0;
+
+    if (p->timers > IMAGE_TIMERS)
+        fail(EBADMSG, "the image makes no sense: too many timers", 0);
+    for (uint32_t i = 0; i < p->timers; i++) {
+        const struct image_timer *t = &p->timer[i];
+        int32_t id = t->id;
+        long rc = timer_new(t, &id);
+        for (int tries = 0; rc == 0 && id != t->id && !chosen && tries < TIMER_TRIES; tries++) {
+            sys1(NR_timer_delete, id);
+            rc = timer_new(t, &id);
+        }
+        if (rc || id != t->id)
+            fail(rc ? -rc : EEXIST, "a timer cannot be made (timer_create)", 0);
+    }
+    if (chosen)
+        sys5(NR_prctl, PR_TIMER_CREATE_RESTORE_IDS, 0, 0, 0, 0);
+}
 
 static void set_mm(void)
 {
@@ -55,6 +93,7 @@ void settle(void)
 
     maps_done();
     files_settle();
+    make_timers(p);
     if (ours(p->rseq, 64) || ours(p->tid_address, 4) || ours(p->alt_sp, p->alt_size))
         fail(EBADMSG, "the image makes no sense: it points into us", 0);
     if ((p->flags & IMAGE_FULL) &&
@@ -212,6 +251,9 @@ void go(void)
     for (int i = 0; i < 3; i++)
         if (p->itimer[i][2] || p->itimer[i][3])
             sys3(NR_setitimer, i, p->itimer[i], 0);
+    for (uint32_t i = 0; i < p->timers; i++)
+        if (p->timer[i].left[0] || p->timer[i].left[1])
+            sys4(NR_timer_settime, p->timer[i].id, 0, p->timer[i].interval, 0);
     if (p->flags & IMAGE_FULL)
         go_full();
     go_call();

@@ -3,17 +3,21 @@
 #include <asm/prctl.h>
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stddef.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 #include "clients/libbproc/lib.h"
+#include "image/timers.h"
 
 #define TEXT_ROOM (4u * 1024 * 1024) /* of maps; touched as far as needed */
 #define NEAR (1024 * 1024) /* what may change while we write lies this near */
+#define OTHERS_MAX 64 /* signals of one number that wait */
 #define RSEQ_LEN 32
 #define RSEQ_SIGNATURE 0x53053053
 
@@ -79,6 +83,74 @@ static void thread(struct image_process *p)
     }
 }
 
+/* --- POSIX timers: by the kernel's names of them; libc has others for some --- */
+
+/* Its signal, blocked as all are, has come: taken. To stop a timer that has rung takes
+ * that back, in newer kernels. */
+static bool take_ring(const struct image_timer *t)
+{
+    static const struct timespec now;
+    siginfo_t other[OTHERS_MAX];
+    size_t n = 0;
+    bool rung = false;
+    sigset_t it;
+
+    if (t->notify == SIGEV_NONE)
+        return false;
+    sigemptyset(&it);
+    sigaddset(&it, t->sig);
+    while (!rung && n < OTHERS_MAX && sigtimedwait(&it, &other[n], &now) > 0)
+        if (other[n].si_code == SI_TIMER && other[n].si_timerid == t->id)
+            rung = true;
+        else
+            n++;
+    for (size_t i = 0; i < n; i++) /* to oneself, as they were */
+        syscall(SYS_rt_sigqueueinfo, getpid(), t->sig, &other[i]);
+    return rung;
+}
+
+/* Stopped; one that has rung, and is not heard yet, rings as soon as it is set again. */
+static void stop_timer(struct image_timer *t)
+{
+    static const struct itimerspec none;
+    struct itimerspec before = { 0 }, now = { 0 };
+    bool rung = take_ring(t);
+
+    syscall(SYS_timer_gettime, t->id, &before);
+    syscall(SYS_timer_settime, t->id, 0, &none, &now);
+    memcpy(t->interval, &now, sizeof now);
+    if (before.it_value.tv_sec + before.it_value.tv_nsec > 0 &&
+        now.it_value.tv_sec + now.it_value.tv_nsec == 0) { /* in between */
+        take_ring(t);
+        rung = true;
+    }
+    if (rung) {
+        t->left[0] = 0;
+        t->left[1] = 1;
+    }
+}
+
+static int stop_posix_timers(struct saving *v)
+{
+    struct image_writer *w = &v->w;
+    char text[IMAGE_TIMERS_TEXT];
+    const char *why = "it has too many POSIX timers";
+    int fd = openat(w->proc, "timers", O_RDONLY | O_CLOEXEC);
+    ssize_t got = fd >= 0 ? read(fd, text, sizeof text - 1) : 0; /* whole in one read */
+
+    if (fd >= 0)
+        close(fd);
+    text[got > 0 ? got : 0] = 0;
+    int n = image_timers(text, v->posix, &why);
+    if (n < 0 || n > (int)IMAGE_TIMERS)
+        return image_fail(w, EINVAL, why, NULL);
+    for (int i = 0; i < n; i++)
+        stop_timer(&v->posix[i]);
+    v->posix_timers = w->s->process.timers = (uint32_t)n;
+    memcpy(w->s->process.timer, v->posix, sizeof v->posix);
+    return 0;
+}
+
 static void timers(struct saving *v)
 {
     static const struct itimerval none;
@@ -102,7 +174,8 @@ int save_open(struct saving *v, bool stop_timers)
     p->pid = (uint32_t)getpid();
     if (prctl(PR_GET_DUMPABLE) == 0)
         p->flags |= IMAGE_UNDUMPABLE;
-    if (image_open(w, "/proc/self") < 0 || image_describe(w) < 0) {
+    if (image_open(w, "/proc/self") < 0 || image_describe(w) < 0 ||
+        (stop_timers && stop_posix_timers(v) < 0)) {
         int code = w->code;
         save_close(v, true);
         return lib_errno(code);
@@ -151,5 +224,7 @@ void save_close(struct saving *v, bool stays)
     }
     for (int i = 0; i < 3 && stays && v->timers; i++)
         setitimer((__itimer_which_t)i, &v->timer[i], NULL);
+    for (uint32_t i = 0; i < v->posix_timers && stays && v->timers; i++)
+        syscall(SYS_timer_settime, v->posix[i].id, 0, v->posix[i].interval, NULL);
     v->timers = false;
 }

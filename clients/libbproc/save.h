@@ -14,6 +14,8 @@ struct saving {
     struct image_writer w;
     bool timers; /* they are stopped now, and go along; else copies have none */
     struct itimerval timer[3];
+    struct image_timer posix[IMAGE_TIMERS]; /* as they were */
+    uint32_t posix_timers;
     uint64_t hole;
 };
 

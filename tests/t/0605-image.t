@@ -64,7 +64,7 @@ printf 'no image at all, whatever it says, for sure' >"$tmp/bad"
 ok 'what is no image is refused' refused 'this is no image' "$tmp/bad"
 load_bad() { "$tmp/dump" load "$tmp/bad"; }
 ok 'by undump with an errno' fails_with 'undump: Invalid argument' load_bad
-change 8 '\x02'
+change 8 '\x7f'
 ok 'another version' refused 'another version' "$tmp/bad"
 change 12 '\xb7'
 ok 'another architecture' refused 'another architecture' "$tmp/bad"

@@ -13,6 +13,8 @@ ok 'the program compiles' gcc "${flags[@]}" -o "$tmp/go" tests/libbproc/go.c \
     -L"$libdir" -lbproc -lm -lpthread
 ok 'so does one in C++' g++ "${flags[@]}" -o "$tmp/throws" tests/libbproc/throws.cc \
     -L"$libdir" -lbproc
+ok 'so does one with timers' gcc "${flags[@]}" -o "$tmp/timers" tests/libbproc/timers.c \
+    -L"$libdir" -lbproc
 cluster_up 3
 go() { timeout -k 1 60 "$tmp/go" "$@" </dev/null; }
 user=(setpriv --reuid 61001 --regid 61001 --clear-groups)
@@ -22,6 +24,7 @@ ok 'a process goes to a node, and all it has is right' is 'from -1 to 0: 0 fault
 ok 'that of a user too' is 'from -1 to 1: 0 faults' ugo 1 1
 ok 'with 200 MB' is 'from -1 to 0: 0 faults' go 200 0
 ok 'C++: what is thrown there is caught there' is 'caught on 1' timeout 60 "$tmp/throws" 1
+ok 'POSIX timers go along' is '0 faults on -1' timeout 60 "$tmp/timers" 0 1 2 0 -1 1 -1
 many() {
     local i
     for i in $(seq 20); do

@@ -108,6 +108,17 @@ everything() { # MEGABYTES WHERE...
 ok 'it goes on with all it has' everything 1 1 2 0 2
 ok 'with 50 MB' everything 50 1 0
 
+ok 'one with timers compiles' gcc -Wall -Wextra -Werror -g -I"$CM_BUILD/include" -I. \
+    -o "$tmp/timers" tests/libbproc/timers.c -L"$libdir" -lbproc
+timed() { # WHERE...
+    run 0 "$tmp/timers" wait
+    eventually 20 said '^ready$' || return 1
+    for n in "$@"; do bpmove "$pid" "$n" || return 1; done
+    kill -TERM "$pid"
+    ended 0 && said "^0 faults on $n\$" || { cat "$tmp/said"; return 1; }
+}
+ok 'its POSIX timers go along, what has rung is heard once' timed 1 2 0 1
+
 # --- what it says
 
 numbers='import signal, sys, time
@@ -211,7 +222,7 @@ ok 'a lock is' told 'descriptor [0-9]+: it holds a lock'
 ok 'a deleted file is' told 'descriptor [0-9]+: /tmp/gone \(deleted\)'
 ok 'epoll is' told 'descriptor [0-9]+: \[eventpoll\]'
 ok 'shared memory is' told 'memory at [0-9a-f]+ is shared with other processes'
-ok 'a POSIX timer is' told 'it has 1 POSIX timer'
+ok "a timer of another's processor time is" told "it has a POSIX timer of another process's clock"
 ok 'it does not go' fails_with "process $pid: descriptor [0-9]+: a socket" bpmove "$pid" 1
 ok 'it is where it was' is_on "$pid" 0
 kill -USR1 "$pid"
