@@ -131,7 +131,9 @@ static void become_stand(void *arg)
     strncat(comm, s->child->comm, sizeof comm - strlen(comm) - 1);
     if (s->child->leads)
         setpgid(0, 0);
-    if (syscall(SYS_setresuid, s->plan->uid, s->plan->uid, s->plan->uid) == 0)
+    if (syscall(SYS_setgroups, s->plan->ngroups, s->plan->groups) == 0 &&
+        syscall(SYS_setresgid, s->plan->gid, s->plan->gid, s->plan->gid) == 0 &&
+        syscall(SYS_setresuid, s->plan->uid, s->plan->uid, s->plan->uid) == 0)
         execve(BPGHOST, argv, envp);
     s->code = errno ? errno : EIO;
     for (;;)

@@ -226,7 +226,6 @@ static int on_end_job(struct init *in, const msgpack_object *map, struct err *er
     return 0;
 }
 
-/* Comes with the descriptor. */
 /* Its parent has moved: who stands for it stands elsewhere now. */
 static int on_home(struct init *in, const msgpack_object *map, struct err *err)
 {
@@ -246,6 +245,7 @@ static int on_home(struct init *in, const msgpack_object *map, struct err *err)
     return 0;
 }
 
+/* Comes with the descriptor. */
 static int on_image(struct init *in, const msgpack_object *map, struct pkt *pkt, struct err *err)
 {
     uint64_t launch;
