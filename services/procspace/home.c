@@ -186,7 +186,39 @@ struct proc *home_find(procspace_t *ps, uint64_t launch, uint64_t rank)
     struct launch *l = launch_find(ps, launch);
     struct proc *p = l && rank < l->ranks ? l->rank[rank] : NULL;
 
+    while (p && p->moved_to)
+        p = p->moved_to;
     return p && p->homed ? p : NULL;
+}
+
+struct proc *home_there(procspace_t *ps, int node, pid_t pid)
+{
+    struct proc *p = ps->homed;
+
+    while (p && (p->node != node || p->pid != pid || p->state != PROC_RUNNING))
+        p = p->next_homed;
+    return p;
+}
+
+void home_take_over(procspace_t *ps, struct proc *old, struct proc *p)
+{
+    struct proc **at = &ps->homed;
+
+    while (*at && *at != old)
+        at = &(*at)->next_homed;
+    p->next_homed = old->next_homed;
+    if (*at)
+        *at = p;
+    p->homed = true;
+    p->home = old->home;
+    p->home_npid = old->home_npid;
+    p->line = old->line;
+    p->stand = old->stand;
+    if (p->stand)
+        p->stand->body = p;
+    old->homed = false;
+    old->line = NULL;
+    old->stand = NULL;
 }
 
 /* It has ended, and its stand-in was told: the ghost too. */

@@ -195,6 +195,12 @@ static struct parent *add(procspace_t *ps, pid_t pid, int node, uint64_t id, str
     return par;
 }
 
+struct parent *kin_hold(struct parent *par)
+{
+    par->refs++;
+    return par;
+}
+
 void kin_release(struct parent **pp)
 {
     struct parent *par = *pp;

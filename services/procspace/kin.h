@@ -31,6 +31,7 @@ struct parent *kin_parent_of(procspace_t *ps, pid_t pid);
 /* One that runs on a node, under this pid there. */
 struct parent *kin_parent_there(struct proc *p, pid_t npid, struct err *err);
 void kin_release(struct parent **par);
+struct parent *kin_hold(struct parent *par); /* one reference more */
 /* p is its child, and runs on p->node. */
 void kin_adopt(struct parent *par, struct proc *p);
 /* p is now what old was, somewhere else; NULL: a process of the master. */

@@ -277,14 +277,28 @@ static bool ours_to_say(const msgpack_object *key)
     return false;
 }
 
+/* Where the parents of its ranks wait for them; -1: on the master. */
+static int home_of(const struct starting *s, pid_t *mover)
+{
+    const struct launch *l = s->from >= 0 ? launch_find(s->ps, s->id) : NULL;
+    const struct proc *was = l && l->ranks && l->rank[0] ? l->rank[0]->was : NULL;
+
+    if (!was || !was->homed)
+        return s->home;
+    *mover = was->home_npid;
+    return was->home;
+}
+
 static void pack_launch(struct starting *s, mp_buf *m)
 {
+    pid_t mover = 0;
+    int home = home_of(s, &mover);
     const msgpack_object_map *b = &s->body.via.map;
     uint32_t keys = 0;
 
     for (uint32_t i = 0; i < b->size; i++)
         keys += !ours_to_say(&b->ptr[i].key);
-    mp_map(m, keys + (s->manifest ? 7 : 6) + (s->parent ? 1 : 0) + (s->home >= 0 ? 1 : 0) +
+    mp_map(m, keys + (s->manifest ? 7 : 6) + (s->parent ? 1 : 0) + (home >= 0 ? 1 : 0) +
                   (s->image && s->self ? 1 : 0) + (s->as != 0) + brood_any(s));
     if (brood_any(s)) {
         mp_key(m, "children");
@@ -292,13 +306,13 @@ static void pack_launch(struct starting *s, mp_buf *m)
     }
     if (s->as)
         mp_kuint(m, "as", s->as);
-    if (s->home >= 0) {
+    if (home >= 0) {
         mp_key(m, "home");
         mp_array(m, 2);
-        mp_int(m, s->home);
+        mp_int(m, home);
         mp_array(m, s->ranks);
         for (uint32_t r = 0; r < s->ranks; r++)
-            mp_int(m, s->pid[r]);
+            mp_int(m, mover ? mover : s->pid[r]);
     }
     if (s->parent) {
         mp_key(m, "parent");

@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "image/image.h"
+#include "services/procspace/brood.h"
 #include "services/procspace/launch.h"
 
 /* A process of a node that goes on elsewhere: its agent's word on who it is. */
@@ -144,8 +145,18 @@ void image_ask_maps(struct starting *s)
 int image_take_mover(struct starting *s, struct launch *l, struct err *err)
 {
     move_heard(s->ps, s->mover, s->from, 0);
-    struct proc *old = proc_find(s->ps, s->mover);
+    struct proc *old = home_there(s->ps, s->from, s->mover);
 
+    if (old && (s->node[0] < 0 || s->node[0] == old->home || brood_any(s)))
+        return err_set(err, s->node[0] < 0 ? ENOSYS : EBUSY,
+                       "process %d has its parent on node %d: not to the master, not there, "
+                       "and not with children", (int)s->mover_npid, old->home);
+    if (old && old->parent) { /* who knows it by the name that it has there */
+        kin_release(&s->parent);
+        s->parent = kin_hold(old->parent);
+    }
+    if (!old)
+        old = proc_find(s->ps, s->mover);
     if (!old || old->kid || old->node != s->from || old->state != PROC_RUNNING ||
         old->uid != (int64_t)s->who.uid)
         return err_set(err, ENOSYS, "process %d of node %d is none that was sent there",

@@ -322,6 +322,9 @@ void home_start(struct proc *p); /* one on the master: as soon as its ghost is t
 void launch_local(struct proc *p, int code, const char *why);
 void launch_pack_local(const struct proc *p, mp_buf *out);
 struct proc *home_find(procspace_t *ps, uint64_t launch, uint64_t rank);
+/* The one that node knows by this pid; NULL. */
+struct proc *home_there(procspace_t *ps, int node, pid_t pid);
+void home_take_over(procspace_t *ps, struct proc *old, struct proc *p); /* p is it now */
 void home_ended(procspace_t *ps, struct proc *p);
 struct proc *kid_body(const struct kid *k); /* elsewhere; NULL: it is no stand-in */
 void home_forget(struct proc *p);

@@ -71,6 +71,9 @@ void proc_take_over(procspace_t *ps, struct proc *p)
 
     if (!old || old->moved_to)
         return;
+    bool homed = old->homed;
+    if (homed)
+        home_take_over(ps, old, p);
     ghost_unwatch(ps, old);
     p->pidfd = old->pidfd;
     old->pidfd = -1;
@@ -88,6 +91,8 @@ void proc_take_over(procspace_t *ps, struct proc *p)
     old->moved_to = p;
     kin_moved(ps, old, p);
     kin_release(&old->parent);
+    if (homed) /* the table has its stand-in */
+        return;
     proc_forget(ps, old);
     proc_enter(ps, p);
     if (p->pidfd >= 0 && ghost_watch(ps, p, &err) < 0)

@@ -7,6 +7,7 @@
  *   kin stay A TO        a child on A (-2: one that is made here) keeps its parent from
  *                        going to TO: EBUSY, and nothing has changed
  *   kin twin NODE        a child on NODE makes another child of ours there (CLONE_PARENT)
+ *   kin roam A TO,TO...  a child on A moves from place to place, while its parent stays
  *   kin leave NODE FILE [TO]   a child on NODE, go to TO, and end; the child notes in
  *                        FILE, there, who its parent is then, and what it was before
  *   kin hold NODE [TO]   a child on NODE that sleeps; go to TO; say its pid; end as it does
@@ -17,6 +18,7 @@
  *   kin wait PPID           says USR2 to its parent when it is ready and for each
  *                           USR1. INT: stops by TSTP. HUP: ends, with 7 if PPID is its parent
  *   kin brother PPID     makes a child of its parent's that is as "wait", and is itself so
+ *   kin goer PPID TO,TO...  USR1: goes to the next, and says USR2 there to its parent
  *   kin orphan PPID FILE
  */
 #include <fcntl.h>
@@ -253,6 +255,33 @@ static int away(int a, int b, char **to)
     return done_testing();
 }
 
+static int roam(int a, const char *to)
+{
+    pid_t pid;
+    int status;
+
+    prepare(a, a);
+    pid = start_on(a, "goer", number(getpid()), to);
+    ok(pid > 0 && came(SIGUSR2), "one is ready, on %d", a);
+    for (; to && *to; to = strchr(to, ',') ? strchr(to, ',') + 1 : NULL) {
+        equals(kill(pid, SIGUSR1), 0, "it is to go");
+        ok(came(SIGUSR2), "and does, to %d", atoi(to));
+        equals(kill(pid, SIGSTOP), 0, "there it is stopped");
+        equals(next_status(pid), SIGSTOP << 8 | 0x7f, "we are told");
+        ok(one_sigchld(), "by a SIGCHLD");
+        equals(kill(pid, SIGCONT), 0, "goes on");
+        equals(next_status(pid), 0xffff, "we are told");
+        ok(one_sigchld(), "by a SIGCHLD");
+    }
+    equals(kill(pid, SIGHUP), 0, "it is to end");
+    status = reap(pid);
+    ok(status == 7 << 8, "and does: %x", (unsigned)status);
+    ok(one_sigchld(), "a SIGCHLD");
+    ok(wait(&status) == -1 && errno == ECHILD, "no other is left");
+    ok(no_sigchld(100) && !extra, "no SIGCHLD came twice");
+    return done_testing();
+}
+
 static int stay(int a, int to)
 {
     int status, here = bproc_currnode();
@@ -319,6 +348,27 @@ static int twin(int node)
 /* ---- children ---- */
 
 static pid_t parent;
+
+static int goer(char *to)
+{
+    sigset_t set;
+    int sig, bad = 0, node = bproc_currnode();
+    pid_t self = getpid();
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGUSR1);
+    sigaddset(&set, SIGHUP);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    kill(getppid(), SIGUSR2);
+    while (sigwait(&set, &sig) == 0 && sig == SIGUSR1) {
+        node = (int)strtol(to, &to, 10);
+        to += *to == ',';
+        bad |= bproc_move_io(node, NULL, 0) < 0 || bproc_currnode() != node ||
+               getpid() != self || getppid() != parent;
+        kill(getppid(), SIGUSR2);
+    }
+    return bad ? 99 : 7;
+}
 
 static void on_signal(int sig)
 {
@@ -405,6 +455,8 @@ int main(int argc, char **argv)
         return family(atoi(argv[2]), atoi(argv[3]));
     if (argc > 4 && strcmp(what, "away") == 0)
         return away(atoi(argv[2]), atoi(argv[3]), argv + 4);
+    if (argc == 4 && strcmp(what, "roam") == 0)
+        return roam(atoi(argv[2]), argv[3]);
     if (argc == 3 && strcmp(what, "twin") == 0)
         return twin(atoi(argv[2]));
     if (argc == 4 && strcmp(what, "stay") == 0)
@@ -423,6 +475,8 @@ int main(int argc, char **argv)
     parent = argc > 2 ? atoi(argv[2]) : 0;
     if (argc == 3 && strcmp(what, "wait") == 0)
         wait_for_signals(true);
+    if (argc == 4 && strcmp(what, "goer") == 0)
+        return goer(argv[3]);
     if (argc == 3 && strcmp(what, "brother") == 0)
         brother();
     return argc == 4 && strcmp(what, "orphan") == 0 ? orphan(argv[3]) : 2;

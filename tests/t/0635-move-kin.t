@@ -34,6 +34,11 @@ for children in '-1 -1' '-1 1' '1 1'; do
     ok "from node 0, children $children: to 2, the master, 0" at 0 away $children 2 -1 0
 done
 
+# --- a child that moves while its parent stays
+
+ok 'a child of the master: from node to node, and there for a while' at -1 roam 1 2,-1,0
+ok 'a child of node 0: from node to node' at 0 roam 1 2,1
+
 # --- what the kernel must see as a child there
 
 ok 'a child on the node that it would go to: EBUSY' at -1 stay 0 0
