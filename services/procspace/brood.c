@@ -120,6 +120,8 @@ static int take_there(const struct starting *s, struct chick *c, struct err *err
     struct kid *k = kid_find(s->ps, s->from, c->pid);
     struct proc *p = k ? k->body : NULL;
 
+    if (!p && s->ps->recovery)
+        return err_set(err, EAGAIN, "its child %d is not known yet", (int)c->pid);
     if (!p)
         return busy(c->pid, "was made on the node that it would leave", err);
     if (kid_parent(s->ps, k) != proc_find(s->ps, s->mover))
@@ -361,6 +363,12 @@ static void recover(procspace_t *ps, struct kid *k)
         kid_stands(ps, k, k->npid, fd, false);
         return;
     }
+    p = fd >= 0 ? home_unstood(ps, k->npid, k->p.uid) : NULL;
+    if (p) { /* its node has been told of an earlier home only */
+        p->pidfd = fd;
+        home_move(ps, p, k);
+        return;
+    }
     cleanup_close(&fd);
     if (err.code == EINVAL && kin_is_of(k->npid, k->p.uid)) /* it is no ghost */
         tie_real(ps, &b, &c, k);
@@ -375,6 +383,8 @@ static void recover_one(procspace_t *ps, struct kid *k)
 void broods_recover(procspace_t *ps, bool last)
 {
     kids_each(ps, recover_one);
-    if (last)
-        kids_place(ps);
+    if (!last)
+        return;
+    kids_place(ps);
+    home_recover_plain(ps);
 }

@@ -663,6 +663,41 @@ void home_recover(procspace_t *ps, int node, const msgpack_object *o)
     kin_recover(ps, p, o);
 }
 
+struct proc *home_unstood(procspace_t *ps, pid_t npid, int64_t uid)
+{
+    struct proc *p = ps->homed;
+
+    while (p && (p->stand || p->home_npid != npid || p->uid != uid || home_is_local(p)))
+        p = p->next_homed;
+    return p;
+}
+
+/* Their parents had come to the master, and their nodes had not been told. */
+void home_recover_plain(procspace_t *ps)
+{
+    struct ghost_kid who;
+    struct err err = { 0 };
+    uint64_t of;
+
+    for (struct proc *p = ps->homed, *next; p; p = next) {
+        next = p->next_homed;
+        if (p->stand || home_is_local(p) || proc_find(ps, p->home_npid) ||
+            ghost_kid(p->home_npid, &who))
+            continue;
+        int fd = ghost_take(p->home_npid, p->uid, &of, NULL);
+        if (fd < 0 || of != proc_first(p)) {
+            cleanup_close(&fd);
+            continue;
+        }
+        leave_home(ps, p);
+        p->pidfd = fd;
+        proc_enter(ps, p);
+        if (ghost_watch(ps, p, &err) < 0)
+            svc_log("warning", "ghost %d is not watched: %s", (int)p->pid, err.text);
+        tell_home(p);
+    }
+}
+
 /* All nodes have spoken: for whom does nobody stand? */
 void home_settle(procspace_t *ps)
 {

@@ -335,6 +335,9 @@ void home_continued(struct proc *p);
 void home_lost(procspace_t *ps, int node);
 void home_recover(procspace_t *ps, int node, const msgpack_object *o);
 void home_settle(procspace_t *ps);
+/* One of this number for which nobody stands where it is said to be waited for. */
+struct proc *home_unstood(procspace_t *ps, pid_t npid, int64_t uid);
+void home_recover_plain(procspace_t *ps); /* those that are waited for on the master */
 struct identity;
 struct proc *home_asker(procspace_t *ps, int node, const msgpack_object *body, pid_t *npid,
                         struct err *err);

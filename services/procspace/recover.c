@@ -353,16 +353,17 @@ static void settle(void *arg)
         recover_nodes(ps);
         return;
     }
+    broods_recover(ps, true);
     for (size_t i = 0; i < r->n; i++) {
         struct proc left = { .pid = r->c[i].pid, .pidfd = r->c[i].pidfd };
         struct proc *p = proc_find(ps, left.pid);
-        if ((!p || proc_first(p) != r->c[i].launch) && ghost_lives(&left)) {
+        bool stands = p && p->kid && kid_body(p->kid); /* it names that one's launch */
+        if (!stands && (!p || proc_first(p) != r->c[i].launch) && ghost_lives(&left)) {
             ghost_signal(&left, SIGKILL);
             n++;
         }
         close(left.pidfd);
     }
-    broods_recover(ps, true);
     home_settle(ps);
     kin_settle(ps);
     free(r->c);

@@ -4,6 +4,7 @@
  *                        stopped, signalled, killed; exits 1 if anything was odd
  *   kin away A B TO...   the same two live on while their parent moves from place to
  *                        place; at the last one they end
+ *   kin wander A B TO... the same, but only their ends are looked at
  *   kin stay A TO        a child on A (-2: one that is made here) keeps its parent from
  *                        going to TO: EBUSY, and nothing has changed
  *   kin twin NODE        a child on NODE makes another child of ours there (CLONE_PARENT)
@@ -255,6 +256,36 @@ static int away(int a, int b, char **to)
     return done_testing();
 }
 
+/* Services may be away meanwhile: then it stays where it is, or is asked again. */
+static int wander(int a, int b, char **to)
+{
+    pid_t pid[2], got;
+    int status = 0, failed = 0;
+
+    prepare(a, b);
+    for (int i = 0; i < 2; i++)
+        pid[i] = start_waiting(place[i]);
+    for (; *to; to++) {
+        failed += bproc_move_io(atoi(*to), NULL, 0) < 0;
+        equals(waitpid(-1, NULL, WNOHANG), 0, "two run");
+    }
+    for (int tries = 0; bproc_move_io(BPROC_NODE_MASTER, NULL, 0) < 0 && tries < 200; tries++)
+        usleep(100000);
+    equals(bproc_currnode(), BPROC_NODE_MASTER, "it is on the master");
+    for (int i = 0; i < 2; i++) {
+        equals(kill(pid[i], SIGUSR1), 0, "one is asked for a signal");
+        ok(came(SIGUSR2), "which comes to its parent");
+    }
+    equals(kill(pid[0], SIGHUP), 0, "the first is to end");
+    ok(next_status(pid[0]) == 7 << 8, "and ends with its status");
+    equals(kill(pid[1], SIGTERM), 0, "the other is sent SIGTERM");
+    got = waitpid(pid[1], &status, 0);
+    ok(got == pid[1] && status == SIGTERM, "and dies of it: %x", (unsigned)status);
+    ok(wait(&status) == -1 && errno == ECHILD, "no other is left");
+    printf("# %d moves failed\n", failed);
+    return done_testing();
+}
+
 static int roam(int a, const char *to)
 {
     pid_t pid;
@@ -455,6 +486,8 @@ int main(int argc, char **argv)
         return family(atoi(argv[2]), atoi(argv[3]));
     if (argc > 4 && strcmp(what, "away") == 0)
         return away(atoi(argv[2]), atoi(argv[3]), argv + 4);
+    if (argc > 4 && strcmp(what, "wander") == 0)
+        return wander(atoi(argv[2]), atoi(argv[3]), argv + 4);
     if (argc == 4 && strcmp(what, "roam") == 0)
         return roam(atoi(argv[2]), argv[3]);
     if (argc == 3 && strcmp(what, "twin") == 0)
