@@ -108,7 +108,7 @@ static int take_here(const struct starting *s, struct chick *c, struct err *err)
     CLEANUP(cleanup_close) int fd = ghost_take(c->pid, -1, &of, NULL);
     if (fd >= 0)
         return err_set(err, EAGAIN, "its child %d is not known yet", (int)c->pid);
-    if (!kin_is_of(c->pid, s->who.uid))
+    if (s->who.uid != 0 && !kin_is_of(c->pid, s->who.uid))
         return busy(c->pid, "is another user's", err);
     c->real = true;
     return 0;
@@ -370,7 +370,7 @@ static void recover(procspace_t *ps, struct kid *k)
         return;
     }
     cleanup_close(&fd);
-    if (err.code == EINVAL && kin_is_of(k->npid, k->p.uid)) /* it is no ghost */
+    if (err.code == EINVAL && (k->p.uid == 0 || kin_is_of(k->npid, k->p.uid))) /* no ghost */
         tie_real(ps, &b, &c, k);
 }
 
