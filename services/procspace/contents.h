@@ -44,6 +44,7 @@ struct manifest {
     struct also_dir *seen; /* folders whose files were all taken */
     size_t nseen;
     struct manifest *next; /* among the kept */
+    struct ticket *ticket; /* the newest for it; under the lock */
 };
 
 struct hash_slot {
@@ -79,6 +80,7 @@ struct contents {
     size_t nkept;
     struct hash_slot *hashes;
     struct ticket *tickets; /* newest first */
+    int64_t expired; /* when those of before were last looked for */
     struct image_ticket *images;
     int listener, port;
     int connections; /* threads that serve one */

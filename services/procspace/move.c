@@ -25,29 +25,52 @@
 #define RELAY_MS 10000
 #define AGAIN_MS 100
 #define KEEP_MS 300000 /* a move that is over, for who asks again */
-#define SWEEP_MS 5000
+#define SWEEP_MS 1000
+#define PAST_SWEEP_MS 30000
 #define FAN_OUT 2
 #define DEPART_MS 5000
 #define UNHEARD_MS 30000 /* a node of which we know nothing may still say something */
 #define HEARD_MAX 4096 /* signals; only the last can still be on their way */
 
+static struct move **past_of(struct moves *all, uint64_t launch)
+{
+    return &all->past[launch % MOVE_BUCKETS];
+}
+
+static bool unlink_from(struct move **p, const struct move *m)
+{
+    while (*p && *p != m)
+        p = &(*p)->next;
+    if (!*p)
+        return false;
+    *p = m->next;
+    return true;
+}
+
+/* One that is past is among the others again then. */
 struct move *move_find(procspace_t *ps, uint64_t launch)
 {
-    struct move *m = ps->moves->first;
+    struct moves *all = ps->moves;
+    struct move *m = all->first;
 
     while (m && m->launch != launch)
         m = m->next;
+    if (m)
+        return m;
+    for (m = *past_of(all, launch); m && m->launch != launch;)
+        m = m->next;
+    if (m) {
+        unlink_from(past_of(all, launch), m);
+        m->next = all->first;
+        all->first = m;
+    }
     return m;
 }
 
 static void move_free(struct move *m)
 {
-    struct move **p = &m->all->first;
-
-    while (*p && *p != m)
-        p = &(*p)->next;
-    if (*p)
-        *p = m->next;
+    if (!unlink_from(&m->all->first, m))
+        unlink_from(past_of(m->all, m->launch), m);
     loop_timer_del(m->all->ps->loop, m->timer);
     brood_drop(m->all->ps, m->launch);
     home_free(m);
@@ -725,6 +748,19 @@ static bool mover_lives(const struct move *m)
     return m->mover <= 0 || kill(m->mover, 0) == 0;
 }
 
+static void forget_past(struct moves *all, int64_t now)
+{
+    all->swept = now;
+    for (size_t b = 0; b < MOVE_BUCKETS; b++)
+        for (struct move *m = all->past[b], *next; m; m = next) {
+            next = m->next;
+            if (now - m->ended <= KEEP_MS)
+                continue;
+            pass_forget(m);
+            move_free(m);
+        }
+}
+
 static void sweep(void *arg)
 {
     struct moves *all = arg;
@@ -734,11 +770,14 @@ static void sweep(void *arg)
         next = m->next;
         if (!m->over && !m->asker && !m->waiting && !m->timer && !mover_lives(m))
             call_off(m);
-        if (m->over && !m->asker && now - m->ended > KEEP_MS) {
-            pass_forget(m);
-            move_free(m);
+        if (m->over && !m->asker && !m->waiting && !m->timer && m->departs < 0 && !m->depart_timer &&
+            !m->awaited && unlink_from(&all->first, m)) {
+            m->next = *past_of(all, m->launch);
+            *past_of(all, m->launch) = m;
         }
     }
+    if (now - all->swept > PAST_SWEEP_MS)
+        forget_past(all, now);
 }
 
 int moves_open(procspace_t *ps, struct err *err)
@@ -768,6 +807,9 @@ void moves_close(procspace_t *ps)
     callers_close(&m->callers);
     while (m->first)
         move_free(m->first);
+    for (size_t b = 0; b < MOVE_BUCKETS; b++)
+        while (m->past[b])
+            move_free(m->past[b]);
     free(m);
     ps->moves = NULL;
 }

@@ -54,9 +54,15 @@ struct move {
     int64_t made, ended;
 };
 
+#define MOVE_BUCKETS 1024
+
 struct moves {
     procspace_t *ps;
     struct move *first;
+    /* Of those that are over, by launch: kept for who asks again. Many may have been,
+     * and each question looks at all that are in first. */
+    struct move *past[MOVE_BUCKETS];
+    int64_t swept; /* past, last */
     callers_t *callers;
     int64_t since; /* of our start */
 };

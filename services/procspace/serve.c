@@ -20,6 +20,7 @@
 
 #define TICKET_REUSE_MS 60000  /* a manifest's ticket is given out again this long */
 #define TICKET_LIFE_MS 300000  /* and opens this long */
+#define EXPIRE_MS 5000
 #define IDLE_MS 30000
 #define MAX_CONNECTIONS 256
 #define CHUNK (256 * 1024)
@@ -39,6 +40,9 @@ static void expire(contents_t *c)
     int64_t now = now_ms();
     struct ticket **p = &c->tickets;
 
+    if (now - c->expired < EXPIRE_MS)
+        return;
+    c->expired = now;
     while (*p) {
         struct ticket *t = *p;
         if (now - t->made < TICKET_LIFE_MS) {
@@ -47,6 +51,8 @@ static void expire(contents_t *c)
         }
         *p = t->next;
         manifest_t *m = t->m;
+        if (m->ticket == t)
+            m->ticket = NULL;
         free(t);
         pthread_mutex_unlock(&c->lock);
         manifest_unref(c, &m);
@@ -59,12 +65,11 @@ void ticket_for(contents_t *c, manifest_t *m, struct bulk_ticket *out)
 {
     pthread_mutex_lock(&c->lock);
     expire(c);
-    for (struct ticket *t = c->tickets; t; t = t->next)
-        if (t->m == m && now_ms() - t->made < TICKET_REUSE_MS) {
-            *out = t->t;
-            pthread_mutex_unlock(&c->lock);
-            return;
-        }
+    if (m->ticket && now_ms() - m->ticket->made < TICKET_REUSE_MS) {
+        *out = m->ticket->t;
+        pthread_mutex_unlock(&c->lock);
+        return;
+    }
     struct ticket *t = calloc(1, sizeof *t);
     bulk_ticket_make(out);
     if (t) { /* without memory the agent is refused, and says so */
@@ -73,7 +78,7 @@ void ticket_for(contents_t *c, manifest_t *m, struct bulk_ticket *out)
         m->refs++;
         t->made = now_ms();
         t->next = c->tickets;
-        c->tickets = t;
+        c->tickets = m->ticket = t;
     }
     pthread_mutex_unlock(&c->lock);
 }
