@@ -15,7 +15,7 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
-#include "services/procspace/brood.h"
+#include "services/procspace/family.h"
 
 #define RING_MS 10000
 #define AGAIN_MS 200 /* a node whose agent was not there is asked again */
@@ -316,7 +316,7 @@ int on_child(void *self, struct svc_req *req, struct err *err)
     struct proc *g = proc_find(ps, (pid_t)pid);
     struct proc *p = g && g->kid && g->real ? g->kid->body : NULL;
     if (!p)
-        brood_ended(ps, (pid_t)pid, (int)v);
+        family_ended(ps, (pid_t)pid, (int)v);
     if (!p || !proc_find(ps, (pid_t)req->w->pid) ||
         kid_parent(ps, g->kid) != proc_find(ps, (pid_t)req->w->pid))
         return 0; /* a ghost, or not its child */

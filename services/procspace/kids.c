@@ -14,7 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "bus/rundir.h"
-#include "services/procspace/brood.h"
+#include "services/procspace/family.h"
 
 #define ASK_MS 5000   /* for a ghost to be there after its parent's bell */
 #define AGAIN_MS 100  /* that parent is no ghost yet */
@@ -501,7 +501,7 @@ void kid_born(procspace_t *ps, int node, pid_t npid, uint32_t gen, const struct 
     int pidfd = recovered_kid(ps, node, npid, gen, id, &pid);
     if (pidfd >= 0)
         now_here(ps, k, pid, pidfd);
-    else if (!brood_born(ps, k))
+    else if (!family_born(ps, k))
         place_kid(ps, k);
 }
 

@@ -13,7 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "bus/nodespec.h"
-#include "services/procspace/brood.h"
+#include "services/procspace/family.h"
 #include "services/procspace/launch.h"
 
 #define MAX_RANKS 1000000
@@ -26,7 +26,7 @@
 static void starting_free(struct starting *s)
 {
     if (!s->move)
-        brood_drop(s->ps, s->id);
+        family_drop(s->ps, s->id);
     manifest_unref(s->ps->contents, &s->manifest);
     identity_free(&s->who);
     kin_release(&s->parent);
@@ -299,10 +299,10 @@ static void pack_launch(struct starting *s, mp_buf *m)
     for (uint32_t i = 0; i < b->size; i++)
         keys += !ours_to_say(&b->ptr[i].key);
     mp_map(m, keys + (s->manifest ? 7 : 6) + (s->parent ? 1 : 0) + (home >= 0 ? 1 : 0) +
-                  (s->image && s->self ? 1 : 0) + (s->as != 0) + brood_any(s));
-    if (brood_any(s)) {
+                  (s->image && s->self ? 1 : 0) + (s->as != 0) + family_any(s));
+    if (family_any(s)) {
         mp_key(m, "children");
-        brood_pack(s, m);
+        family_pack(s, m);
     }
     if (s->as)
         mp_kuint(m, "as", s->as);
@@ -584,7 +584,7 @@ int take_ghosts(struct starting *s, struct err *err)
         return -1;
     if (!l->args)
         l->args = command_line(argv);
-    if (brood_take(s, err) < 0)
+    if (family_take(s, err) < 0)
         return -1;
     l->forwarded = image_forwarded(&s->body);
     for (uint32_t r = 0; r < s->ranks; r++)

@@ -12,7 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "image/image.h"
-#include "services/procspace/brood.h"
+#include "services/procspace/family.h"
 #include "services/procspace/launch.h"
 
 /* A process of a node that goes on elsewhere: its agent's word on who it is. */
@@ -147,7 +147,7 @@ int image_take_mover(struct starting *s, struct launch *l, struct err *err)
     move_heard(s->ps, s->mover, s->from, 0);
     struct proc *old = home_there(s->ps, s->from, s->mover);
 
-    if (old && (s->node[0] < 0 || s->node[0] == old->home || brood_any(s)))
+    if (old && (s->node[0] < 0 || s->node[0] == old->home || family_any(s)))
         return err_set(err, s->node[0] < 0 ? ENOSYS : EBUSY,
                        "process %d has its parent on node %d: not to the master, not there, "
                        "and not with children", (int)s->mover_npid, old->home);

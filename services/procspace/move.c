@@ -18,7 +18,7 @@
 #include <unistd.h>
 #include "bus/pkt.h"
 #include "bus/rundir.h"
-#include "services/procspace/brood.h"
+#include "services/procspace/family.h"
 #include "services/procspace/move_parts.h"
 
 #define ASK_MS 20000
@@ -72,7 +72,7 @@ static void move_free(struct move *m)
     if (!unlink_from(&m->all->first, m))
         unlink_from(past_of(m->all, m->launch), m);
     loop_timer_del(m->all->ps->loop, m->timer);
-    brood_drop(m->all->ps, m->launch);
+    family_drop(m->all->ps, m->launch);
     home_free(m);
     loop_timer_del(m->all->ps->loop, m->depart_timer);
     mp_free(&m->begun);
@@ -276,7 +276,7 @@ void move_failed(struct move *m, uint32_t rank, int code, const char *text)
 
     if (m->known && (!p || p->state != PROC_STARTING))
         return;
-    brood_drop(m->all->ps, m->launch);
+    family_drop(m->all->ps, m->launch);
     failed_row(m, rank, code, text);
     if (!p || p->state == PROC_ENDED)
         return;
@@ -424,7 +424,7 @@ static void arrived(struct move *m, struct proc *p)
         readers_next(ps, p->was->launch->id, p->was->rank, p->launch, p->node);
         proc_take_over(ps, p);
     }
-    brood_gone(ps, m->launch);
+    family_gone(ps, m->launch);
     if (p->pidfd < 0 && !p->homed) /* killed meanwhile */
         body_signal(ps, p, SIGKILL);
 }

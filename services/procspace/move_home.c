@@ -18,7 +18,7 @@
 #include "bus/pkt.h"
 #include "bus/rundir.h"
 #include "image/image.h"
-#include "services/procspace/brood.h"
+#include "services/procspace/family.h"
 #include "services/procspace/move_parts.h"
 
 #define GHOST_MS 10000 /* for a ghost to come for its process */
@@ -216,7 +216,7 @@ static void home_go(struct move *m)
         p->state = PROC_RUNNING;
         proc_take_over(ps, p);
         proc_leave(ps, p);
-        brood_gone(ps, m->launch);
+        family_gone(ps, m->launch);
     }
     move_tell(m);
 }
@@ -243,7 +243,7 @@ void home_settled(struct move *m)
     if (!m->asker || m->over || m->waiting || m->timer)
         return;
     /* What has ended since then may have been waited for by its ghost. */
-    if (m->home == HOME_READY && !brood_whole(m->all->ps, m->launch)) {
+    if (m->home == HOME_READY && !family_whole(m->all->ps, m->launch)) {
         home_call_off(m);
         err_set(&m->home_err, EBUSY, "a child has ended meanwhile");
     }

@@ -144,7 +144,7 @@ struct procspace {
     struct kids *kids;
     struct past *past;
     struct parent *parents;
-    struct brood *broods;      /* brood.c */
+    struct family *families;      /* family.c */
     struct proc *homed; /* running ones */
     struct proc *proc[PROC_BUCKETS];
     size_t procs;

@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-#include "services/procspace/brood.h"
+#include "services/procspace/family.h"
 
 #define ASK_MS 5000
 #define AGAIN_MS 3000
@@ -321,7 +321,7 @@ void recover_list(procspace_t *ps, int node, const msgpack_object *value)
         if (row->type == MSGPACK_OBJECT_ARRAY && row->via.array.size)
             kid_event(ps, node, &e);
     }
-    broods_recover(ps, false);
+    families_recover(ps, false);
 }
 
 static void on_node(void *arg, int node, const msgpack_object *value, const struct err *err)
@@ -353,7 +353,7 @@ static void settle(void *arg)
         recover_nodes(ps);
         return;
     }
-    broods_recover(ps, true);
+    families_recover(ps, true);
     for (size_t i = 0; i < r->n; i++) {
         struct proc left = { .pid = r->c[i].pid, .pidfd = r->c[i].pidfd };
         struct proc *p = proc_find(ps, left.pid);

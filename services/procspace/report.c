@@ -10,7 +10,7 @@
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
-#include "services/procspace/brood.h"
+#include "services/procspace/family.h"
 
 static bool int_at(const struct event *e, uint32_t i, int64_t *out)
 {
@@ -229,7 +229,7 @@ void node_lost(procspace_t *ps, int node, const char *space, const char *why)
 
     if (ns && space && ns->space[0] && strcmp(ns->space, space) != 0)
         return; /* an earlier space, mourned already */
-    broods_lost(ps, node);
+    families_lost(ps, node);
     home_lost(ps, node);
     CLEANUP(cleanup_free) pid_t *pids = malloc((ps->procs + 1) * sizeof *pids);
     if (!pids)

@@ -1,4 +1,4 @@
-/* brood.c - children of a process that moves
+/* family.c - children of a process that moves
  *
  * They stay where they are. Where their parent goes, a stand-in is made for each of
  * them with it (node/bpinit_child.c), and told as a kid like any that it makes there.
@@ -10,7 +10,7 @@
  * What cannot be kept is a child that the kernel must see as a real one at the place
  * that the parent leaves or goes to: one that runs on that node itself.
  */
-#include "services/procspace/brood.h"
+#include "services/procspace/family.h"
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -18,10 +18,10 @@
 #include <string.h>
 #include <sys/random.h>
 
-#define BROOD_MAX 100000
+#define FAMILY_MAX 100000
 #define QUIET_MS 300
 
-struct chick {
+struct child {
     pid_t pid; /* as its parent knows it, and its ghost's */
     bool leads;
     char comm[16];
@@ -33,28 +33,28 @@ struct chick {
     int status;
 };
 
-struct brood {
-    struct brood *next;
+struct family {
+    struct family *next;
     uint64_t launch; /* of the move */
     int from, to;
     pid_t ghost; /* the parent's */
     bool gone;
     uint32_t n;
-    struct chick chick[];
+    struct child child[];
 };
 
-static struct brood **place(procspace_t *ps, uint64_t launch)
+static struct family **place(procspace_t *ps, uint64_t launch)
 {
-    struct brood **b = &ps->broods;
+    struct family **b = &ps->families;
 
     while (*b && (*b)->launch != launch)
         b = &(*b)->next;
     return b;
 }
 
-static void forget(struct brood **at)
+static void forget(struct family **at)
 {
-    struct brood *b = *at;
+    struct family *b = *at;
 
     if (!b)
         return;
@@ -62,7 +62,7 @@ static void forget(struct brood **at)
     free(b);
 }
 
-static struct proc *proc_of(procspace_t *ps, const struct chick *c)
+static struct proc *proc_of(procspace_t *ps, const struct child *c)
 {
     struct launch *l = c->launch ? launch_find(ps, c->launch) : NULL;
 
@@ -78,7 +78,7 @@ static int busy(pid_t pid, const char *why, struct err *err)
 
 /* One that was stopped or continued a moment ago: first all who stand for it have to
  * hear of it, or its parent would hear of it twice. */
-static int name_it(struct chick *c, const struct proc *p, struct err *err)
+static int name_it(struct child *c, const struct proc *p, struct err *err)
 {
     c->launch = p->launch->id;
     c->rank = p->rank;
@@ -88,7 +88,7 @@ static int name_it(struct chick *c, const struct proc *p, struct err *err)
 }
 
 /* Of a process of the master. */
-static int take_here(const struct starting *s, struct chick *c, struct err *err)
+static int take_here(const struct starting *s, struct child *c, struct err *err)
 {
     struct proc *p = proc_find(s->ps, c->pid);
     uint64_t of;
@@ -115,7 +115,7 @@ static int take_here(const struct starting *s, struct chick *c, struct err *err)
 }
 
 /* Of one that is on a node already: we have its books. */
-static int take_there(const struct starting *s, struct chick *c, struct err *err)
+static int take_there(const struct starting *s, struct child *c, struct err *err)
 {
     struct kid *k = kid_find(s->ps, s->from, c->pid);
     struct proc *p = k ? k->body : NULL;
@@ -136,7 +136,7 @@ static int take_there(const struct starting *s, struct chick *c, struct err *err
     return name_it(c, p, err);
 }
 
-int brood_take(struct starting *s, struct err *err)
+int family_take(struct starting *s, struct err *err)
 {
     const msgpack_object_array *a;
     int64_t pid;
@@ -145,19 +145,19 @@ int brood_take(struct starting *s, struct err *err)
         return 0;
     if (mp_get_array(&s->body, "children", &a, err) < 0)
         return -1;
-    if (!s->self || !s->image || a->size > BROOD_MAX)
+    if (!s->self || !s->image || a->size > FAMILY_MAX)
         return err_set(err, EINVAL, "children: %u; at most %d, of who moves itself", a->size,
-                       BROOD_MAX);
-    struct brood *b = calloc(1, sizeof *b + a->size * sizeof b->chick[0]);
+                       FAMILY_MAX);
+    struct family *b = calloc(1, sizeof *b + a->size * sizeof b->child[0]);
     if (!b)
         return err_set(err, ENOMEM, "out of memory");
     trace_look(s->ps); /* what was stopped till now */
     forget(place(s->ps, s->id)); /* asked again */
-    *b = (struct brood){ .next = s->ps->broods, .launch = s->id, .from = s->from,
+    *b = (struct family){ .next = s->ps->families, .launch = s->id, .from = s->from,
                          .to = s->node[0], .ghost = s->mover };
     for (; b->n < a->size; b->n++) {
         const msgpack_object *o = &a->ptr[b->n];
-        struct chick *c = &b->chick[b->n];
+        struct child *c = &b->child[b->n];
         if (o->type != MSGPACK_OBJECT_ARRAY || o->via.array.size < 3 ||
             !mp_as_int(&o->via.array.ptr[0], &pid) || pid < 2 || pid > INT32_MAX ||
             o->via.array.ptr[1].type != MSGPACK_OBJECT_BOOLEAN) {
@@ -173,34 +173,34 @@ int brood_take(struct starting *s, struct err *err)
             return -1;
         }
     }
-    s->ps->broods = b;
+    s->ps->families = b;
     return 0;
 }
 
-bool brood_any(const struct starting *s)
+bool family_any(const struct starting *s)
 {
-    const struct brood *b = *place(s->ps, s->id);
+    const struct family *b = *place(s->ps, s->id);
 
     return b && b->n;
 }
 
-void brood_pack(const struct starting *s, mp_buf *m)
+void family_pack(const struct starting *s, mp_buf *m)
 {
-    const struct brood *b = *place(s->ps, s->id);
+    const struct family *b = *place(s->ps, s->id);
 
     mp_array(m, b ? b->n : 0);
     for (uint32_t i = 0; b && i < b->n; i++) {
         mp_array(m, 3);
-        mp_int(m, b->chick[i].pid);
-        mp_bool(m, b->chick[i].leads);
-        mp_bin(m, b->chick[i].comm, strlen(b->chick[i].comm));
+        mp_int(m, b->child[i].pid);
+        mp_bool(m, b->child[i].leads);
+        mp_bin(m, b->child[i].comm, strlen(b->child[i].comm));
     }
 }
 
 /* --- their parent is there --- */
 
 /* A process of the master, of which we know from now on. */
-static void tie_real(procspace_t *ps, const struct brood *b, struct chick *c, struct kid *k)
+static void tie_real(procspace_t *ps, const struct family *b, struct child *c, struct kid *k)
 {
     uint64_t id = 0;
     struct err err = { 0 };
@@ -223,7 +223,7 @@ static void tie_real(procspace_t *ps, const struct brood *b, struct chick *c, st
     home_found(p);
 }
 
-static void tie(procspace_t *ps, const struct brood *b, struct chick *c, struct kid *k)
+static void tie(procspace_t *ps, const struct family *b, struct child *c, struct kid *k)
 {
     struct proc *p = proc_of(ps, c);
 
@@ -244,23 +244,23 @@ static void tie(procspace_t *ps, const struct brood *b, struct chick *c, struct 
     }
 }
 
-static void settle(procspace_t *ps, struct brood *b)
+static void settle(procspace_t *ps, struct family *b)
 {
     bool all = true;
 
     for (uint32_t i = 0; i < b->n; i++) {
-        struct kid *k = b->chick[i].done ? NULL : kid_find(ps, b->to, b->chick[i].pid);
+        struct kid *k = b->child[i].done ? NULL : kid_find(ps, b->to, b->child[i].pid);
         if (k && k->p.launch->id == b->launch && !k->body)
-            tie(ps, b, &b->chick[i], k);
-        all &= b->chick[i].done;
+            tie(ps, b, &b->child[i], k);
+        all &= b->child[i].done;
     }
     if (all)
         forget(place(ps, b->launch));
 }
 
-void brood_gone(procspace_t *ps, uint64_t launch)
+void family_gone(procspace_t *ps, uint64_t launch)
 {
-    struct brood *b = *place(ps, launch);
+    struct family *b = *place(ps, launch);
 
     if (!b)
         return;
@@ -270,36 +270,36 @@ void brood_gone(procspace_t *ps, uint64_t launch)
         return;
     }
     for (uint32_t i = 0; i < b->n; i++) { /* it has taken its ghost's place above them */
-        struct proc *p = proc_of(ps, &b->chick[i]);
+        struct proc *p = proc_of(ps, &b->child[i]);
         if (p && p->homed && p->state == PROC_RUNNING)
             home_back(ps, p);
     }
     forget(place(ps, launch));
 }
 
-bool brood_whole(procspace_t *ps, uint64_t launch)
+bool family_whole(procspace_t *ps, uint64_t launch)
 {
-    const struct brood *b = *place(ps, launch);
+    const struct family *b = *place(ps, launch);
 
     for (uint32_t i = 0; b && i < b->n; i++) {
-        const struct proc *p = proc_of(ps, &b->chick[i]);
+        const struct proc *p = proc_of(ps, &b->child[i]);
         if (!p || p->state != PROC_RUNNING)
             return false;
     }
     return true;
 }
 
-void brood_drop(procspace_t *ps, uint64_t launch)
+void family_drop(procspace_t *ps, uint64_t launch)
 {
-    struct brood **b = place(ps, launch);
+    struct family **b = place(ps, launch);
 
     if (*b && !(*b)->gone)
         forget(b);
 }
 
-void broods_lost(procspace_t *ps, int node)
+void families_lost(procspace_t *ps, int node)
 {
-    for (struct brood **b = &ps->broods; *b;) {
+    for (struct family **b = &ps->families; *b;) {
         if ((*b)->to == node && (*b)->gone)
             forget(b);
         else
@@ -307,13 +307,13 @@ void broods_lost(procspace_t *ps, int node)
     }
 }
 
-void brood_ended(procspace_t *ps, pid_t pid, int status)
+void family_ended(procspace_t *ps, pid_t pid, int status)
 {
-    for (struct brood *b = ps->broods; b; b = b->next)
+    for (struct family *b = ps->families; b; b = b->next)
         for (uint32_t i = 0; b->gone && i < b->n; i++)
-            if (b->chick[i].real && b->chick[i].pid == pid && !b->chick[i].done) {
-                b->chick[i].ended = true;
-                b->chick[i].status = status;
+            if (b->child[i].real && b->child[i].pid == pid && !b->child[i].done) {
+                b->child[i].ended = true;
+                b->child[i].status = status;
             }
 }
 
@@ -330,12 +330,12 @@ static bool may_stand(procspace_t *ps, const struct kid *k)
            !(ghost_kid(k->npid, &who));
 }
 
-bool brood_born(procspace_t *ps, struct kid *k)
+bool family_born(procspace_t *ps, struct kid *k)
 {
-    struct brood *b = *place(ps, k->p.launch->id);
+    struct family *b = *place(ps, k->p.launch->id);
 
     for (uint32_t i = 0; b && b->to == k->p.node && i < b->n; i++)
-        if (b->chick[i].pid == k->npid && !b->chick[i].done && k->parent_ghost == b->ghost) {
+        if (b->child[i].pid == k->npid && !b->child[i].done && k->parent_ghost == b->ghost) {
             if (b->gone)
                 settle(ps, b);
             return true;
@@ -346,8 +346,8 @@ bool brood_born(procspace_t *ps, struct kid *k)
 static void recover(procspace_t *ps, struct kid *k)
 {
     struct proc *parent = proc_find(ps, k->parent_ghost), *p = proc_find(ps, k->npid);
-    struct brood b = { .to = k->p.node, .ghost = k->parent_ghost };
-    struct chick c = { .pid = k->npid };
+    struct family b = { .to = k->p.node, .ghost = k->parent_ghost };
+    struct child c = { .pid = k->npid };
     uint64_t of;
     struct err err = { 0 };
 
@@ -380,7 +380,7 @@ static void recover_one(procspace_t *ps, struct kid *k)
         recover(ps, k);
 }
 
-void broods_recover(procspace_t *ps, bool last)
+void families_recover(procspace_t *ps, bool last)
 {
     kids_each(ps, recover_one);
     if (!last)

@@ -1,0 +1,29 @@
+/* family.h - children of a process that moves */
+#ifndef PROCSPACE_FAMILY_H
+#define PROCSPACE_FAMILY_H
+#include "services/procspace/kids.h"
+#include "services/procspace/starting.h"
+
+/* "children" of the request: [[pid, leads, comm]...], as their parent knows them. EBUSY:
+ * one of them cannot be kept. Nothing is changed by it. */
+int family_take(struct starting *s, struct err *err);
+bool family_any(const struct starting *s);
+void family_pack(const struct starting *s, mp_buf *m); /* the list, for the node */
+
+/* Have none of them ended that would be waited for where nobody is any more? */
+bool family_whole(procspace_t *ps, uint64_t launch);
+/* Their parent runs at the place that it went to. */
+void family_gone(procspace_t *ps, uint64_t launch);
+/* It does not. */
+void family_drop(procspace_t *ps, uint64_t launch);
+void families_lost(procspace_t *ps, int node);
+
+/* A node has told of k. True: it stands for one of a family, or of what may be one of
+ * before our start; nobody needs to make a ghost for it. */
+bool family_born(procspace_t *ps, struct kid *k);
+/* A process of the master has ended, whose parent's ghost says how. */
+void family_ended(procspace_t *ps, pid_t pid, int status);
+/* After a restart: more is known. last: all that will be. */
+void families_recover(procspace_t *ps, bool last);
+
+#endif
