@@ -4,6 +4,10 @@
  * (calls_begin, calls_end): should we die while it stands still, it goes on. What
  * is sent to it meanwhile waits in the kernel's queue, for itself or for who it
  * is elsewhere.
+ *
+ * Once it may run elsewhere it is parked: between the rows its registers are those of
+ * one that waits for ever. Should we die then, it does that, until another of us has
+ * found out where it is to go on (frozen_again).
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -143,9 +147,8 @@ static bool waits(pid_t pid, int sig)
     return s && ((status_number(s, "SigPnd", 16, 0) | status_number(s, "ShdPnd", 16, 0)) & bit);
 }
 
-int freeze(struct frozen *f, pid_t pid, struct err *err)
+static int open_it(struct frozen *f, pid_t pid, struct err *err)
 {
-    uint64_t start = 0, end = 0;
     char path[64];
 
     *f = (struct frozen){ .pid = pid, .pidfd = -1, .mem = -1 };
@@ -153,7 +156,14 @@ int freeze(struct frozen *f, pid_t pid, struct err *err)
     snprintf(path, sizeof path, "/proc/%d/mem", (int)pid);
     if (f->pidfd < 0 || (f->mem = open(path, O_RDWR | O_CLOEXEC)) < 0)
         return err_set(err, errno, "process %d: %s", (int)pid, strerror(errno));
-    if (stop(f, err) < 0)
+    return stop(f, err);
+}
+
+int freeze(struct frozen *f, pid_t pid, struct err *err)
+{
+    uint64_t start = 0, end = 0;
+
+    if (open_it(f, pid, err) < 0)
         return -1;
     if (ptrace(PTRACE_GETREGS, pid, 0, &f->regs) < 0 ||
         ptrace(PTRACE_GETSIGMASK, pid, sizeof f->mask, &f->mask) < 0)
@@ -164,6 +174,69 @@ int freeze(struct frozen *f, pid_t pid, struct err *err)
     if (find_vdso(f, &start, &end) < 0)
         return err_set(err, ENOSYS, "process %d has no page of the kernel's (vdso)", (int)pid);
     return step_out(f, start, end, err) < 0 ? -1 : find_call(f, start, end, err);
+}
+
+static void waits_for_ever(const struct frozen *f, struct user_regs_struct *r)
+{
+    *r = f->regs;
+    r->rip = f->call_at;
+    r->rax = SYS_pause;
+    r->orig_rax = NO_CALL;
+}
+
+/* Parked it does wait, and is stopped for each row of calls. */
+static int halt(struct frozen *f, struct err *err)
+{
+    int status;
+
+    if (!f->runs || !f->held)
+        return 0;
+    if (ptrace(PTRACE_INTERRUPT, f->pid, 0, 0) < 0)
+        return died(f, err);
+    for (;;) {
+        if (wait_stop(f, STOP_MS, &status, err) < 0)
+            return -1;
+        if (status >> 16 == PTRACE_EVENT_STOP)
+            break;
+        if (WSTOPSIG(status) == SIGSTOP)
+            f->was_stopped = true;
+        if (ptrace(PTRACE_CONT, f->pid, 0, 0) < 0)
+            return died(f, err);
+    }
+    f->runs = false;
+    return 0;
+}
+
+/* What it is while we do nothing with it. Parked it is let run into its wait: so
+ * nothing is left of the single steps by which calls are made. */
+static int rest(struct frozen *f)
+{
+    struct user_regs_struct r = f->regs;
+    uint64_t all = ~0ull, mask = f->parked ? all : f->mask;
+
+    if (f->parked)
+        waits_for_ever(f, &r);
+    if (ptrace(PTRACE_SETREGS, f->pid, 0, &r) < 0 ||
+        ptrace(PTRACE_SETSIGMASK, f->pid, sizeof mask, &mask) < 0 ||
+        (f->parked && ptrace(PTRACE_CONT, f->pid, 0, 0) < 0))
+        return -1;
+    f->runs = f->parked;
+    return 0;
+}
+
+int frozen_park(struct frozen *f, struct err *err)
+{
+    f->parked = true;
+    return f->held && rest(f) == 0 ? 0 : died(f, err);
+}
+
+void frozen_note(const struct frozen *f, mp_buf *m)
+{
+    mp_map(m, 4);
+    mp_kbin(m, "regs", &f->regs, sizeof f->regs);
+    mp_kuint(m, "mask", f->mask);
+    mp_kuint(m, "room", f->room);
+    mp_kuint(m, "room_bytes", f->room_bytes);
 }
 
 static void let_go(struct frozen *f)
@@ -178,11 +251,60 @@ static void let_go(struct frozen *f)
     cleanup_close(&f->pidfd);
 }
 
+int frozen_again(struct frozen *f, pid_t pid, const msgpack_object *note, struct err *err)
+{
+    struct user_regs_struct now;
+    uint64_t start = 0, end = 0, mask = 0;
+    const char *regs;
+    size_t len;
+    int64_t until = now_ms() + STOP_MS;
+
+    for (;; poll(NULL, 0, 5)) { /* the kernel may be about to take it from the other */
+        struct err why = { 0 };
+        if (open_it(f, pid, &why) == 0)
+            break;
+        if (why.code != EPERM || now_ms() > until)
+            return err_set(err, why.code, "%s", why.text);
+        let_go(f);
+    }
+    if (find_vdso(f, &start, &end) < 0 || find_call(f, start, end, err) < 0)
+        return err_set(err, ENOSYS, "process %d has no page of the kernel's (vdso)", (int)pid);
+    if (ptrace(PTRACE_GETREGS, pid, 0, &now) < 0 ||
+        ptrace(PTRACE_GETSIGMASK, pid, sizeof mask, &mask) < 0)
+        return died(f, err);
+    /* All but those that the kernel takes out. */
+    mask |= 1ull << (SIGKILL - 1) | 1ull << (SIGSTOP - 1) | 1ull << (SIGTRAP - 1);
+    f->parked = mask == ~0ull && (now.rip == f->call_at || now.rip == f->call_at + 2) &&
+                (now.orig_rax == SYS_pause || now.rax == SYS_pause);
+    int status;
+    if (f->parked && waits(pid, SIGTRAP) && /* of a step that the other did not see the end of */
+        (ptrace(PTRACE_CONT, pid, 0, 0) < 0 || wait_stop(f, STOP_MS, &status, err) < 0))
+        return died(f, err);
+    if (!f->parked) { /* it runs, and has never stood still for long */
+        f->regs = now;
+        f->mask = mask;
+        return step_out(f, start, end, err) < 0 || calls_begin(f, err) < 0 ||
+                       room_make(f, IMAGE_PAGE, err) < 0 || calls_end(f, err) < 0
+                   ? -1
+                   : 0;
+    }
+    if (mp_get_bytes(note, "regs", &regs, &len, err) < 0 || len != sizeof f->regs ||
+        mp_get_uint(note, "mask", &f->mask, err) < 0 ||
+        mp_get_uint(note, "room", &f->room, err) < 0 ||
+        mp_get_uint(note, "room_bytes", &f->room_bytes, err) < 0)
+        return err_set(err, EPROTO, "process %d: what was noted of it makes no sense", (int)pid);
+    memcpy(&f->regs, regs, sizeof f->regs);
+    return 0;
+}
+
 void thaw(struct frozen *f)
 {
     uint64_t arg[6] = { f->room, f->room_bytes };
     int64_t out;
 
+    halt(f, NULL);
+    f->borrowed |= f->parked;
+    f->parked = false;
     if (f->held && f->room && calls_begin(f, NULL) == 0)
         call_in(f, SYS_munmap, arg, &out, NULL);
     if (f->held && f->borrowed) /* by this, or by what has failed */
@@ -194,6 +316,8 @@ int calls_begin(struct frozen *f, struct err *err)
 {
     uint64_t all = ~0ull;
 
+    if (halt(f, err) < 0)
+        return -1;
     f->borrowed = true;
     return f->held && ptrace(PTRACE_SETSIGMASK, f->pid, sizeof all, &all) == 0 ? 0 : died(f, err);
 }
@@ -201,10 +325,7 @@ int calls_begin(struct frozen *f, struct err *err)
 int calls_end(struct frozen *f, struct err *err)
 {
     f->borrowed = false;
-    return f->held && ptrace(PTRACE_SETREGS, f->pid, 0, &f->regs) == 0 &&
-                   ptrace(PTRACE_SETSIGMASK, f->pid, sizeof f->mask, &f->mask) == 0
-               ? 0
-               : died(f, err);
+    return f->held && rest(f) == 0 ? 0 : died(f, err);
 }
 
 int call_in(struct frozen *f, long nr, const uint64_t arg[6], int64_t *out, struct err *err)
@@ -237,7 +358,11 @@ int call_in(struct frozen *f, long nr, const uint64_t arg[6], int64_t *out, stru
     if (ptrace(PTRACE_GETREGS, f->pid, 0, &r) < 0)
         return died(f, err);
     *out = (int64_t)r.rax;
-    return 0;
+    if (f->parked) /* not behind the call, should we die before the next */
+        waits_for_ever(f, &r);
+    else
+        r = f->regs;
+    return ptrace(PTRACE_SETREGS, f->pid, 0, &r) == 0 ? 0 : died(f, err);
 }
 
 /* Shared, so that the kernel joins it with nothing of its own. */
@@ -370,6 +495,8 @@ static uint32_t queue(struct frozen *f, uint32_t flags, mp_buf *rows)
 
 uint32_t frozen_signals(struct frozen *f, mp_buf *rows)
 {
+    if (halt(f, NULL) < 0)
+        return 0;
     uint32_t n = queue(f, PTRACE_PEEKSIGINFO_SHARED, rows) + queue(f, 0, rows);
 
     if (f->was_stopped) {

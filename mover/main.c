@@ -2,29 +2,37 @@
  *
  * Started by procspace, as root. What it finds is one msgpack map on stdout.
  */
+#include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include "bus/rundir.h"
 #include "mover/mover.h"
 
 static const char usage[] =
     "Usage: bpmover [-c] [-n] [-l PID] PID NODE\n"
+    "       bpmover -e PID\n"
     "Started by procspace for bpmove(1): moves a process of the master to a node, and\n"
     "writes what has come of it as msgpack.\n"
     "\n"
     "  -c, --check       only look what stands in the way\n"
     "  -n, --no-input    its standard input becomes empty\n"
     "  -l, --like PID    it must be in the namespaces of this process\n"
+    "  -e, --end         end a move whose bpmover has died\n"
     "  -h, --help        this text\n"
     "  -V, --version     the version\n";
 
 static const struct option longopts[] = {
     { "check", no_argument, NULL, 'c' },    { "no-input", no_argument, NULL, 'n' },
-    { "like", required_argument, NULL, 'l' }, { "help", no_argument, NULL, 'h' },
-    { "version", no_argument, NULL, 'V' },  { NULL, 0, NULL, 0 },
+    { "like", required_argument, NULL, 'l' }, { "end", no_argument, NULL, 'e' },
+    { "help", no_argument, NULL, 'h' },     { "version", no_argument, NULL, 'V' },
+    { NULL, 0, NULL, 0 },
 };
 
 static bool number(const char *text, long min, long max, long *out)
@@ -35,18 +43,70 @@ static bool number(const char *text, long min, long max, long *out)
     return end != text && !*end && *out >= min && *out <= max;
 }
 
+/* RUN/held.PID: what must be known to end what we begin, should we die. Ours as long as
+ * it is locked. */
+static int open_note(const char *path, bool *end, struct err *err)
+{
+    struct stat st;
+    CLEANUP(cleanup_close) int fd =
+        open(path, O_RDWR | (*end ? 0 : O_CREAT) | O_CLOEXEC | O_NOFOLLOW, 0600);
+
+    if (fd < 0)
+        return err_set(err, errno, "%s: %s", path, strerror(errno));
+    if (flock(fd, LOCK_EX | LOCK_NB) < 0)
+        return err_set(err, EBUSY, "it is being moved");
+    *end |= fstat(fd, &st) == 0 && st.st_size > 0; /* that first */
+    int out = fd;
+    fd = -1;
+    return out;
+}
+
+static void refuse(const struct err *err, mp_buf *result)
+{
+    mp_map(result, 3);
+    mp_kint(result, "code", err->code);
+    mp_kstr(result, "text", err->text);
+    mp_key(result, "hindrances");
+    mp_array(result, 0);
+}
+
+/* One that died before it had noted anything has begun nothing. */
+static void end_it(struct mover_conf *conf, mp_buf *result)
+{
+    char text[4096];
+    struct err err = { 0 };
+    msgpack_unpacked u;
+    int64_t to = 0;
+
+    msgpack_unpacked_init(&u);
+    ssize_t n = pread(conf->note, text, sizeof text, 0);
+    if (n > 0 && mp_decode(&u, text, (size_t)n, &err) == 0 &&
+        mp_get_int(&u.data, "to", 0, INT32_MAX, &to, &err) == 0) {
+        conf->to = (int)to;
+        mover_end(conf, &u.data, result);
+    } else {
+        err_set(&err, EIO, "what moved it has ended");
+        refuse(&err, result);
+    }
+    msgpack_unpacked_destroy(&u);
+}
+
 int main(int argc, char **argv)
 {
-    struct mover_conf conf = { .run = cm_rundir(), .like = getpid() };
+    struct mover_conf conf = { .run = cm_rundir(), .like = getpid(), .note = -1 };
     CLEANUP(mp_free) mp_buf result;
+    char path[PATH_MAX], name[32];
+    struct err err = { 0 };
     long pid = 0, node = 0, like;
+    bool end = false;
     int c;
 
     mp_init(&result);
-    while ((c = getopt_long(argc, argv, "cnl:hV", longopts, NULL)) != -1) {
+    while ((c = getopt_long(argc, argv, "cnl:ehV", longopts, NULL)) != -1) {
         switch (c) {
         case 'c': conf.check = true; break;
         case 'n': conf.no_input = true; break;
+        case 'e': end = true; break;
         case 'l':
             if (!number(optarg, 1, INT32_MAX, &like)) {
                 fputs(usage, stderr);
@@ -59,14 +119,25 @@ int main(int argc, char **argv)
         default: fputs(usage, stderr); return 2;
         }
     }
-    if (argc - optind != 2 || !number(argv[optind], 1, INT32_MAX, &pid) ||
-        !number(argv[optind + 1], -1, INT32_MAX, &node)) {
+    if (argc - optind != (end ? 1 : 2) || !number(argv[optind], 1, INT32_MAX, &pid) ||
+        (!end && !number(argv[optind + 1], -1, INT32_MAX, &node))) {
         fputs(usage, stderr);
         return 2;
     }
     conf.pid = (pid_t)pid;
     conf.to = (int)node;
-    mover_run(&conf, &result);
+    snprintf(name, sizeof name, "held.%ld", pid);
+    cm_path(path, name);
+    if (!conf.check)
+        conf.note = open_note(path, &end, &err);
+    if (err.code)
+        refuse(&err, &result);
+    else if (end)
+        end_it(&conf, &result);
+    else
+        mover_run(&conf, &result);
+    if (conf.note >= 0)
+        unlink(path);
     for (size_t at = 0; at < result.b.size;) {
         ssize_t n = write(STDOUT_FILENO, result.b.data + at, result.b.size - at);
         if (n <= 0)

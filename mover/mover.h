@@ -38,12 +38,16 @@ struct mover_conf {
     const char *run;   /* the folder of gate and move there */
     uint64_t stream[3]; /* inodes of the pipes that are its streams; 0 none */
     pid_t like;        /* of this one's namespaces it must be */
+    int note;          /* where a note goes for who ends what we have begun */
 };
 
 /* Packs {code, text, hindrances: [[what, text]...]}: code 0: it could go, or has gone;
  * EBUSY with hindrances: what stands in the way; else an errno, and it goes on where
  * it was. */
 void mover_run(const struct mover_conf *c, mp_buf *result);
+/* The same of a move whose mover has died: it has gone, or goes on where it was. note:
+ * what it has written, a map with "launch" and more; code ECANCELED: it was called off. */
+void mover_end(const struct mover_conf *c, const msgpack_object *note, mp_buf *result);
 
 /* --- what stands in the way --- */
 struct hindrances {
@@ -91,6 +95,8 @@ struct frozen {
     int pidfd, mem;
     bool held;                   /* it stands still */
     bool borrowed;               /* its registers and mask are ours */
+    bool parked;                 /* without us it would wait for ever, and not run */
+    bool runs;                   /* parked: it waits, and is not stopped */
     bool alarmed;                /* a SIGALRM was waiting already */
     int owed;                    /* a signal that it was about to have */
     bool was_stopped;            /* a SIGSTOP came meanwhile */
@@ -100,6 +106,12 @@ struct frozen {
     uint64_t room, room_bytes;   /* memory of ours in it */
 };
 int freeze(struct frozen *f, pid_t pid, struct err *err);
+/* It may run elsewhere from now on: until thaw() it does not run here, whatever
+ * becomes of us. Before that, what must be known to go on with it is noted. */
+int frozen_park(struct frozen *f, struct err *err);
+void frozen_note(const struct frozen *f, mp_buf *m);
+/* Of another mover, which has died: parked says how far it was. */
+int frozen_again(struct frozen *f, pid_t pid, const msgpack_object *note, struct err *err);
 /* It has only just come here, and is not itself yet. */
 bool frozen_arrives(const struct frozen *f);
 /* It goes on where it was, as if nothing had been. */
@@ -145,6 +157,7 @@ struct request {
     char **lacks; /* files that have to go by value; ends with NULL */
 };
 int request_open(struct request *r, struct image_writer *w, struct err *err);
+int request_again(struct request *r, struct err *err); /* of a launch that was begun before */
 void request_close(struct request *r);
 /* Have it stand ready on the other machine. */
 int request_launch(struct request *r, const struct held_list *l, const struct image_writer *w,

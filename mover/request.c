@@ -169,6 +169,12 @@ int request_open(struct request *r, struct image_writer *w, struct err *err)
     return read_argv(r, err);
 }
 
+int request_again(struct request *r, struct err *err)
+{
+    mp_init(&r->maps);
+    return read_argv(r, err);
+}
+
 static void lacks_free(struct request *r)
 {
     for (char **l = r->lacks; l && *l; l++)

@@ -4,7 +4,9 @@
  * on any failure it goes on where it was.
  */
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -113,24 +115,57 @@ static int ready(struct moving *m, struct err *err)
     }
 }
 
+/* For who comes after us, should we die. One write: all of it, or nothing. */
+static int note(struct moving *m, struct err *err)
+{
+    CLEANUP(mp_free) mp_buf b;
+
+    mp_init(&b);
+    mp_map(&b, 3);
+    mp_kuint(&b, "launch", m->r.launch);
+    mp_kint(&b, "to", m->c->to);
+    mp_key(&b, "frozen");
+    frozen_note(&m->f, &b);
+    return write(m->c->note, b.b.data, b.b.size) == (ssize_t)b.b.size
+               ? 0
+               : err_set(err, errno, "what is begun cannot be noted: %s", strerror(errno));
+}
+
 static int send_it(struct moving *m, struct err *err)
 {
     struct err why = { 0 };
 
     if (request_launch(&m->r, &m->held, &m->w, err) < 0)
         return -1;
+    if (note(m, err) < 0) {
+        request_moved(&m->r, true, &why);
+        return -1;
+    }
     int fd = request_way(&m->r, &why), rc = -1;
     bool opened = fd >= 0;
     if (opened) {
         rc = send_image(m, fd, &why);
         close(fd);
     }
+    if (frozen_park(&m->f, err) < 0)
+        return -1;
     /* Asked even so: the other end may know better why it was cut. */
     if (request_moved(&m->r, !opened, err) == 0)
         return 0;
     if (rc < 0 && why.code && (err->code == EBADMSG || err->code == ECANCELED || err->code == EIO))
         err_set(err, why.code, "%s", why.text);
     return -1;
+}
+
+/* It runs there. */
+static void leave(struct moving *m)
+{
+    if (m->c->node) {
+        request_pass(&m->r);
+        frozen_end(&m->f);
+    } else {
+        become_ghost(&m->f, &m->r, &m->held);
+    }
 }
 
 static int go(struct moving *m, struct err *err)
@@ -140,19 +175,40 @@ static int go(struct moving *m, struct err *err)
     if (ready(m, err) < 0 || collect(&m->f, &m->w, &m->x, err) < 0 ||
         request_open(&m->r, &m->w, err) < 0 || send_it(m, err) < 0)
         return -1;
-    if (m->c->node) {
-        request_pass(&m->r);
-        frozen_end(&m->f);
-    } else {
-        become_ghost(&m->f, &m->r, &m->held);
-    }
+    leave(m);
     return 0;
 }
 
-void mover_run(const struct mover_conf *c, mp_buf *result)
+static bool is_ghost(pid_t pid)
+{
+    char link[64], exe[PATH_MAX];
+
+    snprintf(link, sizeof link, "/proc/%d/exe", (int)pid);
+    ssize_t n = readlink(link, exe, sizeof exe - 1);
+    exe[n > 0 ? n : 0] = 0;
+    const char *base = strrchr(exe, '/');
+    return base && strcmp(base, "/bpghost") == 0;
+}
+
+/* Whatever the other has asked for: it has gone, or is called off by this. */
+static int end(struct moving *m, const msgpack_object *note, struct err *err)
+{
+    if (mp_get_uint(note, "launch", &m->r.launch, err) < 0)
+        return -1;
+    if (!m->c->node && is_ghost(m->c->pid)) /* that far it was */
+        return 0;
+    if (frozen_again(&m->f, m->c->pid, mp_get(note, "frozen"), err) < 0 ||
+        request_again(&m->r, err) < 0 || request_moved(&m->r, true, err) < 0)
+        return -1;
+    look_anew(m, err);
+    *err = (struct err){ 0 };
+    leave(m);
+    return 0;
+}
+
+static struct moving *begin(const struct mover_conf *c)
 {
     struct moving *m = calloc(1, sizeof *m);
-    struct err err = { 0 };
 
     if (!m)
         abort();
@@ -162,7 +218,13 @@ void mover_run(const struct mover_conf *c, mp_buf *result)
     m->w.mem = m->w.pagemap = m->w.proc = -1;
     mp_init(&m->h.rows);
     mp_init(&m->r.maps);
-    int rc = go(m, &err);
+    return m;
+}
+
+static void finish(struct moving *m, int rc, const struct err *why, mp_buf *result)
+{
+    struct err err = *why;
+
     thaw(&m->f);
     mp_map(result, 3);
     mp_kint(result, "code", rc < 0 ? err.code ? err.code : EIO : 0);
@@ -175,4 +237,22 @@ void mover_run(const struct mover_conf *c, mp_buf *result)
     held_free(&m->held);
     mp_free(&m->h.rows);
     free(m);
+}
+
+void mover_run(const struct mover_conf *c, mp_buf *result)
+{
+    struct moving *m = begin(c);
+    struct err err = { 0 };
+    int rc = go(m, &err);
+
+    finish(m, rc, &err, result);
+}
+
+void mover_end(const struct mover_conf *c, const msgpack_object *note, mp_buf *result)
+{
+    struct moving *m = begin(c);
+    struct err err = { 0 };
+    int rc = end(m, note, &err);
+
+    finish(m, rc, &err, result);
 }

@@ -2,7 +2,8 @@
  *
  * The work (mover/) is done by a child of ours, which stops the body, sends it
  * and ends it: that takes its time, and we have none. It says at its end what has
- * come of it. Should the agent die meanwhile, the move goes on.
+ * come of it. Should the agent die meanwhile, the move goes on. Should the child,
+ * another one ends what it has begun.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -20,10 +21,9 @@ struct mover {
     struct init *in;
     struct mover *next;
     uint64_t id;
-    pid_t npid;
-    int to;
+    struct mover_conf c;
     int fd;
-    char *text;
+    char *text; /* what it has said: a note for who ends what it has begun, its result */
     size_t got;
 };
 
@@ -49,26 +49,44 @@ static void reply(struct init *in, uint64_t id, const msgpack_object *result,
     link_send(in->link, &m);
 }
 
-static void finish(struct mover *v)
+static void drop(struct mover *v)
 {
     struct mover **at = &v->in->movers;
-    msgpack_unpacked u;
-    struct err err = { 0 };
 
-    msgpack_unpacked_init(&u);
-    if (v->got == 0)
-        err_set(&err, EIO, "what moves it has ended");
-    else
-        mp_decode(&u, v->text, v->got, &err);
-    reply(v->in, v->id, err.code ? NULL : &u.data, &err);
-    msgpack_unpacked_destroy(&u);
-    loop_fd_del(v->in->loop, v->fd);
-    close(v->fd);
     while (*at != v)
         at = &(*at)->next;
     *at = v->next;
     free(v->text);
     free(v);
+}
+
+static int start(struct mover *v, const msgpack_object *note, struct err *err);
+
+/* Its last words: a result if it got that far, else a note. */
+static void finish(struct mover *v)
+{
+    msgpack_unpacked u[2];
+    size_t off = 0;
+    int n = 0;
+    struct err err = { 0 };
+
+    loop_fd_del(v->in->loop, v->fd);
+    close(v->fd);
+    for (int i = 0; i < 2; i++)
+        msgpack_unpacked_init(&u[i]);
+    while (n < 2 && msgpack_unpack_next(&u[n], v->text, v->got, &off) == MSGPACK_UNPACK_SUCCESS)
+        n++;
+    const msgpack_object *last = n ? &u[n - 1].data : NULL;
+    if (!last || !mp_get(last, "code"))
+        err_set(&err, EIO, "what moves it has ended");
+    if (err.code && last && kill(v->c.pid, 0) == 0 && start(v, last, &err) == 0) {
+        v->got = off;
+    } else {
+        reply(v->in, v->id, err.code ? NULL : last, &err);
+        drop(v);
+    }
+    for (int i = 0; i < 2; i++)
+        msgpack_unpacked_destroy(&u[i]);
 }
 
 static void on_result(void *arg, int fd, uint32_t events)
@@ -86,15 +104,19 @@ static void on_result(void *arg, int fd, uint32_t events)
 }
 
 /* In the child: with nothing of ours open but where the result goes. */
-static void __attribute__((noreturn)) run(const struct mover_conf *c, int out)
+static void __attribute__((noreturn)) run(struct mover_conf *c, const msgpack_object *note, int out)
 {
     mp_buf result;
 
     if (out != 3 && dup2(out, 3) < 0)
         _exit(1);
     close_range(4, ~0u, 0);
+    c->note = 3;
     mp_init(&result);
-    mover_run(c, &result);
+    if (note)
+        mover_end(c, note, &result);
+    else
+        mover_run(c, &result);
     for (size_t at = 0; at < result.b.size;) {
         ssize_t n = write(3, result.b.data + at, result.b.size - at);
         if (n <= 0)
@@ -104,35 +126,25 @@ static void __attribute__((noreturn)) run(const struct mover_conf *c, int out)
     _exit(0);
 }
 
-static int start(struct init *in, uint64_t id, const struct mover_conf *c, struct err *err)
+static int start(struct mover *v, const msgpack_object *note, struct err *err)
 {
-    struct mover *v = calloc(1, sizeof *v);
+    struct init *in = v->in;
     int p[2] = { -1, -1 };
 
-    if (!v || !(v->text = malloc(RESULT_MAX)) || pipe2(p, O_CLOEXEC | O_NONBLOCK) < 0) {
-        if (v)
-            free(v->text);
-        free(v);
-        return err_set(err, ENOMEM, "out of memory");
-    }
+    if (pipe2(p, O_CLOEXEC | O_NONBLOCK) < 0)
+        return err_set(err, errno, "pipe: %s", strerror(errno));
     fcntl(p[1], F_SETFL, 0); /* of the child's end */
-    *v = (struct mover){ .in = in, .id = id, .npid = c->pid, .to = c->to, .fd = p[0],
-                         .text = v->text };
+    v->fd = p[0];
     pid_t pid = loop_fd(in->loop, p[0], EPOLLIN, on_result, v, err) < 0 ? -1 : fork();
     if (pid == 0)
-        run(c, p[1]);
+        run(&v->c, note, p[1]);
     close(p[1]);
-    if (pid > 0) {
-        v->next = in->movers;
-        in->movers = v;
+    if (pid > 0)
         return 0;
-    }
     if (!err->code)
         err_set(err, errno, "fork: %s", strerror(errno));
     loop_fd_del(in->loop, p[0]);
     close(p[0]);
-    free(v->text);
-    free(v);
     return -1;
 }
 
@@ -155,8 +167,8 @@ int mover_ask(struct init *in, const msgpack_object *map, struct err *err)
     }
     /* Asked again, by an agent that knows nothing of the first time. */
     for (struct mover *v = in->movers; v; v = v->next)
-        if (v->npid == b->npid) {
-            if (v->to == to)
+        if (v->c.pid == b->npid) {
+            if (v->c.to == to)
                 v->id = id;
             else {
                 err_set(&why, EBUSY, "process %d is being moved", (int)pid);
@@ -169,7 +181,21 @@ int mover_ask(struct init *in, const msgpack_object *map, struct err *err)
                             .no_input = mp_opt_bool(map, "no_input", false) };
     for (int fd = 0; fd < 3; fd++)
         c.stream[fd] = b->slot[fd] < 0 ? 0 : pump_inode(in->pump, (uint32_t)b->slot[fd]);
-    if (start(in, id, &c, &why) < 0)
+    struct mover *v = calloc(1, sizeof *v);
+    if (!v || !(v->text = malloc(RESULT_MAX))) {
+        free(v);
+        err_set(&why, ENOMEM, "out of memory");
         reply(in, id, NULL, &why);
+        return 0;
+    }
+    v->in = in;
+    v->id = id;
+    v->c = c;
+    v->next = in->movers;
+    in->movers = v;
+    if (start(v, NULL, &why) < 0) {
+        reply(in, id, NULL, &why);
+        drop(v);
+    }
     return 0;
 }

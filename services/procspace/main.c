@@ -40,6 +40,7 @@ static int open_all(procspace_t *ps, int port, struct err *err)
         kids_open(ps, err) < 0 ||
         recover_ghosts(ps, err) < 0 || libs_open(ps, err) < 0)
         return -1;
+    outside_open(ps);
     if (copies_open(ps, err) < 0 || moves_open(ps, err) < 0)
         return -1;
     if (!(ps->svc = svc_create(ps->loop, "procspace", procspace_methods, ps, err)) ||

@@ -2,8 +2,10 @@
  *
  * The work (mover/) is done where the process runs: on a node by its bpinit, on
  * the master by the program bpmover. From there all goes the road of a process
- * that moves itself (move.c): this file only says who may, and where it is.
+ * that moves itself (move.c): this file only says who may, and where it is. A bpmover
+ * that died leaves a note, RUN/held.PID: another one ends what it has begun.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -11,17 +13,20 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include "bus/rundir.h"
 #include "services/procspace/procspace.h"
 
 #define MOVE_MS 180000
+#define LOOK_MS 2000
 #define RESULT_MAX (256u * 1024)
 
 struct outside {
     procspace_t *ps;
     svc_token *token;
+    pid_t pid; /* on the master: whose bpmover this is */
     int node; /* where it is */
     int fd;   /* what bpmover says */
     char *text;
@@ -109,21 +114,37 @@ static int ask_node(struct outside *o, const struct proc *p, const struct svc_re
 
 /* --- on the master --- */
 
+/* Has a bpmover of this process died that had begun something? */
+static bool left_behind(pid_t pid)
+{
+    char path[PATH_MAX], name[32];
+
+    snprintf(name, sizeof name, "held.%d", (int)pid);
+    CLEANUP(cleanup_close) int fd = open(cm_path(path, name), O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+    return fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0;
+}
+
+static int run_ender(struct outside *o, struct err *err);
+
 static void over(struct outside *o)
 {
     msgpack_unpacked u;
     struct err err = { 0 };
 
+    loop_fd_del(o->ps->loop, o->fd);
+    close(o->fd);
+    if (o->got == 0 && left_behind(o->pid) && run_ender(o, &err) == 0)
+        return;
     msgpack_unpacked_init(&u);
     if (o->got == 0)
         err_set(&err, EIO, "bpmover has ended");
-    if (!err.code && mp_decode(&u, o->text, o->got, &err) == 0)
+    if (!o->token)
+        svc_log("info", "process %d: its bpmover had died: ended by another", (int)o->pid);
+    else if (!err.code && mp_decode(&u, o->text, o->got, &err) == 0)
         answer(o, &u.data);
     else
         svc_fail(o->ps->svc, o->token, &err);
     msgpack_unpacked_destroy(&u);
-    loop_fd_del(o->ps->loop, o->fd);
-    close(o->fd);
     free(o->text);
     free(o);
 }
@@ -165,13 +186,69 @@ static int start(const char *prog, char *const *argv, int out)
     return between < 0 ? -1 : 0;
 }
 
+static int run(struct outside *o, const char *prog, char *const *argv, struct err *err)
+{
+    int p[2] = { -1, -1 };
+
+    if (pipe2(p, O_CLOEXEC) < 0)
+        return err_set(err, errno, "pipe: %s", strerror(errno));
+    o->fd = p[0];
+    int rc = fcntl(p[0], F_SETFL, O_NONBLOCK);
+    if (rc == 0)
+        rc = loop_fd(o->ps->loop, p[0], EPOLLIN, on_said, o, err);
+    if (rc == 0 && start(prog, argv, p[1]) < 0) {
+        rc = err_set(err, errno, "bpmover: %s", strerror(errno));
+        loop_fd_del(o->ps->loop, p[0]);
+    }
+    close(p[1]);
+    if (rc < 0)
+        close(p[0]);
+    return rc;
+}
+
+static int run_ender(struct outside *o, struct err *err)
+{
+    char prog[PATH_MAX], name[] = "bpmover", end[] = "-e", who[16];
+    char *argv[] = { name, end, who, NULL };
+
+    snprintf(prog, sizeof prog, "%.4000s/bpmover", cm_libexec());
+    snprintf(who, sizeof who, "%d", (int)o->pid);
+    return run(o, prog, argv, err);
+}
+
+/* Of those that have died, and whose procspace has too: nobody waits for their word. */
+static void look_behind(void *arg)
+{
+    procspace_t *ps = arg;
+    DIR *d = opendir(cm_rundir());
+    struct dirent *e;
+    int pid;
+
+    while (d && (e = readdir(d))) {
+        struct err err = { 0 };
+        if (sscanf(e->d_name, "held.%d", &pid) != 1 || pid < 2 || !left_behind(pid))
+            continue;
+        struct outside *o = calloc(1, sizeof *o);
+        if (o)
+            *o = (struct outside){ .ps = ps, .pid = pid, .fd = -1, .text = malloc(RESULT_MAX) };
+        if (o && o->text && run_ender(o, &err) == 0)
+            continue;
+        if (o)
+            free(o->text);
+        free(o);
+    }
+    if (d)
+        closedir(d);
+}
+
+void outside_open(procspace_t *ps) { loop_timer(ps->loop, LOOK_MS, true, look_behind, ps); }
+
 static int run_mover(struct outside *o, pid_t pid, const struct svc_req *req, int to,
                      struct err *err)
 {
     char prog[PATH_MAX], who[16], where[16], like[16];
     char name[] = "bpmover", look[] = "-c", empty[] = "-n", end[] = "--";
     char *argv[8], **a = argv;
-    int p[2] = { -1, -1 };
 
     snprintf(prog, sizeof prog, "%.4000s/bpmover", cm_libexec());
     snprintf(who, sizeof who, "%d", (int)pid);
@@ -187,21 +264,11 @@ static int run_mover(struct outside *o, pid_t pid, const struct svc_req *req, in
     *a++ = who;
     *a++ = where;
     *a = NULL;
+    o->pid = pid;
     o->text = malloc(RESULT_MAX);
-    if (!o->text || pipe2(p, O_CLOEXEC) < 0)
+    if (!o->text)
         return err_set(err, ENOMEM, "out of memory");
-    o->fd = p[0];
-    int rc = fcntl(p[0], F_SETFL, O_NONBLOCK);
-    if (rc == 0)
-        rc = loop_fd(o->ps->loop, p[0], EPOLLIN, on_said, o, err);
-    if (rc == 0 && start(prog, argv, p[1]) < 0) {
-        rc = err_set(err, errno, "bpmover: %s", strerror(errno));
-        loop_fd_del(o->ps->loop, p[0]);
-    }
-    close(p[1]);
-    if (rc < 0)
-        close(p[0]);
-    return rc < 0 ? -1 : SVC_LATER;
+    return run(o, prog, argv, err) < 0 ? -1 : SVC_LATER;
 }
 
 /* --- procspace.move --- */

@@ -419,6 +419,7 @@ void pass_here(procspace_t *ps, pid_t pid, int64_t uid, const struct passed *r, 
 struct proc *move_heard(procspace_t *ps, pid_t pid, int node, uint64_t launch);
 
 /* --- outside.c: those that know nothing of it --- */
+void outside_open(procspace_t *ps);
 int on_move_outside(void *self, struct svc_req *req, struct err *err);
 
 /* --- readers.c: who reads what moving processes say --- */
