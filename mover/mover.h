@@ -27,6 +27,7 @@
 #include "bus/err.h"
 #include "bus/gate.h"
 #include "bus/mp.h"
+#include "image/ticket.h"
 #include "image/write.h"
 
 struct mover_conf {
@@ -153,8 +154,7 @@ struct request {
     char **argv;
     mp_buf maps;
     uint32_t nmaps;
-    char token[64];
-    char **lacks; /* files that have to go by value; ends with NULL */
+    struct image_ticket ticket;
 };
 int request_open(struct request *r, struct image_writer *w, struct err *err);
 int request_again(struct request *r, struct err *err); /* of a launch that was begun before */

@@ -10,10 +10,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
-#include <sys/resource.h>
 #include <unistd.h>
+#include "bus/limits.h"
 #include "bus/loop.h"
-#include "bus/pkt.h"
 #include "mover/mover.h"
 
 #define LAUNCH_MS 120000
@@ -175,37 +174,15 @@ int request_again(struct request *r, struct err *err)
     return read_argv(r, err);
 }
 
-static void lacks_free(struct request *r)
-{
-    for (char **l = r->lacks; l && *l; l++)
-        free(*l);
-    free(r->lacks);
-    r->lacks = NULL;
-}
-
 void request_close(struct request *r)
 {
     mp_free(&r->maps);
-    lacks_free(r);
+    ticket_free(&r->ticket);
     free(r->argv);
     free(r->cmdline);
 }
 
 /* --- the launch --- */
-
-static void pack_limits(struct request *r, mp_buf *m)
-{
-    mp_key(m, "limits");
-    mp_array(m, RLIM_NLIMITS);
-    for (unsigned i = 0; i < RLIM_NLIMITS; i++) {
-        struct rlimit l = { RLIM_INFINITY, RLIM_INFINITY };
-        prlimit(r->c->pid, (__rlimit_resource_t)i, NULL, &l);
-        mp_array(m, 3);
-        mp_uint(m, i);
-        mp_uint(m, l.rlim_cur);
-        mp_uint(m, l.rlim_max);
-    }
-}
 
 static void pack(struct request *r, const struct held_list *l, const struct image_writer *w,
                  mp_buf *m)
@@ -234,7 +211,8 @@ static void pack(struct request *r, const struct held_list *l, const struct imag
     mp_array(m, 0);
     mp_kbin(m, "cwd", p->cwd, strlen(p->cwd));
     mp_kuint(m, "umask", p->umask & 0777);
-    pack_limits(r, m);
+    mp_key(m, "limits");
+    limits_pack(r->c->pid, m);
     mp_kbin(m, "path", p->exe, strlen(p->exe));
     mp_key(m, "streams");
     mp_array(m, 3);
@@ -251,26 +229,6 @@ static void pack(struct request *r, const struct held_list *l, const struct imag
     msgpack_sbuffer_write(&m->b, r->maps.b.data, r->maps.b.size);
 }
 
-static int take_image(struct request *r, const msgpack_object *reply, struct err *err)
-{
-    const msgpack_object *image = mp_get(reply, "image");
-    const msgpack_object_array *lacks;
-    CLEANUP(cleanup_free) char *token = NULL;
-
-    if (mp_get_dup(image, "token", &token, err) < 0 ||
-        mp_get_array(image, "lacks", &lacks, err) < 0)
-        return -1;
-    snprintf(r->token, sizeof r->token, "%s", token);
-    lacks_free(r);
-    r->lacks = calloc(lacks->size + 1, sizeof *r->lacks);
-    if (!r->lacks)
-        return err_set(err, ENOMEM, "out of memory");
-    for (uint32_t i = 0; i < lacks->size; i++)
-        if (!(r->lacks[i] = mp_dup(&lacks->ptr[i])))
-            return err_set(err, EPROTO, "lacks: want paths");
-    return 0;
-}
-
 static int launch_once(struct request *r, const struct held_list *l,
                        const struct image_writer *w, struct err *err)
 {
@@ -284,7 +242,7 @@ static int launch_once(struct request *r, const struct held_list *l,
     return ask(r, "procspace.launch", &m, LAUNCH_MS, &reply, err) < 0 ||
                    failed(&reply.data, err) < 0
                ? -1
-               : take_image(r, &reply.data, err);
+               : ticket_take(&r->ticket, &reply.data, err);
 }
 
 int request_launch(struct request *r, const struct held_list *l, const struct image_writer *w,
@@ -306,24 +264,10 @@ int request_launch(struct request *r, const struct held_list *l, const struct im
 int request_way(struct request *r, struct err *err)
 {
     char path[PATH_MAX];
-    struct pkt p;
 
     snprintf(path, sizeof path, "%s/move", r->c->run);
     CLEANUP(cleanup_close) int s = frozen_connect(r->f, path, err);
-    if (s < 0 || pkt_send(s, r->token, strlen(r->token), NULL, 0, err) < 0)
-        return -1;
-    int n = pkt_recv(s, &p, err);
-    if (n < 0)
-        return -1;
-    if (n == 0 || p.nfds != 1) {
-        if (n)
-            pkt_clear(&p);
-        return err_set(err, ECONNREFUSED, "there is no way for its image (any more)");
-    }
-    int fd = p.fds[0];
-    p.fds[0] = -1;
-    pkt_clear(&p);
-    return fd;
+    return s < 0 ? -1 : ticket_show(&r->ticket, s, err);
 }
 
 /* --- the word --- */

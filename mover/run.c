@@ -44,7 +44,7 @@ static bool by_value(void *arg, const char *path)
 {
     const struct request *r = arg;
 
-    for (char **l = r->lacks; l && *l; l++)
+    for (char **l = r->ticket.lacks; l && *l; l++)
         if (strcmp(*l, path) == 0)
             return true;
     return false;

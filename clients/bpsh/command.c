@@ -5,9 +5,9 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "bus/limits.h"
 #include "bus/nodespec.h"
 #include "clients/bpsh/bpsh.h"
-#include "clients/common/limits.h"
 
 extern char **environ;
 
@@ -98,7 +98,7 @@ int command_pack(struct bpsh *b, mp_buf *m, struct err *err)
     mp_kbin(m, "cwd", cwd ? cwd : "/", cwd ? strlen(cwd) : 1);
     mp_kuint(m, "umask", mask);
     mp_key(m, "limits");
-    limits_pack(m);
+    limits_pack(0, m);
     const char *path = b->via ? b->via : b->path;
     mp_kbin(m, "path", path, strlen(path));
     if (also(b)) {

@@ -6,7 +6,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include "clients/common/limits.h"
+#include "bus/limits.h"
 #include "clients/libbproc/lib.h"
 
 static int check_entry(const struct bproc_io_t *io)
@@ -158,7 +158,7 @@ int start_pack(const struct start *s, uint64_t launch, const int *node, const in
     mp_kbin(m, "cwd", cwd ? cwd : "/", cwd ? strlen(cwd) : 1);
     mp_kuint(m, "umask", current_umask());
     mp_key(m, "limits");
-    limits_pack(m);
+    limits_pack(0, m);
     mp_kbin(m, "path", path, strlen(path));
     pack_streams(s, self, m);
     mp_kbool(m, "reader", false); /* bpfwd is, and outlives the caller */

@@ -128,7 +128,7 @@ static bool by_value(void *arg, const char *path)
 {
     const struct transfer *t = arg;
 
-    for (char **l = t->lacks; l && *l; l++)
+    for (char **l = t->ticket.lacks; l && *l; l++)
         if (strcmp(*l, path) == 0)
             return true;
     return false;
@@ -152,46 +152,18 @@ int transfer_open(struct transfer *t, bool timers)
     return 0;
 }
 
-static void lacks_free(struct transfer *t)
-{
-    for (char **l = t->lacks; l && *l; l++)
-        free(*l);
-    free(t->lacks);
-    t->lacks = NULL;
-}
-
 void transfer_close(struct transfer *t, bool stays)
 {
     save_close(&t->v, stays);
     dump_rule_close(&t->rule);
     mp_free(&t->maps);
-    lacks_free(t);
+    ticket_free(&t->ticket);
     kept_close(t);
     free(t->argv);
     free(t->text);
 }
 
 /* --- asking --- */
-
-static int take_image(struct transfer *t, const msgpack_object *reply, struct err *err)
-{
-    const msgpack_object *image = mp_get(reply, "image");
-    const msgpack_object_array *lacks;
-    CLEANUP(cleanup_free) char *token = NULL;
-
-    if (mp_get_dup(image, "token", &token, err) < 0 ||
-        mp_get_array(image, "lacks", &lacks, err) < 0)
-        return -1;
-    snprintf(t->token, sizeof t->token, "%s", token);
-    lacks_free(t);
-    t->lacks = calloc(lacks->size + 1, sizeof *t->lacks);
-    if (!t->lacks)
-        return err_set(err, ENOMEM, "out of memory");
-    for (uint32_t i = 0; i < lacks->size; i++)
-        if (!(t->lacks[i] = mp_dup(&lacks->ptr[i])))
-            return err_set(err, EPROTO, "lacks: want paths");
-    return 0;
-}
 
 int transfer_ask(struct transfer *t, const int *node, const int32_t *pid, const int *index,
                  uint32_t n, int *code)
@@ -208,7 +180,7 @@ int transfer_ask(struct transfer *t, const int *node, const int32_t *pid, const 
         return -1;
     if (start_pack(&t->s, t->launch, node, pid, index, n, t->self, &m, &err) < 0 ||
         gate_call(g, "procspace.launch", &m, LAUNCH_MS, &reply, &err) < 0 ||
-        launch_failed(&reply.data, n, code, &err) < 0 || take_image(t, &reply.data, &err) < 0)
+        launch_failed(&reply.data, n, code, &err) < 0 || ticket_take(&t->ticket, &reply.data, &err) < 0)
         return lib_fail(&err);
     return 0;
 }
@@ -219,24 +191,13 @@ int transfer_ask(struct transfer *t, const int *node, const int32_t *pid, const 
 static int open_way(struct transfer *t)
 {
     char path[PATH_MAX];
-    struct pkt p;
     struct err err = { 0 };
     CLEANUP(cleanup_close) int s =
         pkt_connect(lib_on_node() ? NODE_RUN "/move" : cm_path(path, "move"), &err);
 
-    if (s < 0 || pkt_send(s, t->token, strlen(t->token), NULL, 0, &err) < 0)
+    int fd = s < 0 ? -1 : ticket_show(&t->ticket, s, &err);
+    if (fd < 0)
         return lib_fail(&err);
-    int n = pkt_recv(s, &p, &err);
-    if (n < 0)
-        return lib_fail(&err);
-    if (n == 0 || p.nfds != 1) {
-        if (n)
-            pkt_clear(&p);
-        return lib_errno(ECONNREFUSED);
-    }
-    int fd = p.fds[0];
-    p.fds[0] = -1;
-    pkt_clear(&p);
     return fd;
 }
 
@@ -309,9 +270,9 @@ static int moved(struct transfer *t, const int *node, uint32_t n, bool abort_it,
 /* What may not go along by value must be there. */
 static int may_send(struct transfer *t)
 {
-    if (*t->lacks) /* else the list would be asked for in vain */
+    if (*t->ticket.lacks) /* else the list would be asked for in vain */
         dump_rule_libs(&t->rule);
-    for (char **l = t->lacks; *l; l++)
+    for (char **l = t->ticket.lacks; *l; l++)
         if (!dump_by_value((void *)(uintptr_t)&t->rule, *l))
             return lib_errno(ELIBACC);
     return 0;

@@ -4,6 +4,7 @@
 #include "bus/elf.h"
 #include "clients/libbproc/lib.h"
 #include "clients/libbproc/save.h"
+#include "image/ticket.h"
 
 struct transfer {
     struct start s; /* io and iolen are the caller's; the rest is filled in */
@@ -17,9 +18,8 @@ struct transfer {
     char **argv;
     mp_buf maps; /* files that the image names: [path, size, crc] */
     uint32_t nmaps;
-    char token[64];
     struct kept *kept; /* with self */
-    char **lacks; /* those that have to go by value; ends with NULL */
+    struct image_ticket ticket;
 };
 
 /* With all signals blocked. -1: errno. */
