@@ -5,7 +5,6 @@
 . tests/lib.sh
 
 need bin/bpmove bin/bpsh libexec/clustermatic/bpmover libexec/clustermatic/bprestore
-[ -z "${CM_SAN:-}" ] || plan_skip "a sanitizer's memory cannot be moved"
 need_root
 python=/usr/bin/python3
 [ -x $python ] || plan_skip "$python is not installed"
