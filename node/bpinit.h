@@ -169,6 +169,9 @@ void signals_pack_all(const signals_t *s, mp_buf *m);
 
 /* ---- reaper ---- */
 int reap_start(struct init *in, struct err *err);
+/* What has moved away from here is about to end, and may come back under its number
+ * before that: waits for its end, for a moment. */
+void reap_departed(struct init *in, pid_t npid);
 /* What wait() said of npid, to us or to a stand-in of ours. */
 void reap_status(struct init *in, pid_t npid, int status, const struct rusage *ru);
 /* SIGKILL for everything; the loop ends with status when all are gone. */

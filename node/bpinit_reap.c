@@ -3,12 +3,16 @@
  * What a body wrote before it ended is in its ring before its end is told.
  */
 #include <errno.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
+#include <unistd.h>
 #include "node/bpinit_kin.h"
 
 #define END_LIMIT_MS 5000
+#define DEPART_MS 3 /* nothing else is done meanwhile */
 
 static void ended(struct init *in, struct body *b, int status, const struct rusage *ru)
 {
@@ -53,6 +57,20 @@ void reap_status(struct init *in, pid_t npid, int status, const struct rusage *r
     } else {
         ended(in, b, status, ru);
     }
+}
+
+void reap_departed(struct init *in, pid_t npid)
+{
+    struct rusage ru;
+    int status;
+
+    if (!arrivals_departed(in->arrivals, npid))
+        return;
+    CLEANUP(cleanup_close) int fd = (int)syscall(SYS_pidfd_open, npid, 0);
+    struct pollfd p = { fd, POLLIN, 0 };
+    if (fd >= 0 && poll(&p, 1, DEPART_MS) > 0 && wait4(npid, &status, WNOHANG, &ru) == npid &&
+        !kin_status(in, npid, status))
+        reap_status(in, npid, status, &ru);
 }
 
 static void on_child(void *arg, int signo)
