@@ -20,6 +20,7 @@
 
 #define FAMILY_MAX 100000
 #define QUIET_MS 300
+#define LOOK_MS 50
 
 struct child {
     pid_t pid; /* as its parent knows it, and its ghost's */
@@ -319,15 +320,18 @@ void family_ended(procspace_t *ps, pid_t pid, int status)
 
 /* --- their kids --- */
 
-/* After a restart: by the kernel's word there is one that it may stand for, a child
- * of its parent's ghost under its number. */
-static bool may_stand(procspace_t *ps, const struct kid *k)
+static void look_again(procspace_t *ps);
+
+/* Of a move that an earlier procspace began, or whose end is not known yet: by the
+ * kernel's word there is one that it may stand for, a child of its parent's ghost under
+ * its number. */
+bool family_may_stand(const struct kid *k)
 {
     struct ghost_kid who;
 
-    return ps->recovery && !k->via && k->parent_ghost && k->p.pidfd < 0 &&
+    return !k->via && k->parent_ghost && k->p.pidfd < 0 &&
            k->stage == KID_WAITING && kin_ppid(k->npid) == k->parent_ghost &&
-           !(ghost_kid(k->npid, &who));
+           !ghost_kid(k->npid, &who);
 }
 
 bool family_born(procspace_t *ps, struct kid *k)
@@ -340,7 +344,26 @@ bool family_born(procspace_t *ps, struct kid *k)
                 settle(ps, b);
             return true;
         }
-    return may_stand(ps, k);
+    if (!family_may_stand(k))
+        return false;
+    if (!ps->recovery)
+        look_again(ps);
+    return true;
+}
+
+/* Its parent has left for another place, or is a process of the master by now. */
+bool family_left(procspace_t *ps, const struct kid *k)
+{
+    const struct proc *parent = k->parent_ghost ? proc_find(ps, k->parent_ghost) : NULL;
+    struct err err = { 0 };
+    uint64_t of;
+
+    if (!k->parent_ghost || !k->body || k->body->state != PROC_RUNNING)
+        return false;
+    if (parent)
+        return parent->state == PROC_RUNNING && parent->node != k->p.node;
+    CLEANUP(cleanup_close) int fd = ghost_take(k->parent_ghost, -1, &of, &err);
+    return fd < 0 && err.code == EINVAL;
 }
 
 static void recover(procspace_t *ps, struct kid *k)
@@ -376,8 +399,43 @@ static void recover(procspace_t *ps, struct kid *k)
 
 static void recover_one(procspace_t *ps, struct kid *k)
 {
-    if (may_stand(ps, k))
+    if (family_may_stand(k))
         recover(ps, k);
+}
+
+static void count_waiting(procspace_t *ps, struct kid *k)
+{
+    ps->families_waiting += family_may_stand(k);
+}
+
+static void on_look(void *arg)
+{
+    procspace_t *ps = arg;
+
+    ps->families_timer = 0;
+    if (ps->recovery)
+        return;
+    kids_each(ps, recover_one);
+    ps->families_waiting = 0;
+    kids_each(ps, count_waiting);
+    if (ps->families_waiting)
+        look_again(ps);
+}
+
+/* Whoever it stands for is tied to it once its parent is known to be there; if that
+ * comes to nothing, its node ends it. */
+static void look_again(procspace_t *ps)
+{
+    if (!ps->families_timer)
+        ps->families_timer = loop_timer(ps->loop, LOOK_MS, false, on_look, ps);
+}
+
+/* Its parent is not there, or not known to be: the child's ghost stands for it alone. */
+static void let_be(procspace_t *ps, struct kid *k)
+{
+    (void)ps;
+    if (family_may_stand(k))
+        home_kid_gone(k);
 }
 
 void families_recover(procspace_t *ps, bool last)
@@ -385,6 +443,8 @@ void families_recover(procspace_t *ps, bool last)
     kids_each(ps, recover_one);
     if (!last)
         return;
+    kids_each(ps, let_be);
     kids_place(ps);
     home_recover_plain(ps);
+    look_again(ps);
 }

@@ -21,6 +21,9 @@ void families_lost(procspace_t *ps, int node);
 /* A node has told of k. True: it stands for one of a family, or of what may be one of
  * before our start; nobody needs to make a ghost for it. */
 bool family_born(procspace_t *ps, struct kid *k);
+bool family_may_stand(const struct kid *k);
+/* k has ended: because its parent is elsewhere, and so is what stands for its child? */
+bool family_left(procspace_t *ps, const struct kid *k);
 /* A process of the master has ended, whose parent's ghost says how. */
 void family_ended(procspace_t *ps, pid_t pid, int status);
 /* After a restart: more is known. last: all that will be. */

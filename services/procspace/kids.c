@@ -531,7 +531,8 @@ void kids_each(procspace_t *ps, void (*fn)(procspace_t *ps, struct kid *k))
 
 static void place_waiting(procspace_t *ps, struct kid *k)
 {
-    if (k->stage == KID_WAITING && !k->via && !k->orphan && k->parent_ghost)
+    if (k->stage == KID_WAITING && !k->via && !k->orphan && k->parent_ghost &&
+        !family_may_stand(k))
         place_kid(ps, k);
 }
 
@@ -680,7 +681,9 @@ bool kid_event(procspace_t *ps, int node, const struct event *e)
     case 0: kid_born(ps, node, npid, (uint32_t)gen, e); break;
     case 1: {
         pid_t status = 0;
-        if (k && pid_at(e, 3, &status))
+        if (k && pid_at(e, 3, &status) && family_left(ps, k))
+            home_back(ps, k->body);
+        else if (k && pid_at(e, 3, &status))
             kid_gone(ps, k, status);
         break;
     }

@@ -145,6 +145,8 @@ struct procspace {
     struct past *past;
     struct parent *parents;
     struct family *families;      /* family.c */
+    int families_timer;
+    uint32_t families_waiting; /* counted by it */
     struct proc *homed; /* running ones */
     struct proc *proc[PROC_BUCKETS];
     size_t procs;

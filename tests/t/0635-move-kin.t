@@ -103,7 +103,7 @@ end_agents() {
     local pid
     for pid in $(pgrep -f "^[^ ]*bpnode .*--space $run/space/[0-2]( |\$)"); do kill -KILL "$pid"; done
 }
-if [ -n "${CM_MOVES:-}" ]; then # one in ten fails: doc/moving.md, "What is missing"
+if [ -n "${CM_MOVES:-}" ]; then # one in a hundred fails: doc/moving.md, "What is missing"
     ok 'procspace is killed while it moves on and on' survives end_procspace
     ok 'agents are' survives end_agents
 fi
