@@ -236,9 +236,10 @@ static int take_size(const msgpack_object *body, struct wanted *w, struct err *e
     w->cpus = (uint32_t)cpus;
     w->mem_mb = (uint64_t)mem;
     for (uint32_t i = 0; i < p->nodes; i++) /* of those whose size is known */
-        fit += !p->node[i]->space[0] ||
-               (p->node[i]->cpus >= w->cpus && p->node[i]->mem_mb >= w->mem_mb &&
-                bjs_has(p->view_node[i].attrs, w->wants));
+        fit += !p->node[i]->leaving &&
+               (!p->node[i]->space[0] ||
+                (p->node[i]->cpus >= w->cpus && p->node[i]->mem_mb >= w->mem_mb &&
+                 bjs_has(p->view_node[i].attrs, w->wants)));
     if (fit < w->nodes) {
         char size[120] = "";
         size_text(w, size, sizeof size);
