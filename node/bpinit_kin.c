@@ -109,6 +109,38 @@ APART static int wait_status(const siginfo_t *si)
     }
 }
 
+APART static void tell_signal(struct kin_parent *p, int sig, const siginfo_t *si)
+{
+    struct note n;
+
+    if (sig == BELL && si->si_code == SI_QUEUE && si->si_value.sival_ptr == p)
+        return;
+    /* From us: to go on after a stop that was none of its own. */
+    if (sig == SIGCONT && si->si_pid == p->init && si->si_code == SI_USER)
+        return;
+    for (unsigned long i = 0; i < sizeof n / sizeof(long); i++)
+        ((volatile long *)&n)[i] = 0;
+    n.is_signal = 1;
+    n.pid = si->si_pid;
+    n.uid = si->si_uid;
+    n.status = sig;
+    n.code = si->si_code;
+    n.value = (uint64_t)(uintptr_t)si->si_value.sival_ptr;
+    tell(p, &n);
+}
+
+/* What a child has sent before it ended is told before its end. */
+APART static void tell_signals(struct kin_parent *p)
+{
+    struct timespec now = { 0, 0 };
+    unsigned long all = ~(1ul << (SIGCHLD - 1));
+    siginfo_t si;
+    long sig;
+
+    while ((sig = raw4(SYS_rt_sigtimedwait, (long)&all, (long)&si, (long)&now, 8)) > 0)
+        tell_signal(p, (int)sig, &si);
+}
+
 /* An end is told first and taken then: if we are killed in between it is told
  * twice, not never, since bpinit inherits what is not taken. A stop or its end is
  * taken first: another one might have come meanwhile. */
@@ -146,6 +178,7 @@ APART static void reap(struct kin_parent *p)
                 n.conts = now;
         } else {
             n.status = wait_status(&si);
+            tell_signals(p);
         }
         tell(p, &n);
         if (ended)
@@ -168,27 +201,14 @@ APART static void __attribute__((noreturn)) haunt(void *arg)
         carry_out(p);
         if (sig == SIGCHLD)
             reap(p);
+        else if (sig > 0)
+            tell_signal(p, (int)sig, &si);
         if (atomic_load(&p->leave)) {
+            tell_signals(p);
             reap(p);
             for (;;)
                 raw3(SYS_exit_group, 0, 0, 0);
         }
-        if (sig <= 0 || sig == SIGCHLD ||
-            (sig == BELL && si.si_code == SI_QUEUE && si.si_value.sival_ptr == p))
-            continue;
-        struct note n;
-        for (unsigned long i = 0; i < sizeof n / sizeof(long); i++)
-            ((volatile long *)&n)[i] = 0;
-        n.is_signal = 1;
-        n.pid = si.si_pid;
-        n.uid = si.si_uid;
-        n.status = (int)sig;
-        n.code = si.si_code;
-        n.value = (uint64_t)(uintptr_t)si.si_value.sival_ptr;
-        /* From us: to go on after a stop that was none of its own. */
-        if (sig == SIGCONT && n.pid == p->init && n.code == SI_USER)
-            continue;
-        tell(p, &n);
     }
 }
 
