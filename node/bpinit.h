@@ -142,6 +142,8 @@ arrivals_t *arrivals_create(struct init *in, struct err *err);
 void arrivals_destroy(arrivals_t **t);
 /* An image is on its way on fd, which is ours from now on unless -1 is returned. */
 int arrival_expect(arrivals_t *t, uint64_t launch, uint32_t rank, int fd, struct err *err);
+/* Those that have not been let go, under this number: its mover has given them up. */
+void arrivals_sent_anew(arrivals_t *t, pid_t npid, uint64_t launch, uid_t uid);
 /* At its start: what the child gets. Then arrival_begun(), with the descriptor
  * that is only the child's, and err->code if it could not be started. */
 struct arrival *arrival_begin(arrivals_t *t, uint64_t launch, uint32_t rank, int *image,

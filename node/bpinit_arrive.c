@@ -214,6 +214,13 @@ void arrival_begun(struct arrival *a, pid_t npid, uid_t uid, int theirs, const s
         fail(a, err->code, err->text);
 }
 
+void arrivals_sent_anew(arrivals_t *t, pid_t npid, uint64_t launch, uid_t uid)
+{
+    for (struct arrival *a = t->first; a; a = a->next)
+        if (a->npid == npid && a->launch != launch && a->uid == uid && !settled(a))
+            fail(a, ECANCELED, "it was sent anew");
+}
+
 /* Its rings are the agent's to give back, which knows them. */
 static void tell_gone(const struct arrival *a)
 {

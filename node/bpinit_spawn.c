@@ -472,6 +472,8 @@ static int start_rank(struct init *in, const struct plan *p, pid_t pid, pid_t *p
             c.fd[fd] = in->null_fd;
     if (rc == 0 && p->image && p->gen > 1)
         reap_departed(in, pid);
+    if (rc == 0 && p->image && p->gen > 1)
+        arrivals_sent_anew(in->arrivals, pid, p->launch, p->uid);
     if (rc == 0 && p->image && p->gen > 1 && kill(pid, 0) == 0) /* its old self, most likely */
         rc = err_set(&o->err, EAGAIN, "a process %d is still here", (int)pid);
     if (rc == 0 && p->image) {

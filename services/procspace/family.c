@@ -298,6 +298,16 @@ void family_drop(procspace_t *ps, uint64_t launch)
         forget(b);
 }
 
+void family_let_go(procspace_t *ps, const struct proc *p)
+{
+    for (struct family *b = ps->families; b; b = b->next)
+        for (uint32_t i = 0; i < b->n; i++)
+            if (!b->child[i].done && proc_of(ps, &b->child[i]) == p) {
+                b->child[i].launch = 0;
+                b->child[i].real = true;
+            }
+}
+
 void families_lost(procspace_t *ps, int node)
 {
     for (struct family **b = &ps->families; *b;) {
@@ -386,7 +396,7 @@ static void recover(procspace_t *ps, struct kid *k)
         kid_stands(ps, k, k->npid, fd, false);
         return;
     }
-    p = fd >= 0 ? home_unstood(ps, k->npid, k->p.uid) : NULL;
+    p = fd >= 0 ? home_unstood(ps, k->npid, k->p.uid, k->p.node) : NULL;
     if (p) { /* its node has been told of an earlier home only */
         p->pidfd = fd;
         home_move(ps, p, k);

@@ -26,6 +26,8 @@ bool family_may_stand(const struct kid *k);
 bool family_left(procspace_t *ps, const struct kid *k);
 /* A process of the master has ended, whose parent's ghost says how. */
 void family_ended(procspace_t *ps, pid_t pid, int status);
+/* p, of the master, is not known to us any more: what its parent's ghost says of it is. */
+void family_let_go(procspace_t *ps, const struct proc *p);
 /* After a restart: more is known. last: all that will be. */
 void families_recover(procspace_t *ps, bool last);
 

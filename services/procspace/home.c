@@ -364,22 +364,13 @@ void home_found(struct proc *p)
 }
 
 /* What its stand-in was sent; the kernel there has asked whether it may. */
-void home_local_signal(struct proc *p, int sig, bool has_value, int64_t value, int64_t uid,
-                       int64_t from)
+void home_local_signal(struct proc *p, const struct passed *s)
 {
-    siginfo_t si;
+    const struct proc *g = p->stand ? &p->stand->p : NULL;
 
-    if (!p->stand || !p->stand->p.real || p->stand->p.pidfd < 0)
-        return;
-    if (p->uid != 0 && !kin_is_of(p->stand->p.pid, p->uid)) /* any more */
-        return;
-    memset(&si, 0, sizeof si);
-    si.si_signo = sig;
-    si.si_code = SI_QUEUE;
-    si.si_pid = (pid_t)from;
-    si.si_uid = (uid_t)uid;
-    si.si_value.sival_ptr = (void *)(intptr_t)value;
-    syscall(SYS_pidfd_send_signal, p->stand->p.pidfd, sig, has_value ? &si : NULL, 0);
+    if (g && g->real && g->pidfd >= 0 &&
+        (p->uid == 0 || kin_is_of(g->pid, p->uid))) /* still */
+        pass_to(g->pidfd, g->pid, s, 1);
 }
 
 /* ---- what nodes tell of stand-ins ---- */
@@ -395,39 +386,66 @@ static struct kid *stand_of(procspace_t *ps, int node, const struct event *e)
     return k && k->p.gen == gen ? k : NULL;
 }
 
-/* ["cry", npid, gen, sig, value or nil, from, uid]: it was sent this. */
-void home_cry(procspace_t *ps, int node, const struct event *e)
+/* Whom it stands for. One that has ended since our start is in no list: what it has said
+ * before is meant for whom is waited for there. */
+static struct proc *body_of(procspace_t *ps, int node, const struct event *e)
 {
-    struct kid *k = stand_of(ps, node, e);
+    const struct kid *k = stand_of(ps, node, e);
+    int64_t npid;
+    struct proc *p = NULL;
+
+    if (k)
+        return k->body;
+    if (ps->recovery && e->n > 1 && mp_as_int(&e->v[1], &npid) &&
+        !kid_find(ps, node, (pid_t)npid))
+        for (p = ps->homed; p && (p->home != node || p->home_npid != npid || p->stand);)
+            p = p->next_homed;
+    return p;
+}
+
+/* ["cry", npid, gen, sig, value or nil, from, uid]: it was sent this. */
+bool home_cry(procspace_t *ps, int node, const struct event *e)
+{
+    struct proc *p = body_of(ps, node, e);
     int64_t sig, value = 0, from = 0, uid = 0;
 
-    if (!k || !k->body || e->n < 7 || !mp_as_int(&e->v[3], &sig) || sig < 1 ||
-        sig > SIGRTMAX)
-        return;
+    if (!p)
+        return recovered_all(ps);
+    if (e->n < 7 || !mp_as_int(&e->v[3], &sig) || sig < 1 || sig > SIGRTMAX)
+        return true;
     mp_as_int(&e->v[5], &from);
     mp_as_int(&e->v[6], &uid);
     bool has_value = mp_as_int(&e->v[4], &value);
     if (sig == SIGCONT)
-        k->body->ghost_stopped = false;
-    body_signal_value(ps, k->body, (int)sig, has_value, value, uid, from, e->once, NULL);
+        p->ghost_stopped = false;
+    struct signals *with = given_begin(ps, e);
+    body_signal_value(ps, p, (int)sig, has_value, value, uid, from, e->once, with);
+    signals_end(with);
+    return true;
 }
 
 /* ["cut", npid, gen]: it was killed. */
-void home_cut(procspace_t *ps, int node, const struct event *e)
+bool home_cut(procspace_t *ps, int node, const struct event *e)
 {
-    struct kid *k = stand_of(ps, node, e);
+    struct proc *p = body_of(ps, node, e);
 
-    if (k && k->body)
-        body_signal(ps, k->body, SIGKILL);
+    if (!p)
+        return recovered_all(ps);
+    struct signals *with = given_begin(ps, e);
+    body_signal_value(ps, p, SIGKILL, false, 0, 0, 0, 0, with);
+    signals_end(with);
+    return true;
 }
 
 /* The stand-in was stopped there by SIGSTOP. */
-void home_halted(procspace_t *ps, struct kid *k)
+void home_halted(procspace_t *ps, struct kid *k, const struct event *e)
 {
     if (k->body->ghost_stopped)
         return;
     k->body->ghost_stopped = true;
-    body_signal(ps, k->body, SIGSTOP);
+    struct signals *with = given_begin(ps, e);
+    body_signal_value(ps, k->body, SIGSTOP, false, 0, 0, 0, e->once, with);
+    signals_end(with);
 }
 
 /* The body has stopped, or goes on: its ghost here is told as its stand-in is. */
@@ -528,6 +546,7 @@ static void come_home(procspace_t *ps, struct proc *p)
             ghost_unwatch(ps, &k->p);
             cleanup_close(&k->p.pidfd);
         }
+        family_let_go(ps, p);
         proc_ended(ps, p, 0);
         return;
     }
@@ -613,6 +632,7 @@ void home_back(procspace_t *ps, struct proc *p)
         cleanup_close(&k->p.pidfd);
         kid_gone(ps, k, 0);
     }
+    family_let_go(ps, p);
     proc_ended(ps, p, 0);
 }
 
@@ -663,12 +683,15 @@ void home_recover(procspace_t *ps, int node, const msgpack_object *o)
     kin_recover(ps, p, o);
 }
 
-struct proc *home_unstood(procspace_t *ps, pid_t npid, int64_t uid)
+struct proc *home_unstood(procspace_t *ps, pid_t npid, int64_t uid, int node)
 {
     struct proc *p = ps->homed;
 
-    while (p && (p->stand || p->home_npid != npid || p->uid != uid || home_is_local(p)))
+    while (p && (p->home_npid != npid || p->uid != uid || home_is_local(p) ||
+                 (p->stand && (p->home == node || p->stand->p.pidfd >= 0))))
         p = p->next_homed;
+    if (p && p->stand) /* it is where its parent was, and goes with what that was */
+        home_kid_gone(p->stand);
     return p;
 }
 

@@ -644,11 +644,11 @@ static void on_group(procspace_t *ps, int node, pid_t npid, uint32_t gen, const 
         regroup(ps, p, npid, pgid, pgid_ghost, sid);
 }
 
-static void on_halt(procspace_t *ps, struct kid *k, bool stopped)
+static void on_halt(procspace_t *ps, struct kid *k, bool stopped, const struct event *e)
 {
     if (k->body) {
         if (stopped)
-            home_halted(ps, k);
+            home_halted(ps, k, e);
         return;
     }
     k->stopped = stopped;
@@ -660,6 +660,19 @@ static void on_halt(procspace_t *ps, struct kid *k, bool stopped)
     } else {
         ghost_continue(&k->p);
     }
+}
+
+/* A stand-in has ended because its parent is elsewhere. One that has no ghost is of before
+ * our start: where its parent is another one stands. */
+static void left_behind(procspace_t *ps, struct kid *k, int status)
+{
+    if (k->p.pidfd >= 0 || !ps->recovery) {
+        home_back(ps, k->body);
+        return;
+    }
+    home_kid_gone(k);
+    kid_gone(ps, k, status);
+    families_recover(ps, false);
 }
 
 bool kid_event(procspace_t *ps, int node, const struct event *e)
@@ -682,14 +695,14 @@ bool kid_event(procspace_t *ps, int node, const struct event *e)
     case 1: {
         pid_t status = 0;
         if (k && pid_at(e, 3, &status) && family_left(ps, k))
-            home_back(ps, k->body);
+            left_behind(ps, k, status);
         else if (k && pid_at(e, 3, &status))
             kid_gone(ps, k, status);
         break;
     }
     case 2:
         if (k && e->n > 3 && e->v[3].type == MSGPACK_OBJECT_BOOLEAN)
-            on_halt(ps, k, e->v[3].via.boolean);
+            on_halt(ps, k, e->v[3].via.boolean, e);
         break;
     case 3: {
         if (k && is_bin(e, 5) && is_bin(e, 6))

@@ -44,7 +44,7 @@ void home_kid_born(procspace_t *ps, struct kid *k);
 void home_kid_gone(struct kid *k);
 void home_kid_here(procspace_t *ps, struct kid *k);
 struct proc *kid_parent(procspace_t *ps, const struct kid *k);
-void home_halted(procspace_t *ps, struct kid *k);
+void home_halted(procspace_t *ps, struct kid *k, const struct event *e);
 
 void name_free(struct name **n);
 

@@ -381,26 +381,36 @@ void kin_ended(procspace_t *ps, struct proc *p)
     kin_release(&p->parent);
 }
 
-static void signal_here(const struct parent *par, int sig, bool has_value, int64_t value,
-                        pid_t from, int64_t uid)
+static void signal_here(const struct parent *par, const struct passed *s)
 {
-    siginfo_t si;
-
     /* The kernel of the node has asked whether the sender may signal the stand-in,
      * which is the parent's user's of then. Is the parent so still? */
-    if (par->uid != 0 && !kin_is_of(par->pid, par->uid))
-        return;
-    memset(&si, 0, sizeof si);
-    si.si_signo = sig;
-    si.si_code = SI_QUEUE;
-    si.si_pid = from;
-    si.si_uid = (uid_t)uid;
-    si.si_value.sival_ptr = (void *)(intptr_t)value;
-    syscall(SYS_pidfd_send_signal, par->pidfd, sig, has_value ? &si : NULL, 0);
+    if (par->uid == 0 || kin_is_of(par->pid, par->uid))
+        pass_to(par->pidfd, par->pid, s, 1);
+}
+
+/* One of before our start, as a node names it. A reference. */
+static struct parent *recovered(procspace_t *ps, pid_t pid, int node, uint64_t id)
+{
+    struct parent *par = find(ps, pid, node, id);
+    struct err err = { 0 };
+    int64_t suid;
+
+    if (par)
+        return kin_hold(par);
+    if (!(par = add(ps, pid, node, id, &err)))
+        return NULL;
+    if (node < 0) {
+        ids_of(pid, &par->uid, &suid, &par->gid);
+        watch_here(par);
+    } else {
+        par->proc = proc_there(ps, node, pid);
+    }
+    return par;
 }
 
 /* ["up", pid, node, id, sig, value or nil, from, uid]: of one of the node's own. */
-void kin_up(procspace_t *ps, int node, const struct event *e)
+bool kin_up(procspace_t *ps, int node, const struct event *e)
 {
     int64_t v[4], value = 0, from = 0, uid = 0;
 
@@ -408,18 +418,26 @@ void kin_up(procspace_t *ps, int node, const struct event *e)
         !mp_as_int(&e->v[1], &v[0]) || !mp_as_int(&e->v[2], &v[1]) ||
         !mp_as_int(&e->v[4], &v[2]) || v[2] < 1 || v[2] > SIGRTMAX ||
         !mp_as_int(&e->v[6], &from) || !mp_as_int(&e->v[7], &uid))
-        return;
-    struct parent *par = find(ps, (pid_t)v[0], (int)v[1], e->v[3].via.u64);
-    bool there = false;
+        return true;
+    /* The child may have ended since, which we shall hear next: then no list names it. */
+    struct parent *par = ps->recovery ? recovered(ps, (pid_t)v[0], (int)v[1], e->v[3].via.u64)
+                                      : find(ps, (pid_t)v[0], (int)v[1], e->v[3].via.u64);
+    CLEANUP(kin_release) struct parent *ours = ps->recovery ? par : NULL;
+    bool there = ours != NULL;
     for (size_t i = 0; par && i < par->nodes.n; i++)
         there |= par->nodes.node[i] == node;
-    if (!there)
-        return; /* no child of it runs there */
+    if (there && par->node >= 0 && gone(par) && ps->recovery)
+        par->proc = proc_there(ps, par->node, par->pid);
+    if (!there || gone(par)) /* no child of it runs there, or it has ended */
+        return recovered_all(ps);
     bool has_value = mp_as_int(&e->v[5], &value);
+    struct signals *with = given_begin(ps, e);
     if (par->proc && par->proc->node >= 0)
-        body_signal_value(ps, par->proc, (int)v[2], has_value, value, uid, from, e->once, NULL);
+        body_signal_value(ps, par->proc, (int)v[2], has_value, value, uid, from, e->once, with);
     else if (par->pidfd >= 0)
-        signal_here(par, (int)v[2], has_value, value, (pid_t)from, uid);
+        signal_here(par, &(struct passed){ (int)v[2], has_value, value, e->once, uid, (pid_t)from });
+    signals_end(with);
+    return true;
 }
 
 /* After a restart: a row of node.N.procs, or p that is one, says whose child it is. */
@@ -428,24 +446,12 @@ void kin_recover(procspace_t *ps, struct proc *p, const msgpack_object *row)
     const msgpack_object *o = mp_get(row, "parent");
     const msgpack_object_array *a = o ? &o->via.array : NULL;
     int64_t pid, node;
-    struct err err = { 0 };
 
     if (!o || o->type != MSGPACK_OBJECT_ARRAY || a->size < 3 || !mp_as_int(&a->ptr[0], &pid) ||
         pid < 2 || pid > INT32_MAX || !mp_as_int(&a->ptr[1], &node) || node < -1 ||
         a->ptr[2].type != MSGPACK_OBJECT_POSITIVE_INTEGER)
         return;
-    struct parent *par = find(ps, (pid_t)pid, (int)node, a->ptr[2].via.u64);
-    if (par)
-        par->refs++;
-    else if ((par = add(ps, (pid_t)pid, (int)node, a->ptr[2].via.u64, &err))) {
-        int64_t suid;
-        if (node < 0) {
-            ids_of(par->pid, &par->uid, &suid, &par->gid);
-            watch_here(par);
-        } else {
-            par->proc = proc_there(ps, (int)node, (pid_t)pid);
-        }
-    }
+    struct parent *par = recovered(ps, (pid_t)pid, (int)node, a->ptr[2].via.u64);
     if (!par)
         return;
     kin_adopt(par, p);

@@ -751,12 +751,12 @@ static bool mover_lives(const struct move *m)
 static void forget_past(struct moves *all, int64_t now)
 {
     all->swept = now;
+    passes_forget();
     for (size_t b = 0; b < MOVE_BUCKETS; b++)
         for (struct move *m = all->past[b], *next; m; m = next) {
             next = m->next;
             if (now - m->ended <= KEEP_MS)
                 continue;
-            pass_forget(m);
             move_free(m);
         }
 }

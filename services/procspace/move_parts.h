@@ -78,7 +78,7 @@ void move_left_node(struct move *m);
 struct move *move_find(procspace_t *ps, uint64_t launch);
 
 /* --- move_pass.c --- */
-void pass_forget(const struct move *m); /* nobody asks any more */
+void passes_forget(void); /* of those that nobody says any more */
 
 /* --- move_home.c --- */
 /* Something has changed about one that comes to the master. */

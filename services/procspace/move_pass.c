@@ -4,6 +4,7 @@
  * the process is now. Each has a number: on a node it is acted on once; here a file says
  * which were given to the process, for a procspace that is asked again after a restart.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -30,13 +31,20 @@ static char *note_path(char *path, pid_t pid)
     return cm_path(path, name);
 }
 
-void pass_forget(const struct move *m)
+void passes_forget(void)
 {
     char path[PATH_MAX];
     struct stat st;
+    DIR *d = opendir(cm_rundir());
+    struct dirent *e;
+    int pid;
 
-    if (m->home && stat(note_path(path, m->ghost), &st) == 0 && st.st_mtime + FRESH_S < time(NULL))
-        unlink(path);
+    while (d && (e = readdir(d)))
+        if (sscanf(e->d_name, "passed.%d", &pid) == 1 && stat(note_path(path, pid), &st) == 0 &&
+            st.st_mtime + FRESH_S < time(NULL))
+            unlink(path);
+    if (d)
+        closedir(d);
 }
 
 /* --- to a process of this machine --- */
@@ -54,83 +62,52 @@ static bool noted(int notes, uint64_t once)
     return false;
 }
 
-static void give(int it, const struct passed *r, int64_t uid)
+static void give(int it, const struct passed *r)
 {
     siginfo_t si;
 
     memset(&si, 0, sizeof si);
     si.si_signo = r->sig;
     si.si_code = SI_QUEUE;
-    si.si_uid = (uid_t)uid;
+    si.si_pid = r->from_pid;
+    si.si_uid = (uid_t)r->from_uid;
     si.si_value.sival_ptr = (void *)(intptr_t)r->value;
     syscall(SYS_pidfd_send_signal, it, r->sig, r->has_value ? &si : NULL, 0);
 }
 
-static void give_all(int it, const struct passed *r, size_t n, int64_t uid, int notes)
+static void give_all(int it, const struct passed *r, size_t n, int notes)
 {
     flock(notes, LOCK_EX);
     for (size_t i = 0; i < n; i++) {
         if (r[i].once && noted(notes, r[i].once))
             continue;
-        give(it, &r[i], uid);
+        give(it, &r[i]);
         if (r[i].once && write(notes, &r[i].once, sizeof r[i].once) < 0)
             continue; /* no room: it may act twice */
     }
     flock(notes, LOCK_UN);
 }
 
-struct giver { /* a child that does it: our end is not its end */
-    procspace_t *ps;
-    struct signals *with;
-    pid_t pid;
-    int fd;
-};
-
-static void on_given(void *arg, int fd, uint32_t events)
-{
-    struct giver *g = arg;
-
-    (void)events;
-    loop_fd_del(g->ps->loop, fd);
-    close(fd);
-    while (waitpid(g->pid, NULL, 0) < 0 && errno == EINTR)
-        continue;
-    signals_end(g->with);
-    free(g);
-}
-
 /* Signal and note are two steps, and nobody can tell afterwards whether the first was
- * done: so no kill of ours may fall between them. */
-static bool give_apart(procspace_t *ps, int it, const struct passed *r, size_t n, int64_t uid,
-                       int notes, struct signals *with)
+ * done: so no kill of ours may fall between them. A child does both, whose end we wait
+ * for, so that they are given in the order in which they come. */
+static bool give_apart(int it, const struct passed *r, size_t n, int notes)
 {
-    struct giver *g = calloc(1, sizeof *g);
-    int p[2] = { -1, -1 };
+    pid_t pid = vfork();
 
-    if (!g || pipe2(p, O_CLOEXEC) < 0) {
-        free(g);
-        return false;
-    }
-    *g = (struct giver){ ps, with, -1, p[0] };
-    if (loop_fd(ps->loop, p[0], EPOLLIN, on_given, g, NULL) == 0 && (g->pid = fork()) == 0) {
-        give_all(it, r, n, uid, notes);
+    if (pid == 0) {
+        give_all(it, r, n, notes);
         _exit(0);
     }
-    close(p[1]);
-    if (g->pid > 0)
-        return true;
-    loop_fd_del(ps->loop, p[0]);
-    close(p[0]);
-    free(g);
-    return false;
+    while (pid > 0 && waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+        continue;
+    return pid > 0;
 }
 
-void pass_here(procspace_t *ps, pid_t pid, int64_t uid, const struct passed *r, size_t n,
-               struct signals *with)
+void pass_to(int it, pid_t pid, const struct passed *r, size_t n)
 {
     char path[PATH_MAX];
     struct stat st;
-    CLEANUP(cleanup_close) int it = process_take(pid, uid, NULL);
     CLEANUP(cleanup_close) int notes =
         it < 0 || !n || !r->once
             ? -1
@@ -138,11 +115,15 @@ void pass_here(procspace_t *ps, pid_t pid, int64_t uid, const struct passed *r, 
 
     if (notes >= 0 && fstat(notes, &st) == 0 && st.st_size > NOTES_MAX && ftruncate(notes, 0) < 0)
         svc_log("warning", "%s: %s", path, strerror(errno));
-    if (notes >= 0 && give_apart(ps, it, r, n, uid, notes, with))
-        return;
-    if (it >= 0)
-        give_all(it, r, n, uid, notes);
-    signals_end(with);
+    if (it >= 0 && (notes < 0 || !give_apart(it, r, n, notes)))
+        give_all(it, r, n, notes);
+}
+
+void pass_here(pid_t pid, int64_t uid, const struct passed *r, size_t n)
+{
+    CLEANUP(cleanup_close) int it = process_take(pid, uid, NULL);
+
+    pass_to(it, pid, r, n);
 }
 
 /* --- what old selves bring --- */
@@ -150,7 +131,8 @@ void pass_here(procspace_t *ps, pid_t pid, int64_t uid, const struct passed *r, 
 /* Of process pid, p if it is known, without what it has had: here, wherever it is now,
  * or on a node before it went on from there. */
 static size_t take_rows(procspace_t *ps, const struct proc *p, pid_t pid,
-                        const msgpack_object_array *list, uint64_t launch, struct passed *r)
+                        const msgpack_object_array *list, uint64_t launch, int64_t uid,
+                        struct passed *r)
 {
     char path[PATH_MAX];
     size_t n = 0;
@@ -159,7 +141,7 @@ static size_t take_rows(procspace_t *ps, const struct proc *p, pid_t pid,
     for (uint32_t i = 0; i < list->size; i++) {
         const msgpack_object *o = &list->ptr[i];
         int64_t sig;
-        r[n] = (struct passed){ .once = signal_once(launch, i + 1) };
+        r[n] = (struct passed){ .once = signal_once(launch, i + 1), .from_uid = uid };
         if (o->type != MSGPACK_OBJECT_ARRAY || o->via.array.size < 2 ||
             !mp_as_int(&o->via.array.ptr[0], &sig) || sig < 1 || sig > SIGRTMAX ||
             (notes >= 0 && noted(notes, r[n].once)) ||
@@ -207,9 +189,10 @@ int on_pass(void *self, struct svc_req *req, struct err *err)
     struct signals *all = row ? signals_begin(ps, req->token) : NULL;
     if (!all)
         return err_set(err, ENOMEM, "out of memory");
-    size_t n = take_rows(ps, p, pid, list, launch, row);
+    size_t n = take_rows(ps, p, pid, list, launch, (int64_t)a.who.uid, row);
     if (!p || p->left) {
-        pass_here(ps, pid, a.who.uid, row, n, all);
+        pass_here(pid, a.who.uid, row, n);
+        signals_end(all);
         return SVC_LATER;
     }
     for (size_t i = 0; i < n && p->state == PROC_RUNNING; i++)

@@ -25,6 +25,8 @@ struct kid;  /* kids.h: a process that a body has made */
 struct name;
 struct parent; /* kin.h */
 struct event;
+struct given; /* given.c */
+struct held;
 struct signals; /* signal.c */
 
 enum cause_kind {
@@ -147,6 +149,8 @@ struct procspace {
     struct family *families;      /* family.c */
     int families_timer;
     uint32_t families_waiting; /* counted by it */
+    struct given *given;
+    struct held *held;
     struct proc *homed; /* running ones */
     struct proc *proc[PROC_BUCKETS];
     size_t procs;
@@ -267,6 +271,7 @@ bool signal_had(procspace_t *ps, const struct proc *p, uint64_t once);
 /* Those that are sent with it are answered together: nil, once each has got where its
  * process is. Between begin and end at least. NULL: out of memory. */
 struct signals *signals_begin(procspace_t *ps, svc_token *token);
+struct signals *signals_then(void (*fn)(void *arg), void *arg); /* fn, not an answer */
 void signals_end(struct signals *all);
 /* The number of what was asked for by request id of an asker. */
 uint64_t signal_once(uint64_t id, uint64_t of);
@@ -283,6 +288,7 @@ struct event { /* a row of procspace.report */
     const msgpack_object *v;
     uint32_t n;
     uint64_t once; /* its number among all; 0: none */
+    uint64_t space, seq; /* whose event it is, and which */
 };
 int kids_open(procspace_t *ps, struct err *err);
 bool kid_event(procspace_t *ps, int node, const struct event *e); /* false: not about one */
@@ -298,7 +304,8 @@ void pids_make_room(procspace_t *ps);
 
 /* --- kin.c: parents and children on different machines --- */
 void kin_ended(procspace_t *ps, struct proc *p); /* p has */
-void kin_up(procspace_t *ps, int node, const struct event *e); /* a signal to a parent */
+/* A signal to a parent. False: whose it is is not known yet. */
+bool kin_up(procspace_t *ps, int node, const struct event *e);
 void kin_settle(procspace_t *ps); /* after a restart: all nodes have spoken */
 void kin_recover(procspace_t *ps, struct proc *p, const msgpack_object *row);
 
@@ -309,8 +316,8 @@ void home_tell_end(procspace_t *ps, int node, pid_t npid, int status);
 struct proc *home_add(procspace_t *ps, struct launch *l, uint32_t rank, int node, int home,
                       pid_t npid, struct err *err);
 int home_is_local(const struct proc *p); /* its body is on the master */
-void home_local_signal(struct proc *p, int sig, bool has_value, int64_t value, int64_t uid,
-                       int64_t from);
+struct passed;
+void home_local_signal(struct proc *p, const struct passed *s);
 void home_local_gone(procspace_t *ps, struct kid *k); /* the process has ended */
 /* Its parent has moved, and waits for it at k's node now, by k; p may be a ghost's yet. */
 void home_move(procspace_t *ps, struct proc *p, struct kid *k);
@@ -330,15 +337,16 @@ void home_take_over(procspace_t *ps, struct proc *old, struct proc *p); /* p is 
 void home_ended(procspace_t *ps, struct proc *p);
 struct proc *kid_body(const struct kid *k); /* elsewhere; NULL: it is no stand-in */
 void home_forget(struct proc *p);
-void home_cry(procspace_t *ps, int node, const struct event *e);
-void home_cut(procspace_t *ps, int node, const struct event *e);
+bool home_cry(procspace_t *ps, int node, const struct event *e); /* as kin_up() */
+bool home_cut(procspace_t *ps, int node, const struct event *e);
 void home_stopped(struct proc *p, int sig);
 void home_continued(struct proc *p);
 void home_lost(procspace_t *ps, int node);
 void home_recover(procspace_t *ps, int node, const msgpack_object *o);
 void home_settle(procspace_t *ps);
-/* One of this number for which nobody stands where it is said to be waited for. */
-struct proc *home_unstood(procspace_t *ps, pid_t npid, int64_t uid);
+/* One of this number for which nobody stands where it is said to be waited for, or none
+ * that has a ghost, while its parent is on this other node. */
+struct proc *home_unstood(procspace_t *ps, pid_t npid, int64_t uid, int node);
 void home_recover_plain(procspace_t *ps); /* those that are waited for on the master */
 struct identity;
 struct proc *home_asker(procspace_t *ps, int node, const msgpack_object *body, pid_t *npid,
@@ -349,6 +357,12 @@ int home_identity(const struct proc *p, struct identity *id, struct err *err);
 /* --- report.c: what nodes say --- */
 int on_report(void *self, struct svc_req *req, struct err *err);
 void node_lost(procspace_t *ps, int node, const char *space, const char *why);
+
+/* --- given.c: reports are acknowledged when the signals in them have been given --- */
+/* For those of event e; then signals_end(). NULL: out of memory. */
+struct signals *given_begin(procspace_t *ps, const struct event *e);
+/* Answer a report of all up to seq: now, or (SVC_LATER) when they are. */
+int given_answer(procspace_t *ps, struct svc_req *req, uint64_t space, uint64_t seq);
 
 /* --- late.c --- */
 /* A body has ended of which we know nothing: after a restart that came between its
@@ -412,10 +426,12 @@ struct passed {
     bool has_value;
     int64_t value;
     uint64_t once; /* 0: all of them have none */
+    int64_t from_uid; /* told with a value */
+    pid_t from_pid;
 };
-/* Give these to a process of this machine, each once; then signals_end(with). */
-void pass_here(procspace_t *ps, pid_t pid, int64_t uid, const struct passed *r, size_t n,
-               struct signals *with);
+/* Give these to a process of this machine, each once. */
+void pass_here(pid_t pid, int64_t uid, const struct passed *r, size_t n);
+void pass_to(int pidfd, pid_t pid, const struct passed *r, size_t n);
 /* The process that was on its way to node (launch 0: any), and has arrived as we
  * hear; NULL. */
 struct proc *move_heard(procspace_t *ps, pid_t pid, int node, uint64_t launch);

@@ -317,7 +317,7 @@ void recover_list(procspace_t *ps, int node, const msgpack_object *value)
         return;
     for (uint32_t i = 0; i < a->size; i++) {
         const msgpack_object *row = &a->ptr[i];
-        struct event e = { row->via.array.ptr, row->via.array.size, 0 };
+        struct event e = { row->via.array.ptr, row->via.array.size, 0, 0, 0 };
         if (row->type == MSGPACK_OBJECT_ARRAY && row->via.array.size)
             kid_event(ps, node, &e);
     }

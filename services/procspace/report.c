@@ -102,32 +102,10 @@ static void on_stuck_event(procspace_t *ps, int node, const struct event *e)
     svc_call(ps->svc, "nodemgr.set", &m, 10000, on_held, NULL);
 }
 
-static void on_event(procspace_t *ps, int node, const struct event *e)
+static void on_body_event(procspace_t *ps, int node, const struct event *e)
 {
     int64_t pid, gen, sig;
 
-    if (kid_event(ps, node, e))
-        return;
-    if (mp_is(&e->v[0], "done")) {
-        on_done_event(ps, node, e);
-        return;
-    }
-    if (mp_is(&e->v[0], "up")) {
-        kin_up(ps, node, e);
-        return;
-    }
-    if (mp_is(&e->v[0], "cry")) {
-        home_cry(ps, node, e);
-        return;
-    }
-    if (mp_is(&e->v[0], "cut")) {
-        home_cut(ps, node, e);
-        return;
-    }
-    if (mp_is(&e->v[0], "stuck")) {
-        on_stuck_event(ps, node, e);
-        return;
-    }
     if (!int_at(e, 1, &pid) || pid <= 0 || pid > INT32_MAX || !int_at(e, 2, &gen))
         return;
     struct proc *p = proc_find(ps, (pid_t)pid);
@@ -173,6 +151,26 @@ static void on_event(procspace_t *ps, int node, const struct event *e)
     }
 }
 
+/* False: after a restart of ours it is not known yet what to do about it. */
+static bool on_event(procspace_t *ps, int node, const struct event *e)
+{
+    if (kid_event(ps, node, e))
+        return true;
+    if (mp_is(&e->v[0], "up"))
+        return kin_up(ps, node, e);
+    if (mp_is(&e->v[0], "cry"))
+        return home_cry(ps, node, e);
+    if (mp_is(&e->v[0], "cut"))
+        return home_cut(ps, node, e);
+    if (mp_is(&e->v[0], "done"))
+        on_done_event(ps, node, e);
+    else if (mp_is(&e->v[0], "stuck"))
+        on_stuck_event(ps, node, e);
+    else
+        on_body_event(ps, node, e);
+    return true;
+}
+
 /* Of a process space: enough of its name to tell its events from others'. */
 static uint64_t name_of(const char *space)
 {
@@ -205,20 +203,20 @@ int on_report(void *self, struct svc_req *req, struct err *err)
         snprintf(ns->space, sizeof ns->space, "%s", space);
         ns->seq = 0;
     }
-    for (uint32_t i = 0; i < a->size; i++) {
+    uint64_t name = name_of(space), upto = first ? first - 1 : 0;
+    for (uint32_t i = 0; i < a->size; i++, upto++) {
         uint64_t seq = first + i;
         if (a->ptr[i].type != MSGPACK_OBJECT_ARRAY || a->ptr[i].via.array.size == 0)
             return err_set(err, EPROTO, "events: item %u is not a list", i);
         if (seq <= ns->seq)
             continue;
         struct event e = { a->ptr[i].via.array.ptr, a->ptr[i].via.array.size,
-                           signal_once(seq, name_of(space)) };
-        on_event(ps, (int)req->w->node, &e);
+                           signal_once(seq, name), name, seq };
+        if (!on_event(ps, (int)req->w->node, &e))
+            break;
         ns->seq = seq;
     }
-    mp_map(req->reply, 1);
-    mp_kuint(req->reply, "seq", first + a->size - 1);
-    return 0;
+    return given_answer(ps, req, name, upto);
 }
 
 /* Everything that ran there is dead: its relatives see SIGKILL. */

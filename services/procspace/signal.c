@@ -18,6 +18,8 @@ struct sent { /* what was sent, and by whom */
 struct signals { /* answered together, once each is there or of no use any more */
     procspace_t *ps;
     svc_token *token;
+    void (*fn)(void *arg); /* instead */
+    void *arg;
     unsigned waiting;
 };
 
@@ -51,7 +53,16 @@ struct signals *signals_begin(procspace_t *ps, svc_token *token)
     struct signals *all = malloc(sizeof *all);
 
     if (all)
-        *all = (struct signals){ ps, token, 1 };
+        *all = (struct signals){ .ps = ps, .token = token, .waiting = 1 };
+    return all;
+}
+
+struct signals *signals_then(void (*fn)(void *arg), void *arg)
+{
+    struct signals *all = malloc(sizeof *all);
+
+    if (all)
+        *all = (struct signals){ .fn = fn, .arg = arg, .waiting = 1 };
     return all;
 }
 
@@ -59,7 +70,10 @@ void signals_end(struct signals *all)
 {
     if (!all || --all->waiting)
         return;
-    answer_nil(all->ps, all->token);
+    if (all->fn)
+        all->fn(all->arg);
+    else
+        answer_nil(all->ps, all->token);
     free(all);
 }
 
@@ -215,7 +229,8 @@ static void send_signal(procspace_t *ps, struct proc *p, const struct sent *s, s
         p = kid_body(p->kid);
     if (home_is_local(p)) {
         p->turned = s->sig == SIGSTOP || s->sig == SIGCONT ? now_ms() : p->turned;
-        home_local_signal(p, s->sig, s->has_value, s->value, s->from_uid, s->from_pid);
+        home_local_signal(p, &(struct passed){ s->sig, s->has_value, s->value, s->once, s->from_uid,
+                                               (pid_t)s->from_pid });
         answer_nil(ps, token);
         return;
     }
@@ -246,10 +261,9 @@ static void send_signal(procspace_t *ps, struct proc *p, const struct sent *s, s
         return;
     }
     if (p->left || move_left(ps, p)) { /* it goes on here */
-        if (with)
-            with->waiting++;
-        pass_here(ps, p->pid, p->uid,
-                  &(struct passed){ s->sig, s->has_value, s->value, s->once }, 1, with);
+        pass_here(p->pid, p->uid,
+                  &(struct passed){ s->sig, s->has_value, s->value, s->once, s->from_uid,
+                                    (pid_t)s->from_pid }, 1);
         free(f);
         answer_nil(ps, token);
         return;

@@ -9,6 +9,8 @@
  *                        going to TO: EBUSY, and nothing has changed
  *   kin twin NODE        a child on NODE makes another child of ours there (CLONE_PARENT)
  *   kin roam A TO,TO...  a child on A moves from place to place, while its parent stays
+ *   kin echo A N         N numbered signals to a child on A, which says each to us again:
+ *                        each comes once
  *   kin leave NODE FILE [TO]   a child on NODE, go to TO, and end; the child notes in
  *                        FILE, there, who its parent is then, and what it was before
  *   kin hold NODE [TO]   a child on NODE that sleeps; go to TO; say its pid; end as it does
@@ -18,6 +20,7 @@
  *   kin die SIGNAL
  *   kin wait PPID           says USR2 to its parent when it is ready and for each
  *                           USR1. INT: stops by TSTP. HUP: ends, with 7 if PPID is its parent
+ *   kin echoes PPID N       says N numbered signals again; 7 if each has come once
  *   kin brother PPID     makes a child of its parent's that is as "wait", and is itself so
  *   kin goer PPID TO,TO...  USR1: goes to the next, and says USR2 there to its parent
  *   kin orphan PPID FILE
@@ -313,6 +316,59 @@ static int roam(int a, const char *to)
     return done_testing();
 }
 
+/* Numbered signals that have come, each to come once. */
+static char heard[10000];
+static int twice;
+
+static int hears(int n, bool say_again)
+{
+    const struct timespec limit = { LIMIT_MS / 1000, 0 };
+    sigset_t set;
+    siginfo_t si;
+    int i = 0;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGRTMIN);
+    for (; i < n && sigtimedwait(&set, &si, &limit) == SIGRTMIN; i++) {
+        int v = si.si_value.sival_int;
+        if (v < 0 || v >= (int)sizeof heard || heard[v]++) {
+            twice++;
+            i--;
+        } else if (say_again) {
+            while (sigqueue(getppid(), SIGRTMIN, si.si_value) < 0 && errno == EAGAIN)
+                usleep(1000);
+        }
+    }
+    return i;
+}
+
+static int echo(int a, int n)
+{
+    const struct timespec step = { 0, 2000000 }, now = { 0, 0 };
+    sigset_t set;
+    int sent = 0;
+
+    prepare(a, a);
+    sigemptyset(&set);
+    sigaddset(&set, SIGRTMIN);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    pid_t pid = start_on(a, "echoes", number(getpid()), number(n));
+    ok(pid > 0 && came(SIGUSR2), "one is ready, on %d", a);
+    for (; pid > 0 && sent < n; sent++) {
+        union sigval v = { .sival_int = sent };
+        while (sigqueue(pid, SIGRTMIN, v) < 0 && errno == EAGAIN)
+            usleep(1000);
+        nanosleep(&step, NULL);
+    }
+    equals(hears(n, false), n, "each comes back");
+    equals(next_status(pid), 7 << 8, "it has heard each once");
+    usleep(100000);
+    while (sigtimedwait(&set, NULL, &now) == SIGRTMIN)
+        twice++;
+    equals(twice, 0, "and so have we");
+    return done_testing();
+}
+
 static int stay(int a, int to)
 {
     int status, here = bproc_currnode();
@@ -432,6 +488,17 @@ static void __attribute__((noreturn)) brother(void)
     wait_for_signals(pid > 0);
 }
 
+static int echoes(int n)
+{
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGRTMIN);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    kill(getppid(), SIGUSR2);
+    return hears(n, true) == n && !twice ? 7 : 99;
+}
+
 static int orphan(const char *file)
 {
     const struct timespec step = { 0, 20000000 };
@@ -490,6 +557,8 @@ int main(int argc, char **argv)
         return wander(atoi(argv[2]), atoi(argv[3]), argv + 4);
     if (argc == 4 && strcmp(what, "roam") == 0)
         return roam(atoi(argv[2]), argv[3]);
+    if (argc == 4 && strcmp(what, "echo") == 0)
+        return echo(atoi(argv[2]), atoi(argv[3]));
     if (argc == 3 && strcmp(what, "twin") == 0)
         return twin(atoi(argv[2]));
     if (argc == 4 && strcmp(what, "stay") == 0)
@@ -508,6 +577,8 @@ int main(int argc, char **argv)
     parent = argc > 2 ? atoi(argv[2]) : 0;
     if (argc == 3 && strcmp(what, "wait") == 0)
         wait_for_signals(true);
+    if (argc == 4 && strcmp(what, "echoes") == 0)
+        return echoes(atoi(argv[3]));
     if (argc == 4 && strcmp(what, "goer") == 0)
         return goer(argv[3]);
     if (argc == 3 && strcmp(what, "brother") == 0)

@@ -87,11 +87,11 @@ ok 'the child ends, and its parent hears how' ended $((100 + 15))
 
 survives() { # KILL: now and then, while a parent of two goes from place to place
     local wanderer to rc
-    to=$(for _ in 1 2 3 4 5 6 7 8 9 10; do echo 0 -1 2 0; done)
+    to=$(for _ in $(seq 40); do echo 0 -1 2 0; done)
     # shellcheck disable=SC2086 # numbers
     timeout -k 1 100 "$kin" wander -1 1 $to </dev/null >"$tmp/run.out" 2>&1 & wanderer=$!
     for _ in 1 2 3; do
-        sleep 0.2
+        sleep "0.0$((RANDOM % 9 + 1))"
         ! kill -0 "$wanderer" 2>/dev/null || "$1"
     done
     wait "$wanderer"

@@ -57,6 +57,32 @@ ok 'it stands as it did' stands "$child" "$parent"
 kill -TERM "$child"
 ok 'and its end comes to its parent' ended $((100 + 15))
 
+# --- each signal once
+
+new() { local pid && pid=$(pid_of procspace) && [ "$pid" != "$old" ]; }
+end_procspace() {
+    old=$(pid_of procspace) && kill -KILL "$old"
+    eventually 20 new
+}
+echoes() { # FROM TO: procspace is killed while they say things to each other
+    local on=() it rc
+    [ "$1" = -1 ] || on=(bpsh "$1")
+    timeout -k 1 100 "${on[@]}" "$kin" echo "$2" 300 </dev/null >"$tmp/run.out" 2>&1 & it=$!
+    eventually 60 grep -q 'one is ready' "$tmp/run.out"
+    for _ in 1 2; do
+        sleep "0.$((RANDOM % 3))$((RANDOM % 9 + 1))"
+        ! kill -0 $it 2>/dev/null || end_procspace
+    done
+    wait $it
+    rc=$?
+    grep -av '^ok' "$tmp/run.out"
+    return $rc
+}
+for between in '-1 1' '0 -1' '0 1'; do
+    # shellcheck disable=SC2086 # two numbers
+    ok "signals between $between: each once, though procspace is killed" echoes $between
+done
+
 hold 0 1
 eventually 60 stands "$child" "$parent" >"$tmp/out"
 kill -KILL "$parent"
