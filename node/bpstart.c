@@ -2,7 +2,8 @@
  * node has started here
  *
  * The ghost of that program has forked it, so that it is its child. It asks
- * procspace.start what it is to be, and becomes that. Whose it is, and who its
+ * procspace.start what it is to be, and becomes that: a program, or a copy of the one
+ * that has made it, whose image it fetches for bprestore. Whose it is, and who its
  * parent is, is settled by then; so are its pid and group.
  */
 #include <errno.h>
@@ -16,7 +17,10 @@
 #include <time.h>
 #include <unistd.h>
 #include "bus/gate.h"
+#include "bus/pkt.h"
 #include "bus/rundir.h"
+#include "image/image.h"
+#include "image/ticket.h"
 #include "node/bpinit_spawn.h"
 
 #define ASK_MS 10000
@@ -101,34 +105,114 @@ static void write_rank(char **env, uint32_t rank)
         }
 }
 
-static int become(const msgpack_object *map)
+/* ---- a copy ---- */
+
+struct arrival { /* -1: it is a program */
+    int image, control;
+};
+
+/* Out of the way of what the process is to have open. */
+static int lift(int fd, const struct plan *io)
+{
+    int least = 3;
+
+    for (size_t i = 0; i < io->nio; i++)
+        least = io->io[i].fd >= least ? io->io[i].fd + 1 : least;
+    int other = fcntl(fd, F_DUPFD_CLOEXEC, least);
+    close(fd);
+    return other;
+}
+
+static int fetch_image(const char *run, const char *token, const struct plan *io,
+                       struct arrival *a)
+{
+    char path[PATH_MAX];
+    struct image_ticket t = { 0 };
+    struct err err = { 0 };
+
+    snprintf(path, sizeof path, "%.4000s/move", run);
+    snprintf(t.token, sizeof t.token, "%s", token);
+    a->control = pkt_connect(path, &err);
+    if (a->control < 0 || (a->image = ticket_show(&t, a->control, &err)) < 0)
+        return -1;
+    a->control = lift(a->control, io);
+    a->image = lift(a->image, io);
+    return a->control < 0 || a->image < 0 ? -1 : 0;
+}
+
+/* It cannot become one: whoever has made it learns why. */
+static int no_copy(const struct arrival *a, const char *what)
+{
+    struct image_word w = { .code = errno ? (uint32_t)errno : EIO };
+
+    snprintf(w.text, sizeof w.text, "%.100s: %.60s", what, strerror(errno));
+    if (a->control >= 0 && write(a->control, &w, sizeof w) < 0)
+        return -1; /* it learns that we have ended */
+    return -1;
+}
+
+/* bprestore is the ghost again that we were, if it comes to nothing: so it keeps its
+ * environment, and all signals blocked. */
+static int arrive(const struct arrival *a, char **argv)
+{
+    char self[PATH_MAX - 16], prog[PATH_MAX], word[64], back[PATH_MAX + 16];
+    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+
+    self[n > 0 ? n : 0] = 0;
+    char *slash = strrchr(self, '/');
+    if (!slash)
+        return no_copy(a, "bprestore");
+    *slash = 0;
+    snprintf(prog, sizeof prog, "%s/bprestore", self);
+    snprintf(back, sizeof back, "CM_BACK=%s/bpghost", self);
+    snprintf(word, sizeof word, "CM_RESTORE=%d:%d", a->image, a->control);
+    if (putenv(back) || putenv(word) || fcntl(a->image, F_SETFD, 0) < 0 ||
+        fcntl(a->control, F_SETFD, 0) < 0)
+        return no_copy(a, "bprestore");
+    execve(prog, argv, environ);
+    return no_copy(a, prog);
+}
+
+static void take_signals(void)
+{
+    sigset_t set;
+
+    for (int sig = 1; sig < NSIG; sig++)
+        signal(sig, SIG_DFL);
+    /* Bells for the ghost that we were: nobody's any more. Others are ours. */
+    sigemptyset(&set);
+    sigaddset(&set, SIGRTMAX);
+    while (sigtimedwait(&set, NULL, &(struct timespec){ 0, 0 }) == SIGRTMAX)
+        ;
+    sigemptyset(&set);
+    sigprocmask(SIG_SETMASK, &set, NULL);
+}
+
+static int become(const msgpack_object *map, const char *run)
 {
     struct plan io = { 0 };
-    sigset_t none;
-    const char *what;
+    struct arrival a = { -1, -1 };
+    const char *what = "streams";
     char **argv = texts(map, "argv"), **env = texts(map, "env");
-    CLEANUP(cleanup_free) char *path = mp_opt_dup(map, "path"), *cwd = mp_opt_dup(map, "cwd");
+    CLEANUP(cleanup_free) char *path = mp_opt_dup(map, "path"), *cwd = mp_opt_dup(map, "cwd"),
+        *token = mp_opt_dup(map, "token");
     uint32_t rank = (uint32_t)mp_opt_int(map, "rank", 0);
 
     if (!argv || !env || !path || plan_io_read(map, &io, NULL) < 0)
         return -1;
+    if (token && fetch_image(run, token, &io, &a) < 0)
+        return no_copy(&a, "its image");
     write_rank(env, plan_index(&io, rank));
     if (!cwd || chdir(cwd) < 0)
         if (chdir("/") < 0)
-            return -1;
+            return no_copy(&a, "/");
     umask((mode_t)mp_opt_int(map, "umask", 022) & 0777);
     if (open_streams(map) < 0 || plan_io_apply(&io, getpid(), &what) < 0)
-        return -1;
+        return no_copy(&a, what);
     set_limits(map);
-    for (int sig = 1; sig < NSIG; sig++)
-        signal(sig, SIG_DFL);
-    /* Bells for the ghost that we were: nobody's any more. Others are ours. */
-    sigemptyset(&none);
-    sigaddset(&none, SIGRTMAX);
-    while (sigtimedwait(&none, NULL, &(struct timespec){ 0, 0 }) == SIGRTMAX)
-        ;
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
+    if (token)
+        return arrive(&a, argv);
+    take_signals();
     execve(path, argv, env);
     return -1;
 }
@@ -152,11 +236,12 @@ static int run(void)
     if (!slash)
         return EXIT_NOT_STARTED;
     *slash = 0;
-    CLEANUP(gate_close) gate_t *g = gate_open_at(dir, &err);
+    gate_t *g = gate_open_at(dir, &err);
     mp_map(&m, 0);
-    if (!g || gate_call(g, "procspace.start", &m, ASK_MS, &reply, &err) < 0)
-        return EXIT_NOT_STARTED;
-    become(&reply.data);
+    int rc = g ? gate_call(g, "procspace.start", &m, ASK_MS, &reply, &err) : -1;
+    gate_close(&g);
+    if (rc == 0)
+        become(&reply.data, dir);
     return EXIT_NOT_STARTED;
 }
 

@@ -29,7 +29,7 @@ $(LIBEXEC)/bpinit: $(call objs,node/bpinit.c node/bpinit_root.c node/bpinit_spac
 
 helpers += $(LIBEXEC)/bpstart
 $(LIBEXEC)/bpstart: LIBS = $(MP_LIBS)
-$(LIBEXEC)/bpstart: $(call objs,node/bpstart.c node/bpinit_io.c node/redirect.c) $(LIBCM)
+$(LIBEXEC)/bpstart: $(call objs,node/bpstart.c node/bpinit_io.c node/redirect.c image/ticket.c) $(LIBCM)
 	$(LINK)
 
 helpers += $(LIBEXEC)/bpvnode

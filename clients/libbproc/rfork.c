@@ -66,6 +66,7 @@ static int send_family(struct family *f)
     if (transfer_open(t, false) < 0)
         return -1;
     f->heard = child_heard();
+    t->pids = f->pid;
     if (ghosts_make(t->launch, t->argv, f->n, f->pid, &err) < 0)
         return lib_fail(&err);
     if (transfer_ask(t, f->node, f->pid, NULL, f->n, f->code) < 0)
@@ -135,8 +136,6 @@ static int sort_out(struct family *f, int nnodes, const int *nodes, int here, in
         pids[i] = 0;
         if (node < BPROC_NODE_MASTER) {
             pids[i] = -BE_INVALIDNODE;
-        } else if (node == BPROC_NODE_MASTER && here != node) {
-            pids[i] = -ENOSYS; /* from a node to the master */
         } else if (node != here) {
             f->index[f->n] = i;
             f->node[f->n++] = node;

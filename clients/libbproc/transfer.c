@@ -201,12 +201,19 @@ static int open_way(struct transfer *t)
     return fd;
 }
 
-static void pack_moved(const struct transfer *t, const int *node, uint32_t n, bool abort_it,
-                       mp_buf *m)
+static void pack_moved(const struct transfer *t, const int *node, uint32_t n,
+                       const char *but, mp_buf *m)
 {
-    mp_map(m, 3);
+    mp_map(m, 2 + (but != NULL) + (t->pids != NULL));
     mp_kuint(m, "launch", t->launch);
-    mp_kbool(m, "abort", abort_it);
+    if (but)
+        mp_kbool(m, but, true);
+    if (t->pids) {
+        mp_key(m, "pids");
+        mp_array(m, n);
+        for (uint32_t i = 0; i < n; i++)
+            mp_int(m, t->pids[i]);
+    }
     mp_key(m, "nodes"); /* for a procspace that was restarted meanwhile */
     mp_array(m, n);
     for (uint32_t i = 0; i < n; i++)
@@ -228,14 +235,16 @@ static bool worth_again(int code)
     }
 }
 
-/* Whatever happens to the services meanwhile, only an answer is one. */
-static int moved(struct transfer *t, const int *node, uint32_t n, bool abort_it, int *code)
+/* But: "abort", they are not to go on; "cut", not all of the image could be sent.
+ * Whatever happens to the services meanwhile, only an answer is one. */
+static int moved(struct transfer *t, const int *node, uint32_t n, const char *but, int *code)
 {
+    bool abort_it = but && strcmp(but, "abort") == 0;
     CLEANUP(mp_free) mp_buf m;
     int64_t absent = 0;
 
     mp_init(&m);
-    pack_moved(t, node, n, abort_it, &m);
+    pack_moved(t, node, n, but, &m);
     for (;;) {
         msgpack_unpacked reply;
         struct err err = { 0 };
@@ -291,7 +300,7 @@ int transfer_send(struct transfer *t, const int *node, uint32_t n, int *code)
         close(fd);
     }
     /* Asked even so: the other end may know better why it was cut. */
-    if (moved(t, node, n, fd < 0, code) < 0)
+    if (moved(t, node, n, fd < 0 ? "abort" : copy < 0 ? "cut" : NULL, code) < 0)
         return -1;
     for (uint32_t i = 0; i < n; i++)
         if (copy < 0 && code[i] && (code[i] == EBADMSG || code[i] == ECANCELED || code[i] == EIO))

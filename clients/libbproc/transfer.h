@@ -11,6 +11,7 @@ struct transfer {
     int flags;      /* BPROC_DUMP_* */
     const struct file_list *also; /* files that it will need there; NULL: none */
     bool self;      /* we go ourselves, and no copy of us */
+    const int32_t *pids; /* else: of the copies' stand-ins */
     uint64_t launch;
     struct saving v;
     struct dump_rule rule;

@@ -210,8 +210,8 @@ int on_move(void *self, struct svc_req *req, struct err *err)
     return ask(self, req, "move", &m, 5, err);
 }
 
-/* node.N.relay: {token, to: [[addr, port, token, key]...]} -> nil: the image
- * that is expected here under this ticket goes on there */
+/* node.N.relay: {token, to: [[addr ("": the master's), port, token, key, say_token]...]} ->
+ * nil: the image that is expected here under this ticket goes on there */
 int on_relay(void *self, struct svc_req *req, struct err *err)
 {
     agent_t *a = self;
@@ -237,9 +237,10 @@ int on_relay(void *self, struct svc_req *req, struct err *err)
         CLEANUP(cleanup_free) char *tok = mp_dup(&r->via.array.ptr[2]);
         if (!addr || !tok || strlen(tok) != BULK_TOKEN || strlen(addr) >= sizeof d[i].addr)
             return err_set(err, EPROTO, "to: want [addr, port, token, key] rows");
-        snprintf(d[i].addr, sizeof d[i].addr, "%s", addr);
+        snprintf(d[i].addr, sizeof d[i].addr, "%s", *addr ? addr : a->master_addr);
         d[i].port = (uint16_t)port;
-        d[i].say_token = true;
+        d[i].say_token = r->via.array.size < 5 || r->via.array.ptr[4].type != MSGPACK_OBJECT_BOOLEAN ||
+                         r->via.array.ptr[4].via.boolean;
         memcpy(d[i].ticket.token, tok, BULK_TOKEN + 1);
         memcpy(d[i].ticket.key, r->via.array.ptr[3].via.bin.ptr, BULK_KEY);
     }

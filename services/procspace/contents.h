@@ -61,9 +61,10 @@ struct ticket { /* lets its holder fetch the files of one manifest */
     struct ticket *next;
 };
 
-struct image_ticket { /* an image goes to fd */
+struct image_ticket { /* an image goes to each of these */
     struct bulk_ticket t;
-    int fd;
+    int *fd;
+    size_t fds;
     int64_t made;
     struct image_ticket *next;
 };

@@ -384,7 +384,8 @@ static void recover(procspace_t *ps, struct kid *k)
     uint64_t of;
     struct err err = { 0 };
 
-    if (!parent || parent->state != PROC_RUNNING || parent->node != k->p.node || (p && p->kid))
+    if (!parent || parent->state != PROC_RUNNING || parent->node != k->p.node || (p && p->kid) ||
+        restorer_stands(k->npid))
         return;
     if (p) { /* its node has not been told yet whose it is */
         if (p->state == PROC_RUNNING)

@@ -281,10 +281,13 @@ int on_start(void *self, struct svc_req *req, struct err *err)
     if (!p || !home_is_local(p) || req->w->uid != g->uid || !p->starting)
         return err_set(err, BE_INVALIDPROC, "process %lld is not to be started",
                        (long long)req->w->pid);
-    g->real = true;
-    g->ghost_stopped = false;
-    p->state = PROC_RUNNING;
-    launch_pack_local(p, req->reply);
+    const char *token = comer_token(ps, p->launch->id, p->rank);
+    if (!token) {
+        g->real = true;
+        g->ghost_stopped = false;
+        p->state = PROC_RUNNING;
+    }
+    launch_pack_local(p, token, req->reply);
     launch_local(p, 0, NULL);
     return 0;
 }

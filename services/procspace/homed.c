@@ -17,9 +17,6 @@ int parse_homed(struct starting *s, struct svc_req *req, struct err *err)
         return -1;
     if (s->self)
         return err_set(err, ENOSYS, "not from a node");
-    for (uint32_t r = 0; s->image && r < s->ranks; r++)
-        if (s->node[r] < 0)
-            return err_set(err, ENOSYS, "no image goes from a node to the master but its own");
     s->mover = home_ghost(p);
     s->parent = kin_parent_there(p, s->asker, err);
     return s->parent ? take_ghosts(s, err) : -1;
@@ -40,18 +37,20 @@ void launch_local(struct proc *p, int code, const char *why)
         starting_finish(s);
 }
 
-/* The request as it was, and which rank it is about. */
-void launch_pack_local(const struct proc *p, mp_buf *out)
+/* The request as it was, and which rank it is about; what opens the way of its image. */
+void launch_pack_local(const struct proc *p, const char *token, mp_buf *out)
 {
     const struct starting *s = p->starting;
     const msgpack_object_map *b = &s->body.via.map;
 
-    mp_map(out, b->size + 1);
+    mp_map(out, b->size + 1 + (token != NULL));
     for (uint32_t i = 0; i < b->size; i++) {
         mp_obj(out, &b->ptr[i].key);
         mp_obj(out, &b->ptr[i].val);
     }
     mp_kuint(out, "rank", p->rank);
+    if (token)
+        mp_kstr(out, "token", token);
 }
 
 static void locals_late(void *arg)
@@ -69,15 +68,27 @@ static void locals_late(void *arg)
         }
 }
 
+static void start_local(struct starting *s, uint32_t r, struct proc *p)
+{
+    bool failed = p->state == PROC_ENDED && p->cause && p->cause->kind == CAUSE_START;
+
+    if (failed) /* asked again: it has failed before */
+        rank_failed(s, r, EAGAIN, p->cause->text ? p->cause->text : "it was not started");
+    if (p->state != PROC_STARTING)
+        return;
+    p->starting = s;
+    s->locals++;
+}
+
 void start_locals(struct starting *s)
 {
     struct launch *l = launch_find(s->ps, s->id);
 
     for (uint32_t r = 0; l && r < s->ranks; r++)
-        if (s->node[r] < 0 && !s->out[r] && l->rank[r]) {
-            l->rank[r]->starting = s;
-            s->locals++;
-        }
+        if (s->node[r] < 0 && !s->out[r] && l->rank[r])
+            start_local(s, r, l->rank[r]);
+    if (s->locals && s->image)
+        image_locals(s);
     if (s->locals)
         s->late = loop_timer(s->ps->loop, LOCAL_MS, false, locals_late, s);
     for (uint32_t r = 0; l && r < s->ranks; r++)

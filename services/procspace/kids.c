@@ -300,7 +300,7 @@ static struct kid *expected(procspace_t *ps, const struct ghost_kid *who)
     struct kid *k = *bucket(ps, who->node, who->npid);
 
     while (k && (k->npid != who->npid || k->p.node != who->node || k->p.gen != who->gen ||
-                 k->stage != KID_ASKED))
+                 !(k->stage == KID_ASKED || (k->stage == KID_WAITING && !k->via))))
         k = k->next;
     return k;
 }
@@ -544,6 +544,8 @@ void kid_gone(procspace_t *ps, struct kid *k, int status)
 
     if (k->p.state == PROC_ENDED)
         return;
+    if (k->body)
+        comer_gone(ps, k->body);
     k->p.state = PROC_ENDED;
     k->p.status = status & 0xffff;
     k->p.ended = wall_ms();
@@ -593,6 +595,8 @@ void kid_ghost_gone(procspace_t *ps, struct kid *k)
         kid_free(ps, k);
     else if (k->p.real)
         home_local_gone(ps, k);
+    else if (k->body && home_is_local(k->body))
+        comer_gone(ps, k->body);
     else
         ghost_killed(ps, &k->p);
 }

@@ -25,6 +25,10 @@
 
 static void starting_free(struct starting *s)
 {
+    struct launch *l = launch_find(s->ps, s->id);
+
+    if (l && l->starting == s)
+        l->starting = NULL;
     if (!s->move)
         family_drop(s->ps, s->id);
     manifest_unref(s->ps->contents, &s->manifest);
@@ -89,7 +93,8 @@ void starting_finish(struct starting *s)
         }
     }
     for (uint32_t i = 0; l && s->image && s->parent && i < l->ranks; i++)
-        if (l->rank[i] && l->rank[i]->state == PROC_STARTING && !s->to_master)
+        if (l->rank[i] && l->rank[i]->state == PROC_STARTING && !s->to_master &&
+            l->rank[i]->node >= 0)
             kin_adopt(s->parent, l->rank[i]);
     for (uint32_t i = 0; l && !s->image && i < l->ranks; i++)
         if (l->rank[i] && l->rank[i]->state == PROC_STARTING) {
@@ -582,6 +587,10 @@ int take_ghosts(struct starting *s, struct err *err)
                        err);
     if (!l)
         return -1;
+    if (s->home >= 0 && l->starting) /* its agent was restarted, or it asks again */
+        return err_set(err, EAGAIN, "launch %llu is being answered", (unsigned long long)l->id);
+    if (s->home >= 0)
+        l->starting = s;
     if (!l->args)
         l->args = command_line(argv);
     if (family_take(s, err) < 0)
@@ -693,6 +702,10 @@ int on_launch(void *self, struct svc_req *req, struct err *err)
         err_set(err, EINVAL, "path: %s is not absolute", path);
         starting_free(s);
         return -1;
+    }
+    if (s->home >= 0 && s->image && move_begun(ps, s->id, s->token)) {
+        starting_free(s);
+        return SVC_LATER;
     }
     s->waiting = s->found ? 1 : 2;
     if (s->to_master) {

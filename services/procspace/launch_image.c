@@ -127,7 +127,10 @@ void image_ask_maps(struct starting *s)
     CLEANUP(file_list_free) struct file_list list = { 0 };
     struct err err = { 0 };
 
-    if (mp_get_array(mp_get(&s->body, "image"), "maps", &maps, &err) < 0 ||
+    bool nodes = false;
+    for (uint32_t r = 0; r < s->ranks; r++)
+        nodes |= s->node[r] >= 0;
+    if (!nodes || mp_get_array(mp_get(&s->body, "image"), "maps", &maps, &err) < 0 ||
         !(list.path = calloc(maps->size + 1, sizeof *list.path))) {
         launch_manifest(s, NULL, &err);
         return;
@@ -186,28 +189,54 @@ bool image_forwarded(const msgpack_object *body)
     return false;
 }
 
+/* Which files it has to bring along, since the master has not got them. */
+static int take_lacks(struct starting *s, struct err *err)
+{
+    const msgpack_object_array *maps;
+
+    if (mp_get_array(mp_get(&s->body, "image"), "maps", &maps, err) < 0 ||
+        as_user(&s->who, err) < 0)
+        return -1;
+    for (uint32_t i = 0; i < maps->size; i++) {
+        CLEANUP(cleanup_free) char *path = the_same_here(&maps->ptr[i]);
+        if (path || maps->ptr[i].type != MSGPACK_OBJECT_ARRAY || !maps->ptr[i].via.array.size)
+            continue;
+        mp_obj(&s->lacks, &maps->ptr[i].via.array.ptr[0]);
+        s->nlacks++;
+    }
+    as_self();
+    return 0;
+}
+
+void image_locals(struct starting *s)
+{
+    struct launch *l = launch_find(s->ps, s->id);
+    struct err err = { 0 };
+
+    s->move = move_new(s->ps, s->id, s->who.uid, false);
+    if (!s->move)
+        err_set(&err, ENOMEM, "out of memory");
+    if (s->move && take_lacks(s, &err) == 0)
+        comers_open(s->move, l, &err);
+    for (uint32_t r = 0; err.code && r < s->ranks; r++)
+        if (l->rank[r] && l->rank[r]->starting == s) {
+            l->rank[r]->starting = NULL;
+            s->locals--;
+            rank_failed(s, r, err.code, err.text);
+        }
+}
+
 /* To the master: nobody is asked, its user may always be there. */
 void image_go_home(struct starting *s)
 {
     struct launch *l = launch_find(s->ps, s->id);
-    const msgpack_object_array *maps;
     struct err err = { 0 };
 
     s->move = l ? move_new(s->ps, s->id, s->who.uid, true) : NULL;
     if (!s->move)
         err_set(&err, ENOMEM, "out of memory");
-    else if (move_home(s->move, l->rank[0], &err) == 0 &&
-             mp_get_array(mp_get(&s->body, "image"), "maps", &maps, &err) == 0 &&
-             as_user(&s->who, &err) == 0) {
-        for (uint32_t i = 0; i < maps->size; i++) {
-            CLEANUP(cleanup_free) char *path = the_same_here(&maps->ptr[i]);
-            if (path || maps->ptr[i].type != MSGPACK_OBJECT_ARRAY || !maps->ptr[i].via.array.size)
-                continue;
-            mp_obj(&s->lacks, &maps->ptr[i].via.array.ptr[0]);
-            s->nlacks++;
-        }
-        as_self();
-    }
+    else if (move_home(s->move, l->rank[0], &err) == 0)
+        take_lacks(s, &err);
     if (err.code)
         rank_failed(s, 0, err.code, err.text);
     starting_finish(s);

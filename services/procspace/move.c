@@ -29,6 +29,7 @@
 #define PAST_SWEEP_MS 30000
 #define FAN_OUT 2
 #define DEPART_MS 5000
+#define UNASKED_MS 120000
 #define UNHEARD_MS 30000 /* a node of which we know nothing may still say something */
 #define HEARD_MAX 4096 /* signals; only the last can still be on their way */
 
@@ -74,7 +75,9 @@ static void move_free(struct move *m)
     loop_timer_del(m->all->ps->loop, m->timer);
     family_drop(m->all->ps, m->launch);
     home_free(m);
+    comers_free(m);
     loop_timer_del(m->all->ps->loop, m->depart_timer);
+    loop_timer_del(m->all->ps->loop, m->come_timer);
     mp_free(&m->begun);
     mp_free(&m->failed);
     mp_free(&m->depart);
@@ -94,7 +97,7 @@ struct move *move_new(procspace_t *ps, uint64_t launch, int64_t uid, bool self)
     if (old)
         move_free(old);
     m->all = ps->moves;
-    m->home_fd = m->control = m->was_on = -1;
+    m->home_fd = m->control = m->was_on = m->asked_on = -1;
     m->launch = launch;
     m->uid = uid;
     m->self = self;
@@ -109,6 +112,19 @@ struct move *move_new(procspace_t *ps, uint64_t launch, int64_t uid, bool self)
     m->next = ps->moves->first;
     ps->moves->first = m;
     return m;
+}
+
+/* The way goes on from no stop of the master's. */
+static void master_last(struct move *m)
+{
+    for (size_t i = 0; i + 1 < m->stops; i++)
+        if (m->stop[i].node < 0 && !m->home) {
+            struct stop s = m->stop[i];
+            m->stop[i] = m->stop[m->stops - 1];
+            m->stop[m->stops - 1] = s;
+            explicit_bzero(&s, sizeof s);
+            return;
+        }
 }
 
 int move_stop(struct move *m, int node, const char *addr, const msgpack_object *image,
@@ -137,6 +153,7 @@ int move_stop(struct move *m, int node, const char *addr, const msgpack_object *
     snprintf(s->to.addr, sizeof s->to.addr, "%s", addr);
     memcpy(s->to.ticket.token, token, BULK_TOKEN + 1);
     memcpy(s->to.ticket.key, key, BULK_KEY);
+    master_last(m);
     return 0;
 }
 
@@ -162,6 +179,22 @@ static void begun(struct move *m)
 
     m->asker = NULL;
     svc_answer(m->all->ps->svc, t, &m->begun);
+}
+
+bool move_begun(procspace_t *ps, uint64_t launch, svc_token *asker)
+{
+    const struct move *m = move_find(ps, launch);
+
+    struct err err = { 0 };
+
+    if (!m || !m->known || !m->begun.b.size)
+        return false;
+    err_set(&err, EAGAIN, "launch %llu is being answered", (unsigned long long)launch);
+    if (m->asker)
+        svc_fail(ps->svc, asker, &err);
+    else
+        svc_answer(ps->svc, asker, &m->begun);
+    return true;
 }
 
 /* A node that does not take the order: those behind it will see no image. */
@@ -193,11 +226,12 @@ void move_begin(struct move *m, svc_token *asker, pid_t mover, const mp_buf *ans
         mp_key(&b, "to");
         mp_array(&b, (uint32_t)n);
         for (size_t k = from; k < from + n; k++) {
-            mp_array(&b, 4);
-            mp_str(&b, m->stop[k].to.addr);
+            mp_array(&b, 5);
+            mp_str(&b, m->stop[k].to.addr); /* "": the master's */
             mp_int(&b, m->stop[k].to.port);
             mp_str(&b, m->stop[k].to.ticket.token);
             mp_bin(&b, m->stop[k].to.ticket.key, BULK_KEY);
+            mp_bool(&b, m->stop[k].to.say_token);
         }
         snprintf(topic, sizeof topic, "node.%d.relay", m->stop[i].node);
         m->waiting++;
@@ -240,6 +274,10 @@ static bool on_token(void *arg, struct caller *k)
         return false;
     if (readers_hello(all->ps, k->fd, k->uid, &p)) {
         k->fd = -1; /* it is theirs */
+        pkt_clear(&p);
+        return false;
+    }
+    if (comers_give(all, k, &p)) {
         pkt_clear(&p);
         return false;
     }
@@ -516,15 +554,14 @@ static bool round_done(const struct move *m)
     return true;
 }
 
-static void round_ask(void *arg);
-
 static void on_asked(void *arg)
 {
     struct move *m = arg;
 
     m->waiting = 0;
+    comers_look(m);
     if (!round_done(m)) {
-        m->timer = loop_timer(m->all->ps->loop, AGAIN_MS, false, round_ask, m);
+        m->timer = loop_timer(m->all->ps->loop, AGAIN_MS, false, move_ask, m);
     } else if (m->go && (m->known || m->list || m->nfailed == m->stops)) {
         finish(m);
     } else if (m->go) { /* who is there? Nobody has told us. */
@@ -536,7 +573,7 @@ static void on_asked(void *arg)
     }
 }
 
-static void round_ask(void *arg)
+void move_ask(void *arg)
 {
     struct move *m = arg;
     CLEANUP(cleanup_free) int *nodes = malloc((m->stops + 1) * sizeof *nodes);
@@ -548,10 +585,11 @@ static void round_ask(void *arg)
     if (!nodes)
         abort();
     for (size_t i = 0; i < m->stops; i++)
-        if (m->stop[i].state != STOP_DONE)
+        if (m->stop[i].state != STOP_DONE && m->stop[i].node >= 0)
             nodes[n++] = m->stop[i].node;
     mp_map(&b, 5);
-    mp_kbool(&b, "cut", !m->known && m->was_on < 0); /* it went through our predecessor */
+    mp_kbool(&b, "cut", m->cut || (!m->known && m->asked_on < 0)); /* it went through our
+                                                                     predecessor */
     mp_kint(&b, "uid", m->uid);
     mp_kuint(&b, "launch", m->launch);
     mp_kbool(&b, "go", m->go && !m->back);
@@ -568,78 +606,23 @@ static void round_begin(struct move *m)
 {
     for (size_t i = 0; i < m->stops; i++)
         m->stop[i].state = STOP_OPEN;
-    round_ask(m);
+    move_ask(m);
 }
-
-static void on_aborted(void *arg, int node, const msgpack_object *value, const struct err *err)
-{
-    (void)arg;
-    (void)node;
-    (void)value;
-    (void)err;
-}
-
-static void on_abort_done(void *arg) { (void)arg; }
 
 static void call_off(struct move *m)
 {
-    CLEANUP(cleanup_free) int *nodes = malloc((m->stops + 1) * sizeof *nodes);
-    CLEANUP(mp_free) mp_buf b;
     struct launch *l = launch_find(m->all->ps, m->launch);
 
-    mp_init(&b);
-    if (!nodes)
-        abort();
-    for (size_t i = 0; i < m->stops; i++)
-        nodes[i] = m->stop[i].node;
-    mp_map(&b, 2);
-    mp_kuint(&b, "launch", m->launch);
-    mp_kbool(&b, "abort", true);
-    if (m->home) {
+    comers_call_off(m);
+    if (m->home)
         home_call_off(m);
-    } else if (m->stops)
-        svc_call_nodes(m->all->ps->svc, nodes, (int)m->stops, "arrived", &b, ASK_MS, on_aborted,
-                       on_abort_done, NULL);
+    else
+        move_say(m, "abort");
     for (uint32_t r = 0; l && r < l->ranks; r++)
         if (l->rank[r] && l->rank[r]->state == PROC_STARTING)
             move_failed(m, r, ECANCELED, "it was called off");
     m->over = true;
     m->ended = now_ms();
-}
-
-/* An earlier procspace began it. Its nodes know what has become of it; theirs is
- * the only word that counts. */
-static struct move *move_of_before(procspace_t *ps, uint64_t launch, const struct who *a,
-                                   const msgpack_object *body, struct err *err)
-{
-    int64_t uid = a->who.uid;
-    pid_t ghost = a->pid ? a->pid : a->npid;
-    const msgpack_object_array *nodes;
-    int64_t node;
-
-    if (mp_get_array(body, "nodes", &nodes, err) < 0)
-        return NULL;
-    struct move *m = move_new(ps, launch, uid, true);
-    if (m) {
-        m->token[0] = 0;
-        m->known = false;
-        m->ghost = ghost;
-        m->was_on = a->node;
-        m->was_npid = a->node >= 0 ? a->npid : 0;
-        m->stop = calloc(nodes->size + 1, sizeof *m->stop);
-    }
-    if (!m || !m->stop) {
-        err_set(err, ENOMEM, "out of memory");
-        return NULL;
-    }
-    for (uint32_t i = 0; i < nodes->size; i++)
-        if (mp_as_int(&nodes->ptr[i], &node) && node >= 0 && node <= INT32_MAX)
-            m->stop[m->stops++].node = (int)node;
-    if (!m->stops) { /* to the master */
-        m->home = HOME_SOUGHT;
-        home_seek(m);
-    }
-    return m;
 }
 
 /* Of a launch that was asked for twice, by way of two agents, one has failed: then it has,
@@ -651,8 +634,9 @@ static bool failed_before(const struct move *m)
     return l && l->ranks && l->rank[0] && l->rank[0]->state == PROC_ENDED;
 }
 
-/* procspace.moved: {launch, nodes, abort?} -> {failed: [[rank, code, text]...]}:
- * the image is sent: have them go on there; abort: they are not to */
+/* procspace.moved: {launch, nodes, pids?, abort?, cut?} -> {failed: [[rank, code, text]...]}:
+ * the image is sent: have them go on there; abort: they are not to; cut: not all of it
+ * could be sent. pids, of copies: their stand-ins' */
 int on_moved(void *self, struct svc_req *req, struct err *err)
 {
     procspace_t *ps = self;
@@ -670,6 +654,7 @@ int on_moved(void *self, struct svc_req *req, struct err *err)
     if (m->asker)
         return err_set(err, EBUSY, "it is being answered");
     m->asker = req->token;
+    move_sent(m, mp_opt_bool(req->body, "cut", false));
     if (mp_opt_bool(req->body, "abort", false) && !m->over && !m->waiting && !m->timer) {
         if (m->known)
             call_off(m);
@@ -727,7 +712,7 @@ void moves_node_lost(procspace_t *ps, int node)
         for (size_t i = 0; i < m->stops; i++)
             if (m->stop[i].node == node && !m->over) {
                 m->stop[i].state = STOP_DONE;
-                if (!m->list)
+                if (!m->list || m->copies)
                     node_failed(m, node, BE_SLAVEDIED, err_name(BE_SLAVEDIED));
                 else if (m->ghost) /* it was there, and has ended with it */
                     end_unknown(ps, m->ghost, 2, m->launch, m->launch, SIGKILL);
@@ -768,7 +753,8 @@ static void sweep(void *arg)
 
     for (struct move *m = all->first, *next; m; m = next) {
         next = m->next;
-        if (!m->over && !m->asker && !m->waiting && !m->timer && !mover_lives(m))
+        bool old = m->comers && now - m->made > UNASKED_MS; /* as on nodes */
+        if (!m->over && !m->asker && !m->waiting && !m->timer && (old || !mover_lives(m)))
             call_off(m);
         if (m->over && !m->asker && !m->waiting && !m->timer && m->departs < 0 && !m->depart_timer &&
             !m->awaited && unlink_from(&all->first, m)) {

@@ -122,7 +122,8 @@ int move_home(struct move *m, struct proc *p, struct err *err)
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, s) < 0)
         return err_set(err, errno, "socketpair: %s", strerror(errno));
     m->home_fd = s[0];
-    if (contents_image(ps->contents, s[1], &m->stop[0].to.ticket, &m->stop[0].to.port, err) < 0) {
+    if (contents_image(ps->contents, &s[1], 1, &m->stop[0].to.ticket, &m->stop[0].to.port, err) <
+        0) {
         close(s[1]);
         return -1;
     }

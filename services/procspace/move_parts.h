@@ -1,7 +1,10 @@
 /* move_parts.h - moves from the inside
  *
  *   move.c       images on their way, the moment from which processes run
+ *   move_before.c  those that an earlier procspace began
+ *   move_cut.c   images that do not come
  *   move_home.c  a process that comes to the master
+ *   move_comers.c  copies that do
  *   move_pass.c  the signals that go after one
  */
 #ifndef PROCSPACE_MOVE_PARTS_H
@@ -36,6 +39,12 @@ struct move {
                         * number there, which mostly is the same */
     int home_fd, control; /* its image; what its restorer says */
     bool late;         /* its reader has been waited for long enough */
+    struct comer *comers; /* copies that come to the master */
+    int64_t comers_asked; /* since then what is missing of them has a limit */
+    bool cut;          /* what has not begun to come will not */
+    int come_timer;
+    bool copies;       /* of before our start: the asker stays where it is, */
+    int asked_on;      /* on this node; -1 the master */
     struct err home_err;
     svc_token *asker;  /* of the answer that is being made */
     mp_buf begun;      /* the answer to procspace.launch */
@@ -76,6 +85,30 @@ void move_depart(struct move *m, const struct proc *p, int node);
 void move_left_node(struct move *m);
 
 struct move *move_find(procspace_t *ps, uint64_t launch);
+
+void move_ask(void *m); /* the present round goes on */
+/* Something is different about a copy that is waited for. */
+void move_look(struct move *m);
+
+/* --- move_cut.c --- */
+/* All of its image is sent, or (cut) what could be. */
+void move_sent(struct move *m, bool cut);
+/* To all its nodes: "abort", "cut" of node.N.arrived. */
+void move_say(struct move *m, const char *what);
+
+/* --- move_before.c --- */
+struct move *move_of_before(procspace_t *ps, uint64_t launch, const struct who *a,
+                            const msgpack_object *body, struct err *err);
+
+/* --- move_comers.c --- */
+/* In the present round: has each of them come, failed, or (m->go) been let go? */
+void comers_look(struct move *m);
+/* True: the token was one of theirs. */
+bool comers_give(struct moves *all, struct caller *k, const struct pkt *p);
+void comers_call_off(struct move *m);
+void comers_free(struct move *m);
+/* An earlier procspace began it: those that were to come here, by the pids of body. */
+int comers_of_before(struct move *m, const msgpack_object *body, struct err *err);
 
 /* --- move_pass.c --- */
 void passes_forget(void); /* of those that nobody says any more */

@@ -100,6 +100,7 @@ struct launch {
     pid_t owner;
     bool forwarded; /* what it says is read by somebody */
     int owner_fd, owner_timer; /* owner.c */
+    void *starting; /* a program on a node asks for it: until that is answered */
     char *argv0;
     char *args; /* all of argv as one line, cut; NULL: not known */
     struct proc **rank; /* NULL: never started */
@@ -329,7 +330,7 @@ int on_child(void *self, struct svc_req *req, struct err *err);
 void home_start(struct proc *p); /* one on the master: as soon as its ghost is there */
 /* launch.c: the process that is p is there, or (code) will not be; its plan. */
 void launch_local(struct proc *p, int code, const char *why);
-void launch_pack_local(const struct proc *p, mp_buf *out);
+void launch_pack_local(const struct proc *p, const char *token, mp_buf *out);
 struct proc *home_find(procspace_t *ps, uint64_t launch, uint64_t rank);
 /* The one that node knows by this pid; NULL. */
 struct proc *home_there(procspace_t *ps, int node, pid_t pid);
@@ -415,6 +416,10 @@ int on_moved(void *self, struct svc_req *req, struct err *err);
 int on_pass(void *self, struct svc_req *req, struct err *err);
 /* What its ghost is to do about it, if it is on its way to the master. */
 bool move_order(procspace_t *ps, const struct proc *p, mp_buf *out);
+/* What opens the way of the image that this rank is to become; NULL: it is none's. */
+const char *comer_token(procspace_t *ps, uint64_t launch, uint32_t rank);
+/* The stand-in of one that was to come, or the ghost in whose place, is no more. */
+void comer_gone(procspace_t *ps, const struct proc *p);
 void moves_drained(procspace_t *ps);
 /* It has gone on, and what it has had where it was is not known yet. */
 bool move_leaving(procspace_t *ps, const struct proc *p);
@@ -496,9 +501,9 @@ void manifest_get(contents_t *c, const char *path, const char *library_path, con
  * not there are left out, with a word in the log. As root. */
 void manifest_of_list(contents_t *c, const struct file_list *list, manifest_fn *fn, void *arg);
 void manifest_unref(contents_t *c, manifest_t **m);
-/* A ticket for an image that goes to fd, which is the server's from then on. */
-int contents_image(contents_t *c, int fd, struct bulk_ticket *t, uint16_t *port,
-                   struct err *err);
+/* A ticket for an image that goes to each fd, which are the server's from then on. */
+int contents_image(contents_t *c, const int *fd, size_t fds, struct bulk_ticket *t,
+                   uint16_t *port, struct err *err);
 /* True: nobody has come with it, and nobody can any more; who reads sees the end. */
 bool contents_image_drop(contents_t *c, const char *token);
 /* Packs the values of "files", "dirs" and "fetch" (keys too: three pairs). */

@@ -29,7 +29,8 @@ struct connection {
     contents_t *c;
     int fd;
     manifest_t *m;
-    int image; /* where an image goes, instead; -1 */
+    int *image; /* where an image goes, instead; NULL */
+    size_t images;
     unsigned char key[BULK_KEY];
     struct connection *next; /* serving_now, with the lock held */
 };
@@ -103,6 +104,7 @@ static const unsigned char *lookup(void *arg, const char *token)
         memcpy(k->key, t->t.key, BULK_KEY);
         key = k->key;
         k->image = t->fd;
+        k->images = t->fds;
         *at = t->next; /* it opens once */
         explicit_bzero(t, sizeof *t);
         free(t);
@@ -174,33 +176,49 @@ static void leave(struct connection *k)
     pthread_mutex_unlock(&k->c->lock);
 }
 
+static void close_all(int *fd, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        close(fd[i]);
+    free(fd);
+}
+
 /* A pump has it from here on. */
 static void take_image(struct connection *k, bulk_t **b, struct err *err)
 {
-    struct pump_plan p = { .in = -1, .conn = -1, .bulk = *b, .out = malloc(sizeof *p.out),
-                           .outs = 1 };
+    struct pump_plan p = { .in = -1, .conn = -1, .bulk = *b, .out = k->image,
+                           .outs = k->images };
 
     *b = NULL;
-    if (!p.bulk || !p.out) {
-        bulk_close(&p.bulk);
-        free(p.out);
-        close(k->image);
-        return;
-    }
-    p.out[0] = k->image;
-    pump_start(&p, err);
+    k->image = NULL;
+    if (p.bulk)
+        pump_start(&p, err);
+    else
+        close_all(p.out, p.outs);
 }
 
-int contents_image(contents_t *c, int fd, struct bulk_ticket *t, uint16_t *port,
-                   struct err *err)
+static void image_ticket_free(struct image_ticket *t)
+{
+    close_all(t->fd, t->fds);
+    explicit_bzero(t, sizeof *t);
+    free(t);
+}
+
+int contents_image(contents_t *c, const int *fd, size_t fds, struct bulk_ticket *t,
+                   uint16_t *port, struct err *err)
 {
     struct image_ticket *n = calloc(1, sizeof *n);
 
-    if (!n)
+    if (n)
+        n->fd = malloc((fds + 1) * sizeof *n->fd);
+    if (!n || !n->fd) {
+        free(n);
         return err_set(err, ENOMEM, "out of memory");
+    }
+    memcpy(n->fd, fd, fds * sizeof *fd);
+    n->fds = fds;
     bulk_ticket_make(t);
     n->t = *t;
-    n->fd = fd;
     n->made = now_ms();
     *port = (uint16_t)c->port;
     pthread_mutex_lock(&c->lock);
@@ -211,8 +229,7 @@ int contents_image(contents_t *c, int fd, struct bulk_ticket *t, uint16_t *port,
             continue;
         }
         *at = old->next;
-        close(old->fd);
-        free(old);
+        image_ticket_free(old);
     }
     n->next = c->images;
     c->images = n;
@@ -230,9 +247,7 @@ bool contents_image_drop(contents_t *c, const char *token)
         if (strcmp(t->t.token, token) != 0)
             continue;
         *at = t->next;
-        close(t->fd);
-        explicit_bzero(t, sizeof *t);
-        free(t);
+        image_ticket_free(t);
         found = true;
         break;
     }
@@ -251,7 +266,7 @@ static void *serve(void *arg)
     enter(k);
     bulk_t *b = bulk_server_lookup(k->fd, lookup, k, IDLE_MS, &err);
 
-    if (k->image >= 0)
+    if (k->image)
         take_image(k, &b, &err);
     while (b && buf && bulk_readable(b, IDLE_MS) > 0) {
         ssize_t n = bulk_read(b, hash, sizeof hash, IDLE_MS, NULL);
@@ -305,7 +320,6 @@ static void *server(void *arg)
         if (k) {
             k->c = c;
             k->fd = fd;
-            k->image = -1;
         }
         int rc = k ? pthread_create(&t, &attr, serve, k) : full ? EBUSY : ENOMEM;
         if (rc) {
@@ -361,8 +375,7 @@ void serve_stop(contents_t *c)
     while (c->images) {
         struct image_ticket *t = c->images;
         c->images = t->next;
-        close(t->fd);
-        free(t);
+        image_ticket_free(t);
     }
     while (c->tickets) {
         struct ticket *t = c->tickets;

@@ -67,6 +67,9 @@ void rank_failed(struct starting *s, uint32_t rank, int code, const char *text);
 int take_ghosts(struct starting *s, struct err *err);
 void starting_finish(struct starting *s); /* answer; s is no more */
 
+/* --- launch_image.c --- */
+void image_locals(struct starting *s); /* ways for the images of ranks on the master */
+
 /* --- homed.c: askers on nodes --- */
 int parse_homed(struct starting *s, struct svc_req *req, struct err *err);
 /* Ranks on the master, which become what they are to be as soon as they can. */

@@ -2,6 +2,7 @@
  *
  *   kin family A B       children on A and B (-1: the master): they are waited for,
  *                        stopped, signalled, killed; exits 1 if anything was odd
+ *   kin forks A B        the same with copies of it (rfork), not programs
  *   kin away A B TO...   the same two live on while their parent moves from place to
  *                        place; at the last one they end
  *   kin wander A B TO... the same, but only their ends are looked at
@@ -36,12 +37,21 @@
 
 static const char *me;
 static int place[2];
+static bool forks;
+
+static int child(int argc, char **argv);
 
 static pid_t start_on(int node, const char *a, const char *b, const char *c)
 {
     char *argv[] = { text("kin"), text(a), text(b), text(c), NULL };
     int pid = 0;
 
+    if (forks && (pid = bproc_rfork_io(node, NULL, 0)) == 0)
+        exit(child(c ? 4 : 3, argv));
+    if (forks && pid < 0)
+        printf("#   on %d: %s\n", node, bproc_strerror(errno));
+    if (forks)
+        return pid > 0 ? pid : 0;
     if (bproc_vexecmove_io(1, &node, &pid, NULL, 0, me, argv, environ) != 1) {
         printf("#   on %d: %s\n", node, bproc_strerror(errno));
         return 0;
@@ -551,6 +561,9 @@ int main(int argc, char **argv)
     me = path;
     if (argc == 4 && strcmp(what, "family") == 0)
         return family(atoi(argv[2]), atoi(argv[3]));
+    forks = argc == 4 && strcmp(what, "forks") == 0;
+    if (forks)
+        return family(atoi(argv[2]), atoi(argv[3]));
     if (argc > 4 && strcmp(what, "away") == 0)
         return away(atoi(argv[2]), atoi(argv[3]), argv + 4);
     if (argc > 4 && strcmp(what, "wander") == 0)
@@ -567,6 +580,13 @@ int main(int argc, char **argv)
         return leave(atoi(argv[2]), argv[3], argv[4]);
     if (argc >= 3 && strcmp(what, "hold") == 0)
         return hold(atoi(argv[2]), argv[3]);
+    return child(argc, argv);
+}
+
+static int child(int argc, char **argv)
+{
+    const char *what = argc > 1 ? argv[1] : "";
+
     if (argc == 4 && strcmp(what, "exit") == 0)
         return getppid() == atoi(argv[3]) ? atoi(argv[2]) : 99;
     if (argc == 3 && strcmp(what, "die") == 0) {

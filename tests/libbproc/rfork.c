@@ -3,6 +3,8 @@
  *     rfork one NODE           a child there, its status, its signals
  *     rfork many NODE...       one for each; a node may be down: reported
  *     rfork signals NODE BAD   what SIGCHLD says of children that there were none of
+ *     rfork says NODE FILE     a child that writes to FILE there; one that cannot
+ *     rfork again N NODE...    N times; it may fail, and then leaves no child
  *
  * Ends with the number of faults.
  */
@@ -126,8 +128,64 @@ static int signals(const char *good, const char *wrong)
     return bad;
 }
 
+static int says(int node, const char *file)
+{
+    struct bproc_io_t io = { .fd = 1, .type = BPROC_IO_FILE,
+                             .d.file = { .flags = O_WRONLY | O_CREAT, .mode = 0644 } };
+    int bad = 0, status;
+
+    snprintf(io.d.file.name, sizeof io.d.file.name, "%s", file);
+    pid_t pid = bproc_rfork_io(node, &io, 1);
+    if (pid == 0) {
+        printf("%d writes to it\n", bproc_currnode());
+        exit(0);
+    }
+    if (pid < 0 || (status = wait_for(pid)) != 0)
+        bad += STATE_BAD("%d, %s", (int)pid, bproc_strerror(errno));
+    strcpy(io.d.file.name, "/there/is/none");
+    pid = bproc_rfork_io(node, &io, 1);
+    if (pid == 0)
+        _exit(0);
+    if (pid != -1 || errno != ENOENT)
+        bad += STATE_BAD("%d, %s", (int)pid, bproc_strerror(errno));
+    if (waitpid(-1, &status, WNOHANG) != -1 || errno != ECHILD)
+        bad += STATE_BAD("there are children left");
+    return bad;
+}
+
+/* Services may be away meanwhile. */
+static int again(int times, int n, char **argv)
+{
+    int nodes[8], pids[8], bad = 0, ran = 0, failed = 0, status;
+
+    for (int i = 0; i < n && i < 8; i++)
+        nodes[i] = atoi(argv[i]);
+    alarm(120);
+    for (; times > 0; times--) {
+        int rc = bproc_vrfork_io(n, nodes, pids, NULL, 0);
+        if (rc >= 0 && rc < n)
+            _exit(bproc_currnode() == nodes[rc] ? 100 + rc : 1);
+        failed += rc < 0;
+        for (int i = 0; rc == n && i < n; i++) {
+            failed += pids[i] < 0;
+            ran += pids[i] > 0;
+            if (pids[i] > 0 && (status = wait_for(pids[i])) != (100 + i) << 8)
+                bad += STATE_BAD("a child on %d ended with %x", nodes[i], status);
+        }
+        if (waitpid(-1, &status, WNOHANG) != -1 || errno != ECHILD)
+            bad += STATE_BAD("there are children left");
+    }
+    printf("%d faults\n", bad);
+    fprintf(stderr, "# %d ran, %d did not\n", ran, failed);
+    return bad;
+}
+
 int main(int argc, char **argv)
 {
+    if (argc == 4 && strcmp(argv[1], "says") == 0)
+        return says(atoi(argv[2]), argv[3]);
+    if (argc > 3 && argc <= 11 && strcmp(argv[1], "again") == 0)
+        return again(atoi(argv[2]), argc - 3, argv + 3);
     if (argc == 3 && strcmp(argv[1], "one") == 0)
         return one(argc, argv);
     if (argc >= 3 && strcmp(argv[1], "many") == 0)

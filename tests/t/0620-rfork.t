@@ -1,6 +1,7 @@
 #!/bin/bash
-# 0620-rfork: copies of a process on other nodes: one, many, in a tree; nodes that
-# are down are told, and nothing is left of what did not come about
+# 0620-rfork: copies of a process on other nodes, and from there on the master: one,
+# many, in a tree; to each other they are parents and children; nodes that are down
+# are told, and nothing is left of what did not come about, services killed or not
 # shellcheck disable=SC2317 # functions are called by ok
 . tests/lib.sh
 
@@ -11,6 +12,8 @@ flags=(-Wall -Wextra -Werror -g -I"$CM_BUILD/include" -I.)
 chmod 755 "$tmp"
 ok 'the program compiles' gcc "${flags[@]}" -o "$tmp/rfork" tests/libbproc/rfork.c \
     -L"$libdir" -lbproc -lm
+ok 'so does that of relatives' gcc "${flags[@]}" -o "$tmp/kin" tests/libbproc/kin.c \
+    -L"$libdir" -lbproc
 ok 'so does the example' gcc "${flags[@]}" -o "$tmp/queens" doc/examples/queens.c \
     -L"$libdir" -lbproc
 cluster_up 8
@@ -37,6 +40,45 @@ ok 'those that are down are told there too' is '3 ran, 2 are down' \
 ok 'and not heard of' is '0 faults' timeout 60 bpsh 2 "$tmp/rfork" signals 1 7
 ok 'a user there has them too' \
     timeout 60 "${user[@]}" bpsh 3 "$tmp/rfork" many 0 1 3
+ok 'a program on a node has one on the master' timeout -k 1 60 bpsh 0 "$tmp/rfork" one -1
+ok 'many there, and elsewhere' is '6 ran, 0 are down' \
+    timeout -k 1 60 bpsh 2 "$tmp/rfork" many -1 0 -1 2 1 -1
+ok 'a user has them too' is '3 ran, 0 are down' \
+    timeout -k 1 60 "${user[@]}" bpsh 3 "$tmp/rfork" many -1 -1 0
+ok 'it writes to a file of the master, or is none' timeout -k 1 60 bpsh 1 "$tmp/rfork" says -1 "$tmp/its"
+ok 'this one' is '-1 writes to it' cat "$tmp/its"
+relatives() { # PARENT A B
+    local rc at=(bpsh "$1")
+    [ "$1" != -1 ] || at=()
+    timeout -k 1 60 "${at[@]}" "$tmp/kin" forks "$2" "$3" >"$tmp/run.out" 2>&1
+    rc=$?
+    grep -av '^ok' "$tmp/run.out"
+    return $rc
+}
+for p in -1 0 1; do
+    for a in -1 0 1; do
+        for b in -1 0 1; do
+            ok "parent $p, children $a $b" relatives $p $a $b
+        done
+    done
+done
+agents() { pgrep -f "^[^ ]*bpnode .*--space $run/space/[01]( |\$)"; }
+stop_it() { for p in $(if [ "$1" = agents ]; then agents; else pid_of "$1"; fi); do kill -9 "$p"; done; }
+survives() { # WHAT N NODE...: from node 0
+    local what=$1 job
+    shift
+    timeout -k 1 100 bpsh 0 "$tmp/rfork" again "$@" >"$tmp/said" 2>"$tmp/also" & job=$!
+    for _ in 1 2 3; do
+        stop_it "$what" 2>/dev/null
+        sleep 0.$((RANDOM % 9 + 1))
+    done
+    wait $job
+    local rc=$?
+    cat "$tmp/also"
+    [ $rc = 0 ] && [ "$(cat "$tmp/said")" = '0 faults' ]
+}
+ok 'procspace is killed: each runs once, or is none' survives procspace 100 -1 1 -1
+ok 'agents are' survives agents 100 -1 1 -1
 ok 'eight queens, spread over seven nodes' is '92 ways' \
     timeout 60 "$tmp/queens" 8 0 1 2 3 4 5 6
 left() { bpstat -p | tail -n +2 | grep -q .; }
