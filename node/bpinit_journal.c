@@ -264,7 +264,7 @@ void journal_pack_kid(const struct init *in, mp_buf *m, enum kid_event what,
         const char *kind;
         uint32_t items;
     } rows[] = {
-        [KID_BORN] = { "born", 16 }, [KID_NAME] = { "name", 7 }, [KID_GROUP] = { "group", 8 },
+        [KID_BORN] = { "born", 17 }, [KID_NAME] = { "name", 7 }, [KID_GROUP] = { "group", 8 },
         [KID_STOP] = { "halt", 4 },  [KID_GONE] = { "gone", 4 },
     };
 
@@ -299,6 +299,7 @@ void journal_pack_kid(const struct init *in, mp_buf *m, enum kid_event what,
     if (what == KID_BORN) {
         mp_bool(m, s->stopped);
         mp_int(m, brother_of(in, s));
+        mp_bool(m, stand_is(in, s->npid));
     }
 }
 

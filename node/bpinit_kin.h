@@ -52,6 +52,7 @@ kin_parent_t *kin_by_npid(const struct init *in, pid_t npid); /* NULL: it is non
 /* ---- bpinit_stand.c: children that live elsewhere ---- */
 stands_t *stands_create(struct init *in, struct err *err);
 void stands_destroy(stands_t **t);
+bool stand_is(const struct init *in, pid_t npid);
 int stand_begin(struct init *in, const msgpack_object *map, struct err *err);
 /* npid, a child of parent's, was made to stand for somebody when parent arrived. */
 int stand_made(struct init *in, pid_t npid, pid_t parent, uint64_t launch, struct err *err);

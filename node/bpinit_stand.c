@@ -40,6 +40,8 @@ static struct stand *find(const struct init *in, pid_t npid)
     return s;
 }
 
+bool stand_is(const struct init *in, pid_t npid) { return find(in, npid) != NULL; }
+
 static void forget(struct stand *s)
 {
     struct stand **at = &s->in->stands->first;

@@ -36,10 +36,24 @@ struct line { /* to one stand-in */
     struct ring *first, **end;
     bool asked;
     bool left; /* its process is no more: it goes when all is said */
+    svc_token *told; /* whoever has told us of the last: answered when it is said */
 };
+
+static void all_said(struct line *l)
+{
+    CLEANUP(mp_free) mp_buf nil;
+    svc_token *t = l->told;
+
+    mp_init(&nil);
+    mp_nil(&nil);
+    l->told = NULL;
+    if (t)
+        svc_answer(l->ps->svc, t, &nil);
+}
 
 static void line_free(struct line *l)
 {
+    all_said(l);
     while (l->first) {
         struct ring *r = l->first;
         l->first = r->next;
@@ -66,9 +80,12 @@ static void on_rung(void *arg, int node, const msgpack_object *value, const stru
         l->end = &l->first;
     free(r);
     l->asked = false;
-    if (l->first)
+    if (l->first) {
         say_next(l);
-    else if (l->left)
+        return;
+    }
+    all_said(l);
+    if (l->left)
         line_free(l);
 }
 
@@ -315,15 +332,24 @@ int on_child(void *self, struct svc_req *req, struct err *err)
     if (mp_get_int(req->body, "pid", 1, INT32_MAX, &pid, err) < 0 ||
         mp_get_int(req->body, "status", 0, 0xffff, &v, err) < 0)
         return -1;
-    mp_nil(req->reply);
     struct proc *g = proc_find(ps, (pid_t)pid);
     struct proc *p = g && g->kid && g->real ? g->kid->body : NULL;
+    int status = (int)v;
+    bool over = !WIFSTOPPED(status) && !WIFCONTINUED(status);
     if (!p)
-        family_ended(ps, (pid_t)pid, (int)v);
+        family_ended(ps, (pid_t)pid, status);
+    if (!g && over)
+        reaped_note(ps, (pid_t)req->w->pid, (pid_t)pid, status);
+    if (p && p->line && over && p->state != PROC_ENDED && proc_find(ps, (pid_t)req->w->pid) &&
+        kid_parent(ps, g->kid) == proc_find(ps, (pid_t)req->w->pid)) {
+        p->line->told = req->token; /* said again, if we end before that */
+        proc_ended(ps, p, status);
+        return SVC_LATER;
+    }
+    mp_nil(req->reply);
     if (!p || !proc_find(ps, (pid_t)req->w->pid) ||
         kid_parent(ps, g->kid) != proc_find(ps, (pid_t)req->w->pid))
         return 0; /* a ghost, or not its child */
-    int status = (int)v;
     p->turned = now_ms();
     if (WIFSTOPPED(status)) {
         if (!p->ghost_stopped && is_stopped((pid_t)pid)) {
@@ -334,8 +360,6 @@ int on_child(void *self, struct svc_req *req, struct err *err)
         if (p->ghost_stopped)
             ghost_continue(p);
         p->ghost_stopped = false;
-    } else {
-        proc_ended(ps, p, status);
     }
     return 0;
 }

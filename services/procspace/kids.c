@@ -461,6 +461,7 @@ static bool read_born(struct kid *k, const struct event *e)
     k->stopped = e->v[14].via.boolean;
     if (!pid_at(e, 15, &k->brother))
         k->brother = 0;
+    k->stands = e->n > 16 && e->v[16].type == MSGPACK_OBJECT_BOOLEAN && e->v[16].via.boolean;
     set_name(&k->name, &e->v[12], &e->v[13]);
     return k->name.args != NULL;
 }
@@ -472,8 +473,13 @@ void kid_born(procspace_t *ps, int node, pid_t npid, uint32_t gen, const struct 
                       ? e->v[5].via.u64 : 0;
     struct launch *l = launch_find(ps, id);
 
-    if (old && old->p.gen == gen)
-        return; /* told again */
+    if (old && old->p.gen == gen) { /* told again */
+        old->stands |= e->n > 16 && e->v[16].type == MSGPACK_OBJECT_BOOLEAN &&
+                       e->v[16].via.boolean;
+        if (old->stands)
+            reaped_before(ps, old);
+        return;
+    }
     if (old)
         kid_gone(ps, old, 0);
     struct kid *k = calloc(1, sizeof *k);
@@ -501,7 +507,7 @@ void kid_born(procspace_t *ps, int node, pid_t npid, uint32_t gen, const struct 
     int pidfd = recovered_kid(ps, node, npid, gen, id, &pid);
     if (pidfd >= 0)
         now_here(ps, k, pid, pidfd);
-    else if (!family_born(ps, k))
+    else if (!reaped_before(ps, k) && !family_born(ps, k))
         place_kid(ps, k);
 }
 

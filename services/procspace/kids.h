@@ -31,6 +31,7 @@ struct kid {
     struct name name;
     enum kid_stage stage;
     bool orphan, given, stopped;
+    bool stands; /* for one that lives elsewhere, as its node says */
     bool begun; /* its ghost was told to be a process (home.c) */
     int timer;
 };
@@ -52,6 +53,12 @@ void name_free(struct name **n);
 void kid_stands(procspace_t *ps, struct kid *k, pid_t pid, int pidfd, bool real);
 void kids_each(procspace_t *ps, void (*fn)(procspace_t *ps, struct kid *k));
 void kids_place(procspace_t *ps); /* those who still wait for what is not known */
+
+/* --- reaped.c --- */
+/* It has ended before we knew it, and its parent's ghost has told how: k is no more. */
+bool reaped_before(procspace_t *ps, struct kid *k);
+/* wait() has said so to that ghost, of a child that is not known. */
+void reaped_note(procspace_t *ps, pid_t parent, pid_t pid, int status);
 
 /* orphan.c: start a ghost that is init's child. It will say procspace.here. */
 int orphan_start(const struct kid *k, struct err *err);

@@ -162,6 +162,7 @@ struct procspace {
     int numbers;
     struct libs *libs;         /* libs.c */
     struct recovery *recovery; /* recover.c; NULL once all is known again */
+    struct reaped *reaped;     /* reaped.c */
     struct heard *heard;       /* recover.c */
 };
 
