@@ -18,6 +18,11 @@ const char *cm_libexec(void); /* .../libexec/clustermatic */
 /* "RUN/name" in a caller's buffer of PATH_MAX; returns buf. */
 char *cm_path(char *buf, const char *name);
 
+/* On a node, for who runs there: the gate, our number, bpghost; and what bpghosts
+ * there speak to. */
+#define NODE_RUN "/run/clustermatic"
+#define KIN_GATE NODE_RUN "/kin/gate"
+
 #define CM_VERSION "0.1.0"
 #define CM_PORT 2223          /* bus; default of bprocport */
 #define CM_PORT_STREAMS 1     /* bprocport + 1: stdio streams (iofwd) */

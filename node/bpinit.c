@@ -218,11 +218,16 @@ static int run(struct init *in, const struct options *o, struct err *err)
     if (!link || root_enter(&o->root, err) < 0)
         return -1;
     cleanup_close(&(int){ o->root.fd });
+    struct err why = { 0 };
+    if (ghosts_open(in, &why) < 0)
+        init_log("%s: programs here can have no relatives elsewhere", why.text);
     in->null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
     if (in->null_fd < 0)
         return err_set(err, errno, "open /dev/null: %s", strerror(errno));
     tell_ready(o->ready_fd);
-    return loop_run(loop);
+    int status = loop_run(loop);
+    ghosts_close(in);
+    return status;
 }
 
 int main(int argc, char **argv)

@@ -14,7 +14,10 @@
  *   bpinit_watch.c   a bell that rings when processes fork, exec, end, stop
  *   bpinit_kids.c    processes that bodies make
  *   bpinit_kin.c     stand-ins of parents that live elsewhere (bpinit_kin.h)
+ *   bpinit_left.c    parents that have left children here
  *   bpinit_stand.c   and of children
+ *   bpinit_ghosts.c  what those that are programs say
+ *   bpinit_local.c   bodies whose parents are here
  *   bpinit_journal.c what happened, until it is acknowledged
  *   bpinit_pump.c    their pipes, into and out of rings
  *
@@ -47,6 +50,7 @@ struct kin_name;
 struct kin_parent;
 typedef struct arrivals arrivals_t;
 typedef struct signals signals_t;
+typedef struct ghosts ghosts_t;
 struct arrival;
 struct child;
 struct cage_wish;
@@ -67,6 +71,7 @@ struct init {
     kids_t *kids;
     kin_t *kin;
     stands_t *stands;
+    ghosts_t *ghosts;
     pump_t *pump;
     link_t *link;
     bool ending;
@@ -96,6 +101,7 @@ struct body {
     struct kin_parent *parent; /* whose child it is here; NULL: ours */
     int home;        /* the node where its parent waits for it; -1 the master */
     pid_t home_npid; /* and for whom, there */
+    bool local;      /* its parent is a process here, and waits for it */
 };
 
 bodies_t *bodies_create(struct err *err);
@@ -108,6 +114,7 @@ void bodies_end(bodies_t *t, struct body *b);  /* reaped: its pids are free */
 void bodies_drop(bodies_t *t, struct body *b); /* forget it */
 typedef void body_fn(void *arg, const struct body *b);
 void bodies_each(const bodies_t *t, body_fn *fn, void *arg); /* running ones */
+void bodies_change(bodies_t *t, void (*fn)(void *arg, struct body *b), void *arg);
 uint32_t bodies_running(const bodies_t *t);
 /* Whose children they were is no more. */
 void bodies_forget_parent(bodies_t *t, const struct kin_parent *p);
@@ -151,11 +158,35 @@ struct arrival *arrival_begin(arrivals_t *t, uint64_t launch, uint32_t rank, int
 void arrival_begun(struct arrival *a, pid_t npid, uid_t uid, int theirs, const struct err *err);
 /* It has ended. True: before it was let go, so nobody else is told. */
 bool arrival_ended(arrivals_t *t, const struct body *b);
+/* Instead of these two: it comes into the place of a ghost here. Takes the streams. */
+struct plan;
+int arrival_into(arrivals_t *t, const struct plan *p, uint32_t rank, pid_t ghost,
+                 int stream[3], struct err *err);
+/* What that ghost is to do: an answer to procspace.ghost (node/bpghost.c). */
+void arrival_order(arrivals_t *t, pid_t ghost, mp_buf *out);
+/* It has made npid. False: it was not told to. */
+bool arrival_made(arrivals_t *t, pid_t npid, pid_t parent);
+/* It has come for its image. True: conn is ours. */
+bool arrival_fetch(arrivals_t *t, pid_t ghost, int conn, const char *token, size_t len);
 int arrivals_ask(arrivals_t *t, const msgpack_object *map, struct err *err);
 void arrivals_new_agent(arrivals_t *t);
-int arrivals_depart(arrivals_t *t, const msgpack_object *map, struct err *err);
+struct departure { /* what has become of what was here */
+    bool stays;   /* as a ghost, for its relatives here, */
+    uint32_t gen; /* for a child of a process here: its name with its number; 0: not */
+    mp_buf took;  /* children that are bodies now, by number */
+    uint32_t ntook;
+};
+int arrivals_depart(arrivals_t *t, const msgpack_object *map, struct departure *d,
+                    struct err *err);
 bool arrivals_departed(const arrivals_t *t, pid_t npid); /* its body is elsewhere */
 void arrivals_departed_end(arrivals_t *t, pid_t npid);
+
+/* ---- bpinit_local.c ---- */
+void local_watch(struct init *in, struct body *b); /* its parent is a process here now */
+
+/* ---- bpinit_ghosts.c: bpghosts of this node ---- */
+int ghosts_open(struct init *in, struct err *err);
+void ghosts_close(struct init *in);
 
 /* ---- a body that is to go to another machine, and knows nothing of it ---- */
 int mover_ask(struct init *in, const msgpack_object *map, struct err *err);
@@ -194,6 +225,7 @@ struct job_used { /* by what has ended of a job here */
  * no control groups. ENOTSUP: its own limits cannot be had; a job's are done without. */
 cage_t *cages_get(cages_t *t, const struct cage_wish *w, struct err *err);
 void cage_join(const cage_t *c, struct child *child);
+void cage_take(const cage_t *c, pid_t npid); /* one that runs already */
 void cage_started(cage_t *c); /* a body runs in it */
 void cages_body_ended(cages_t *t, uint64_t launch, const struct rusage *ru); /* NULL: elsewhere */
 /* Has the kernel killed one of it for want of memory since this was asked last? */
@@ -225,6 +257,19 @@ void kids_forget_parent(kids_t *t, const struct kin_parent *p);
 void kids_stopped(kids_t *t, pid_t npid, bool stopped);
 void kids_signal_launch(kids_t *t, uint64_t launch, int sig);
 bool kids_any(const kids_t *t, uint64_t launch);
+/* What /proc says of one: its parent (0: it is not there), the parent if that is a process
+ * of somebody's (0: it is one of ours), its status if it has ended and nobody knows yet. */
+pid_t kids_ppid(kids_t *t, pid_t npid);
+pid_t kids_local_parent(kids_t *t, pid_t npid);
+int kids_status(kids_t *t, pid_t npid);
+bool kids_is_of(kids_t *t, pid_t npid, uid_t uid, gid_t gid); /* of nobody else's */
+bool kids_is_stopped(kids_t *t, pid_t npid);
+bool kids_any_child(kids_t *t, pid_t npid); /* ended ones count */
+/* npid is a body, or is none any more: then it is told as a kid. */
+void kids_body(kids_t *t, pid_t npid);
+void kids_no_body(kids_t *t, pid_t npid);
+/* A kid of parent's becomes one: the rest of b. -1: there is none. */
+int kids_to_body(kids_t *t, struct body *b, pid_t parent);
 void kids_pack(const kids_t *t, mp_buf *m); /* a list of "born" rows */
 
 /* The bell: rings kids_look_soon() once, until it is armed again. */

@@ -7,6 +7,11 @@
  * again, we say the same. One that is not let go in time is ended, and then is
  * never let go.
  *
+ * Where a bpghost stands for it, because it has relatives here, it comes into that
+ * one's place: rung, the ghost asks what to do (arrival_order), makes what is to stand
+ * for children elsewhere, fetches the image (arrival_fetch), and executes bprestore,
+ * which is a ghost again if the process does not come after all.
+ *
  * Also the other way round: a process that has gone is ours no longer, and its
  * end is not told.
  */
@@ -17,13 +22,18 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
+#include "bus/pkt.h"
+#include "bus/rundir.h"
 #include "image/image.h"
 #include "node/bpinit.h"
 #include "node/bpinit_kids.h"
 #include "node/bpinit_kin.h"
+#include "node/bpinit_spawn.h"
 
 #define READY_MS 120000 /* to be let go in */
+#define GHOST_MS 10000   /* for a ghost to come for its process */
 #define SETTLED_MAX 4096 /* that we still know the end of */
+enum { DO_NOTHING = 0, DO_FORK = 1, DO_RESTORE = 3 }; /* node/bpghost.c */
 
 enum arrival_state { ARRIVAL_EXPECTED, ARRIVAL_BUILDING, ARRIVAL_READY, ARRIVAL_HERE,
                      ARRIVAL_FAILED };
@@ -38,6 +48,12 @@ struct arrival {
     int timer;
     pid_t npid;
     uid_t uid;
+    pid_t into; /* the ghost in whose place it comes; 0: none, it is a process of its own */
+    gid_t gid;
+    int stream[3];
+    struct plan_child *child; /* of whom it is to make stand-ins */
+    size_t children, made;
+    bool asked; /* it has been told to make the next */
     struct err err; /* ARRIVAL_FAILED */
 };
 
@@ -75,6 +91,11 @@ static void close_all(struct arrival *a)
     if (a->control >= 0)
         loop_fd_del(a->all->in->loop, a->control);
     cleanup_close(&a->control);
+    for (int fd = 0; fd < 3; fd++)
+        cleanup_close(&a->stream[fd]);
+    free(a->child);
+    a->child = NULL;
+    a->children = 0;
 }
 
 static bool settled(const struct arrival *a)
@@ -106,16 +127,50 @@ static void settle(struct arrival *a, enum arrival_state state)
     a->all->changed = true;
 }
 
+/* Its rings are the agent's to give back, which knows them. */
+static void tell_gone(const struct arrival *a)
+{
+    CLEANUP(mp_free) mp_buf m;
+
+    mp_init(&m);
+    mp_array(&m, 2);
+    mp_str(&m, "gone");
+    mp_map(&m, 2);
+    mp_kuint(&m, "launch", a->launch);
+    mp_kuint(&m, "rank", a->rank);
+    link_send(a->all->in->link, &m);
+}
+
+/* Who stood for it does so still: there never was a body. */
+static void not_into(struct arrival *a)
+{
+    struct init *in = a->all->in;
+    struct body *b = bodies_by_rank(in->bodies, a->launch, a->rank);
+
+    if (b) {
+        kin_parent_t *parent = b->parent;
+        b->parent = NULL;
+        bodies_drop(in->bodies, b);
+        kin_child_ended(in, parent);
+        cages_body_ended(in->cages, a->launch, NULL);
+    }
+    a->npid = 0;
+    tell_gone(a);
+}
+
 static void fail(struct arrival *a, int code, const char *text)
 {
     if (settled(a))
         return;
     if (!a->err.code)
         err_set(&a->err, code, "%s", text);
-    if (a->npid > 0)
-        kill(a->npid, SIGKILL);
     stands_end(a->all->in, a->launch);
+    if (a->npid > 0 && !a->into)
+        kill(a->npid, SIGKILL);
+    bool into = a->into && a->npid;
     settle(a, ARRIVAL_FAILED);
+    if (into)
+        not_into(a);
 }
 
 static void on_too_late(void *arg)
@@ -135,6 +190,10 @@ static void on_word(void *arg, int fd, uint32_t events)
     (void)events;
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
+    if (n != sizeof w && a->into) { /* its ghost has been killed, or is one again */
+        fail(a, EIO, "it did not arrive");
+        return;
+    }
     if (n != sizeof w) { /* its end is seen by the reaper */
         loop_fd_del(a->all->in->loop, fd);
         return;
@@ -158,7 +217,7 @@ static struct arrival *add(arrivals_t *t, uint64_t launch, uint32_t rank, struct
         return NULL;
     }
     *a = (struct arrival){ .all = t, .launch = launch, .rank = rank, .image = -1,
-                           .control = -1 };
+                           .control = -1, .stream = { -1, -1, -1 } };
     *t->end = a;
     t->end = &a->next;
     return a;
@@ -204,6 +263,124 @@ struct arrival *arrival_begin(arrivals_t *t, uint64_t launch, uint32_t rank, int
     return a;
 }
 
+/* --- into the place of a ghost --- */
+
+#define BELL_ASK 5
+
+static void on_no_ghost(void *arg)
+{
+    struct arrival *a = arg;
+
+    a->timer = 0;
+    fail(a, ETIMEDOUT, "its stand-in does not answer");
+}
+
+int arrival_into(arrivals_t *t, const struct plan *p, uint32_t rank, pid_t ghost,
+                 int stream[3], struct err *err)
+{
+    struct arrival *a = find(t, p->launch, rank);
+
+    if (!a || a->state != ARRIVAL_EXPECTED)
+        return err_set(err, EPROTO, "no image is on its way for it");
+    if (p->nio || p->root)
+        return err_set(err, EBUSY, "process %d has relatives here: it comes with its streams "
+                                   "as they are", (int)ghost);
+    if (p->nchildren && !(a->child = malloc(p->nchildren * sizeof *a->child)))
+        return err_set(err, ENOMEM, "out of memory");
+    for (size_t i = 0; i < p->nchildren; i++)
+        a->child[i] = p->children[i];
+    a->children = p->nchildren;
+    for (int fd = 0; fd < 3; fd++) {
+        a->stream[fd] = stream[fd];
+        stream[fd] = -1;
+    }
+    a->npid = a->into = ghost;
+    a->uid = p->uid;
+    a->gid = p->gid;
+    a->state = ARRIVAL_BUILDING;
+    a->timer = loop_timer(t->in->loop, GHOST_MS, false, on_no_ghost, a);
+    stand_bell(ghost, BELL_ASK, 0);
+    return 0;
+}
+
+static struct arrival *of_ghost(const arrivals_t *t, pid_t ghost)
+{
+    struct arrival *a = t->first;
+
+    while (a && (a->into != ghost || a->state != ARRIVAL_BUILDING))
+        a = a->next;
+    return a;
+}
+
+static void pack_order(mp_buf *out, int what, const struct arrival *a,
+                       const struct plan_child *c, const char *args, size_t len)
+{
+    mp_array(out, 10);
+    mp_int(out, what);
+    mp_int(out, c ? c->pid : 0);
+    mp_int(out, a ? a->uid : 0);
+    mp_int(out, a ? a->gid : 0);
+    mp_int(out, 0);
+    mp_int(out, 0);
+    mp_int(out, 0);
+    mp_int(out, c && c->leads);
+    mp_bin(out, c ? c->comm : "", c ? strlen(c->comm) : 0);
+    mp_bin(out, args, len);
+}
+
+void arrival_order(arrivals_t *t, pid_t ghost, mp_buf *out)
+{
+    struct arrival *a = of_ghost(t, ghost);
+    char text[80];
+
+    if (!a || a->image < 0 || a->asked) {
+        pack_order(out, DO_NOTHING, NULL, NULL, "", 0);
+    } else if (a->made < a->children) {
+        const struct plan_child *c = &a->child[a->made];
+        a->asked = true;
+        pack_order(out, DO_FORK, a, c, c->comm, strlen(c->comm) + 1);
+    } else {
+        int n = snprintf(text, sizeof text, "%llu%c" NODE_RUN "/bprestore",
+                         (unsigned long long)a->launch, 0);
+        pack_order(out, DO_RESTORE, NULL, NULL, text, (size_t)n + 1);
+    }
+}
+
+bool arrival_made(arrivals_t *t, pid_t npid, pid_t parent)
+{
+    struct arrival *a = of_ghost(t, parent);
+    struct err why = { 0 };
+
+    if (!a || !a->asked || a->made >= a->children)
+        return false;
+    if (a->child[a->made].pid != npid || stand_made(t->in, npid, parent, a->launch, &why) < 0) {
+        kill(npid, SIGKILL);
+        fail(a, EAGAIN, why.code ? why.text : "the number of a child is another's here");
+        return true;
+    }
+    a->asked = false;
+    a->made++;
+    stand_bell(parent, BELL_ASK, 0);
+    return true;
+}
+
+bool arrival_fetch(arrivals_t *t, pid_t ghost, int conn, const char *token, size_t len)
+{
+    struct arrival *a = of_ghost(t, ghost);
+    char want[32];
+    int n = a ? snprintf(want, sizeof want, "%llu", (unsigned long long)a->launch) : 0;
+
+    if (!a || a->image < 0 || (size_t)n != len || memcmp(token, want, len) != 0 ||
+        pkt_send(conn, "", 1, &a->image, 1, NULL) < 0 ||
+        loop_fd(t->in->loop, conn, EPOLLIN, on_word, a, NULL) < 0)
+        return false;
+    loop_timer_del(t->in->loop, a->timer);
+    a->timer = 0;
+    cleanup_close(&a->image);
+    a->control = conn;
+    return true;
+}
+
 void arrival_begun(struct arrival *a, pid_t npid, uid_t uid, int theirs, const struct err *err)
 {
     cleanup_close(&a->image); /* the child has it */
@@ -219,20 +396,6 @@ void arrivals_sent_anew(arrivals_t *t, pid_t npid, uint64_t launch, uid_t uid)
     for (struct arrival *a = t->first; a; a = a->next)
         if (a->npid == npid && a->launch != launch && a->uid == uid && !settled(a))
             fail(a, ECANCELED, "it was sent anew");
-}
-
-/* Its rings are the agent's to give back, which knows them. */
-static void tell_gone(const struct arrival *a)
-{
-    CLEANUP(mp_free) mp_buf m;
-
-    mp_init(&m);
-    mp_array(&m, 2);
-    mp_str(&m, "gone");
-    mp_map(&m, 2);
-    mp_kuint(&m, "launch", a->launch);
-    mp_kuint(&m, "rank", a->rank);
-    link_send(a->all->in->link, &m);
 }
 
 bool arrival_ended(arrivals_t *t, const struct body *b)
@@ -256,9 +419,25 @@ bool arrival_ended(arrivals_t *t, const struct body *b)
  * is a process that was killed here. */
 static void let_go(struct arrival *a)
 {
-    struct image_go g = { .go = IMAGE_GO, .rank = (int32_t)a->rank };
+    struct image_go g = { .go = IMAGE_GO, .rank = (int32_t)a->rank, .fds = a->into ? 3 : 0 };
+    union {
+        struct cmsghdr align;
+        char room[CMSG_SPACE(sizeof a->stream)];
+    } ctl;
+    struct iovec iov = { &g, sizeof g };
+    struct msghdr mh = { .msg_iov = &iov, .msg_iovlen = 1 };
 
-    if (send(a->control, &g, sizeof g, MSG_NOSIGNAL | MSG_DONTWAIT) != sizeof g)
+    if (a->into) {
+        memset(&ctl, 0, sizeof ctl);
+        mh.msg_control = &ctl;
+        mh.msg_controllen = sizeof ctl.room;
+        struct cmsghdr *c = CMSG_FIRSTHDR(&mh);
+        c->cmsg_level = SOL_SOCKET;
+        c->cmsg_type = SCM_RIGHTS;
+        c->cmsg_len = CMSG_LEN(sizeof a->stream);
+        memcpy(CMSG_DATA(c), a->stream, sizeof a->stream);
+    }
+    if (sendmsg(a->control, &mh, MSG_NOSIGNAL | MSG_DONTWAIT) != sizeof g)
         init_log("process %d: %s", (int)a->npid, strerror(errno));
     close_all(a);
 }
@@ -306,11 +485,17 @@ static void decide(arrivals_t *t, const struct question *q)
     for (struct arrival *a = t->first; a && q->go; a = a->next) {
         if (!meant(a, q) || a->state != ARRIVAL_READY)
             continue;
+        if (a->into && kin_missed(t->in, a->into)) {
+            fail(a, EBUSY, "a child of it has ended meanwhile");
+            continue;
+        }
         a->state = ARRIVAL_HERE;
         t->settled++;
         struct body *b = bodies_by_rank(t->in->bodies, a->launch, a->rank);
         if (b)
             b->arriving = false;
+        if (b && a->into)
+            kin_arrived(t->in, b);
     }
 }
 
@@ -396,33 +581,60 @@ static void forget_questions(arrivals_t *t)
 
 /* --- the other way --- */
 
-/* ["depart", {pid, gen, launch, npid}]: it runs elsewhere now. npid: of that very process,
- * whatever the rest is; or 0. */
-int arrivals_depart(arrivals_t *t, const msgpack_object *map, struct err *err)
+/* What stands for children of it ends; what it has left here has a parent still. */
+static void leave_relatives(arrivals_t *t, pid_t npid, kin_parent_t *own,
+                            const msgpack_object *map, struct departure *d)
 {
+    struct init *in = t->in;
+
+    d->stays = stand_self(in, npid, &d->gen) == 0;
+    if (!d->stays)
+        d->gen = 0;
+    if (kin_leave(in, npid, own, map, &d->took, &d->ntook))
+        d->stays = true;
+    else
+        kin_child_ended(in, own);
+    if (d->stays)
+        stands_left(in, npid);
+}
+
+/* ["depart", {pid, gen, launch, npid, name, kids}]: it runs elsewhere now. npid: of that
+ * very process, whatever the rest is; or 0. name, kids: kin_leave() */
+int arrivals_depart(arrivals_t *t, const msgpack_object *map, struct departure *d,
+                    struct err *err)
+{
+    struct init *in = t->in;
     int64_t pid, gen, npid = mp_opt_int(map, "npid", 0);
     uint64_t of;
 
-    if (mp_get_int(map, "pid", 1, INT32_MAX, &pid, err) < 0 ||
+    if (mp_get_int(map, "pid", 0, INT32_MAX, &pid, err) < 0 ||
         mp_get_uint(map, "launch", &of, err) < 0 ||
         mp_get_int(map, "gen", 0, UINT32_MAX, &gen, err) < 0)
         return -1;
-    struct body *b = npid ? bodies_by_npid(t->in->bodies, (pid_t)npid)
-                          : bodies_by_pid(t->in->bodies, (pid_t)pid);
-    if (!b || (!npid && (b->gen != gen || b->launch != of)))
-        return 0; /* asked again; it may even be back by now */
+    struct body *b = npid ? bodies_by_npid(in->bodies, (pid_t)npid)
+                          : bodies_by_pid(in->bodies, (pid_t)pid);
+    if (b && !npid && (b->gen != gen || b->launch != of))
+        b = NULL; /* asked again; it may even be back by now */
+    if (!b && npid && !arrivals_departed(t, (pid_t)npid)) { /* a kid, or asked again */
+        leave_relatives(t, (pid_t)npid, NULL, map, d);
+        return 0;
+    }
+    if (!b)
+        return 0;
     /* What it has said is told to its end, wherever it says more. */
-    pump_hangup(t->in->pump, b->launch, b->rank, 0);
+    pump_hangup(in->pump, b->launch, b->rank, 0);
     for (int fd = 1; fd < 3; fd++)
-        pump_depart(t->in->pump, b->slot[fd]);
-    rings_bell(t->in->rings);
-    t->gone[t->ngone++ % (sizeof t->gone / sizeof *t->gone)] = b->npid;
+        pump_depart(in->pump, b->slot[fd]);
+    rings_bell(in->rings);
     uint64_t launch = b->launch;
+    pid_t self = b->npid;
     kin_parent_t *parent = b->parent;
     b->parent = NULL;
-    bodies_drop(t->in->bodies, b);
-    kin_child_ended(t->in, parent);
-    cages_body_ended(t->in->cages, launch, NULL);
+    bodies_drop(in->bodies, b);
+    leave_relatives(t, self, parent, map, d);
+    if (!d->stays)
+        t->gone[t->ngone++ % (sizeof t->gone / sizeof *t->gone)] = self;
+    cages_body_ended(in->cages, launch, NULL);
     return 0;
 }
 

@@ -139,4 +139,11 @@ void bodies_forget_parent(bodies_t *t, const struct kin_parent *p)
                 b->parent = NULL;
 }
 
+void bodies_change(bodies_t *t, void (*fn)(void *arg, struct body *b), void *arg)
+{
+    for (int i = 0; i < BUCKETS; i++)
+        for (struct body *b = t->by_pid[i]; b; b = b->by_pid)
+            fn(arg, b);
+}
+
 uint32_t bodies_running(const bodies_t *t) { return t->running; }

@@ -514,6 +514,20 @@ void cage_join(const cage_t *c, struct child *child)
     memcpy(child->procs, c->procs, sizeof child->procs);
 }
 
+void cage_take(const cage_t *c, pid_t npid)
+{
+    char text[16];
+    int n = snprintf(text, sizeof text, "%d", (int)npid);
+    CLEANUP(cleanup_close) int main =
+        c->cages->second ? openat(c->dir[TREE_MAIN], "cgroup.procs", O_WRONLY | O_CLOEXEC) : -1;
+    bool ok = main < 0 || write(main, text, (size_t)n) == n;
+
+    for (size_t i = 0; i < sizeof c->procs / sizeof *c->procs; i++)
+        ok &= c->procs[i] < 0 || write(c->procs[i], text, (size_t)n) == n;
+    if (!ok)
+        init_log("process %d: control group: %s", (int)npid, strerror(errno));
+}
+
 void cage_started(cage_t *c) { c->bodies++; }
 
 static uint64_t micros(struct timeval v) { return (uint64_t)v.tv_sec * 1000000 + (uint64_t)v.tv_usec; }

@@ -17,6 +17,8 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include "bus/rundir.h"
+#include "node/bpinit_kin.h"
 #include "node/bpinit_spawn.h"
 #include "node/clone3.h"
 
@@ -46,20 +48,20 @@ static void open_file(struct child *c, int fd)
         failed(c, path);
 }
 
-static void set_limits(const struct plan *p)
+void plan_set_limits(const struct plan *p, pid_t pid)
 {
     for (size_t i = 0; i < p->nlimits; i++) {
         struct rlimit want = p->limits[i].limit, have;
         __rlimit_resource_t resource = (__rlimit_resource_t)p->limits[i].resource;
 
-        if (setrlimit(resource, &want) == 0 || getrlimit(resource, &have) < 0)
+        if (prlimit(pid, resource, &want, NULL) == 0 || prlimit(pid, resource, NULL, &have) < 0)
             continue;
         /* More than this node allows: as much as it does. */
         if (want.rlim_max > have.rlim_max)
             want.rlim_max = have.rlim_max;
         if (want.rlim_cur > want.rlim_max)
             want.rlim_cur = want.rlim_max;
-        setrlimit(resource, &want);
+        prlimit(pid, resource, &want, NULL);
     }
 }
 
@@ -104,8 +106,6 @@ static void restore(struct child *c)
 
 /* ---- stand-ins of children of a process that arrives ---- */
 
-#define BPGHOST "/run/clustermatic/bpghost"
-
 struct stand_start {
     const struct plan *plan;
     struct plan_child *child;
@@ -113,13 +113,13 @@ struct stand_start {
 };
 
 /* As the user; its parent waits till then. It is a ghost like those that libbproc
- * makes: it says procspace.here at the node's gate. */
+ * makes: it says procspace.here to us. */
 static void become_stand(void *arg)
 {
     struct stand_start *s = arg;
     char launch[48] = "CM_LAUNCH=", comm[32] = "CM_COMM=";
     char *argv[] = { s->child->comm, NULL };
-    char *envp[] = { (char *)"CM_GHOST=0:0:/run/clustermatic/gate", launch, comm, NULL };
+    char *envp[] = { (char *)"CM_GHOST=0:0:" KIN_GATE, launch, comm, NULL };
     char digits[24];
     size_t n = 0, at = strlen(launch);
 
@@ -134,7 +134,7 @@ static void become_stand(void *arg)
     if (syscall(SYS_setgroups, s->plan->ngroups, s->plan->groups) == 0 &&
         syscall(SYS_setresgid, s->plan->gid, s->plan->gid, s->plan->gid) == 0 &&
         syscall(SYS_setresuid, s->plan->uid, s->plan->uid, s->plan->uid) == 0)
-        execve(BPGHOST, argv, envp);
+        execve(NODE_BPGHOST, argv, envp);
     s->code = errno ? errno : EIO;
     for (;;)
         syscall(SYS_exit_group, 127);
@@ -196,7 +196,7 @@ static void run(void *arg)
     if (plan_io_apply(p, c->pid, &what) < 0)
         failed(c, what);
     make_stands(c);
-    set_limits(p);
+    plan_set_limits(p, 0);
     if (p->image)
         prctl(PR_SET_KEEPCAPS, 1);
     if (syscall(SYS_setresuid, p->uid, p->uid, p->uid) < 0)

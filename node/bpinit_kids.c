@@ -62,6 +62,9 @@ static ssize_t read_file(kids_t *t, pid_t npid, const char *name, char *buf, siz
 {
     char path[64];
 
+    buf[0] = 0;
+    if (!t->proc && !(t->proc = opendir("/proc"))) /* the node's, not where we were started */
+        return -1;
     snprintf(path, sizeof path, "%d/%s", (int)npid, name);
     CLEANUP(cleanup_close) int fd = openat(dirfd(t->proc), path, O_RDONLY | O_CLOEXEC);
     ssize_t n = fd < 0 ? -1 : read(fd, buf, room - 1);
@@ -199,9 +202,14 @@ static void compare(kids_t *t, struct seen *s, const struct look *l)
         journal_kid(in, KID_GROUP, s);
     }
     bool stopped = l->state == 'T'; /* 't': by a debugger, which is its own affair */
-    if (!s->body && s->stopped != stopped) {
-        s->stopped = stopped;
-        journal_kid(in, KID_STOP, s);
+    if (s->stopped != stopped) {
+        struct body *b = s->body ? bodies_by_npid(in->bodies, s->npid) : NULL;
+        if (!s->body || (b && b->local))
+            s->stopped = stopped;
+        if (!s->body)
+            journal_kid(in, KID_STOP, s);
+        else if (b && b->local && b->stopped != stopped) /* who waits for it has heard */
+            reap_status(in, s->npid, stopped ? SIGSTOP << 8 | 0x7f : 0xffff, NULL);
     }
 }
 
@@ -288,7 +296,8 @@ static bool meet(kids_t *t, const struct look *l, uint64_t now)
     struct seen **p = place(t, l->npid);
     const struct body *b = bodies_by_npid(t->in->bodies, l->npid);
 
-    if (l->npid == 1 || l->flags & PF_KTHREAD || kin_stands(t->in, l->npid) ||
+    if (l->npid == 1 || l->flags & PF_KTHREAD ||
+        (kin_stands(t->in, l->npid) && !stand_known(t->in, l->npid)) ||
         arrivals_departed(t->in->arrivals, l->npid))
         return true;
     if (*p && ((*p)->start != l->start || l->state == 'Z' || l->state == 'X')) {
@@ -459,8 +468,6 @@ int kids_note(kids_t *t, pid_t npid, pid_t parent, uint32_t *gen)
 {
     struct look l;
 
-    if (!t->proc && !(t->proc = opendir("/proc")))
-        return -1;
     if (!look_at(t, npid, &l) || (parent && l.ppid != parent))
         return -1;
     struct seen *s = *place(t, npid);
@@ -472,6 +479,94 @@ int kids_note(kids_t *t, pid_t npid, pid_t parent, uint32_t *gen)
     if (!s || s->start != l.start)
         return -1;
     *gen = kid_gen(s);
+    return 0;
+}
+
+pid_t kids_ppid(kids_t *t, pid_t npid)
+{
+    struct look l;
+
+    return look_at(t, npid, &l) ? l.ppid : 0;
+}
+
+pid_t kids_local_parent(kids_t *t, pid_t npid)
+{
+    pid_t parent = kids_ppid(t, npid);
+
+    return parent > 1 && !kin_stands(t->in, parent) ? parent : 0;
+}
+
+bool kids_is_of(kids_t *t, pid_t npid, uid_t uid, gid_t gid)
+{
+    char text[4096];
+    unsigned u[4], g[4];
+    bool same = false;
+
+    if (read_file(t, npid, "status", text, sizeof text) <= 0)
+        return false;
+    const char *us = strstr(text, "\nUid:"), *gs = strstr(text, "\nGid:");
+    if (us && gs && sscanf(us + 5, "%u %u %u %u", &u[0], &u[1], &u[2], &u[3]) == 4 &&
+        sscanf(gs + 5, "%u %u %u %u", &g[0], &g[1], &g[2], &g[3]) == 4)
+        same = true;
+    for (int i = 0; same && i < 4; i++)
+        same = u[i] == uid && g[i] == gid;
+    return same;
+}
+
+int kids_status(kids_t *t, pid_t npid)
+{
+    struct look l;
+
+    return look_at(t, npid, &l) && l.state == 'Z' ? l.status : 0;
+}
+
+bool kids_is_stopped(kids_t *t, pid_t npid)
+{
+    struct look l;
+
+    return look_at(t, npid, &l) && l.state == 'T';
+}
+
+bool kids_any_child(kids_t *t, pid_t npid)
+{
+    char name[32], text[16];
+
+    snprintf(name, sizeof name, "task/%d/children", (int)npid);
+    return read_file(t, npid, name, text, sizeof text) > 0;
+}
+
+void kids_body(kids_t *t, pid_t npid)
+{
+    struct seen *s = *place(t, npid);
+
+    if (s)
+        s->body = true;
+}
+
+void kids_no_body(kids_t *t, pid_t npid)
+{
+    struct seen **p = place(t, npid);
+
+    if (*p && (*p)->body)
+        forget(t, p);
+}
+
+int kids_to_body(kids_t *t, struct body *b, pid_t parent)
+{
+    struct seen *s = *place(t, b->npid);
+    struct look l;
+
+    if (!s || s->body || !look_at(t, b->npid, &l) || l.start != s->start || l.ppid != parent)
+        return -1;
+    b->argv0 = s->args_len ? strdup(s->args) : strdup(s->comm);
+    if (!b->argv0)
+        return -1;
+    b->uid = (uid_t)s->uid;
+    b->gid = (gid_t)s->gid;
+    b->pgid = s->pgid;
+    b->name = kids_name_hash(s->args, s->args_len);
+    b->stopped = s->stopped;
+    s->body = true;
     return 0;
 }
 
@@ -499,11 +594,20 @@ void kids_stopped(kids_t *t, pid_t npid, bool stopped)
         s->stopped = stopped;
 }
 
+/* A kid of it, or one that has become a body since, as its parent has moved. */
+static bool came_of(const kids_t *t, const struct seen *s, uint64_t launch)
+{
+    const struct body *b = s->launch == launch && s->body
+                               ? bodies_by_npid(t->in->bodies, s->npid) : NULL;
+
+    return s->launch == launch && (!s->body || (b && b->launch != launch && b->gen == 1));
+}
+
 void kids_signal_launch(kids_t *t, uint64_t launch, int sig)
 {
     for (int i = 0; i < BUCKETS; i++)
         for (const struct seen *s = t->bucket[i]; s; s = s->next)
-            if (s->launch == launch && !s->body)
+            if (came_of(t, s, launch))
                 kill(s->npid, sig);
     look_in(t, 10);
 }
@@ -512,7 +616,7 @@ bool kids_any(const kids_t *t, uint64_t launch)
 {
     for (int i = 0; i < BUCKETS; i++)
         for (const struct seen *s = t->bucket[i]; s; s = s->next)
-            if (s->launch == launch && !s->body)
+            if (came_of(t, s, launch))
                 return true;
     return false;
 }

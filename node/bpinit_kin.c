@@ -5,13 +5,10 @@
  * call, for which we wait, it does raw system calls only and touches nothing but
  * its own struct. It belongs to the user for kill(2), and keeps root's rights.
  */
-#include "node/bpinit_kin.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/futex.h>
 #include <poll.h>
-#include <stdatomic.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,6 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 #include "node/bpinit_kids.h"
+#include "node/bpinit_kin_parts.h"
 #include "node/bpinit_spawn.h"
 #include "node/clone3.h"
 #include "node/raw.h"
@@ -30,7 +28,6 @@
 #define POLL_MS 50 /* of a call: is it still there, and not stopped? */
 #define FULL_MS 5  /* the pipe is full */
 #define BELL SIGRTMAX
-#define CONTS 1024 /* two children that share one may miss each other's stop */
 
 enum { IDLE, ASKED, DONE };
 
@@ -45,30 +42,6 @@ struct note { /* what a stand-in tells us: less than a pipe takes at once */
     struct rusage usage;
 };
 
-struct kin_parent {
-    struct kin_parent *next;
-    struct init *in;
-    struct kin_name name;
-    uid_t uid;
-    gid_t gid;
-    char comm[16];
-    pid_t npid, init;
-    int pidfd, read_fd, write_fd;
-    uint32_t children;
-    bool leaving;
-    void *stack;
-    _Atomic unsigned conts[CONTS]; /* by pid of child: SIGCONTs sent to it */
-    /* the call that it is to carry out */
-    _Atomic int call;
-    _Atomic int leave;
-    struct child *child;
-    pid_t want, result;
-};
-
-struct kin {
-    struct kin_parent *first;
-};
-
 /* ---- the stand-in's own life: raw calls, no errno, no libc ---- */
 
 #define APART __attribute__((no_sanitize("address", "undefined"), noinline))
@@ -80,11 +53,25 @@ APART static void nap(int ms)
     raw4(SYS_clock_nanosleep, CLOCK_MONOTONIC, 0, (long)&t, 0);
 }
 
+/* It is to be a ghost of its own: its process comes, and takes its place. */
+APART static void __attribute__((noreturn)) become_program(struct kin_parent *p)
+{
+    raw3(SYS_set_tid_address, (long)&p->program, 0, 0);
+    raw3(SYS_setresgid, p->gid, p->gid, p->gid);
+    raw3(SYS_setgroups, (long)p->become->ngroups, (long)p->become->groups, 0);
+    raw3(SYS_setresuid, p->uid, p->uid, p->uid);
+    raw3(SYS_execve, (long)NODE_BPGHOST, (long)p->argv, (long)p->envp);
+    for (;;)
+        raw3(SYS_exit_group, 1, 0, 0);
+}
+
 /* We, that is bpinit, wait for this: libc may be used in here. */
 APART static void carry_out(struct kin_parent *p)
 {
     if (atomic_load(&p->call) != ASKED)
         return;
+    if (p->become)
+        become_program(p);
     p->result = child_start(p->child, p->want);
     atomic_store(&p->call, DONE);
     raw4(SYS_futex, (long)&p->call, FUTEX_WAKE, 1, 0);
@@ -161,7 +148,7 @@ APART static void reap(struct kin_parent *p)
         bool ended = si.si_code == CLD_EXITED || si.si_code == CLD_KILLED ||
                      si.si_code == CLD_DUMPED;
         if (!ended) {
-            n.conts = atomic_load(&p->conts[(unsigned)pid % CONTS]);
+            n.conts = atomic_load(&p->conts[(unsigned)pid % KIN_CONTS]);
             si.si_pid = 0;
             raw5(SYS_waitid, P_PID, pid, (long)&si, WSTOPPED | WCONTINUED | WNOHANG,
                  (long)&n.usage);
@@ -170,7 +157,7 @@ APART static void reap(struct kin_parent *p)
             n.status = wait_status(&si);
             /* A SIGCONT just now: was this before it, or after? If before, there
              * is more to be told. */
-            unsigned now = atomic_load(&p->conts[(unsigned)pid % CONTS]);
+            unsigned now = atomic_load(&p->conts[(unsigned)pid % KIN_CONTS]);
             si.si_pid = 0;
             if (now != n.conts &&
                 raw5(SYS_waitid, P_PID, pid, (long)&si,
@@ -232,6 +219,8 @@ static void parent_free(struct kin_parent *p)
 {
     if (p->read_fd >= 0)
         loop_fd_del(p->in->loop, p->read_fd);
+    if (p->left && p->pidfd >= 0)
+        loop_fd_del(p->in->loop, p->pidfd);
     cleanup_close(&p->read_fd);
     cleanup_close(&p->write_fd);
     cleanup_close(&p->pidfd);
@@ -240,13 +229,21 @@ static void parent_free(struct kin_parent *p)
     free(p);
 }
 
+void kin_told(struct kin_parent *p, pid_t pid, int status, const struct rusage *ru)
+{
+    p->missed |= !WIFSTOPPED(status) && !WIFCONTINUED(status);
+    if (kin_status(p->in, pid, status)) /* one that stands for itself */
+        return;
+    reap_status(p->in, pid, status, ru);
+}
+
 static void on_note(struct kin_parent *p, const struct note *n)
 {
     if (!n->is_signal) {
         /* It may have been told to go on since its stop was seen: then that is over. */
         if (!WIFSTOPPED(n->status) ||
-            n->conts == atomic_load(&p->conts[(unsigned)n->pid % CONTS]))
-            reap_status(p->in, n->pid, n->status, &n->usage);
+            n->conts == atomic_load(&p->conts[(unsigned)n->pid % KIN_CONTS]))
+            kin_told(p, n->pid, n->status, &n->usage);
         return;
     }
     bool queued = n->code == SI_QUEUE;
@@ -272,7 +269,7 @@ static void on_pipe(void *arg, int fd, uint32_t events)
         on_note(p, &n);
 }
 
-static struct kin_parent **place(kin_t *k, const struct kin_name *name)
+struct kin_parent **kin_place(kin_t *k, const struct kin_name *name)
 {
     struct kin_parent **p = &k->first;
 
@@ -282,25 +279,32 @@ static struct kin_parent **place(kin_t *k, const struct kin_name *name)
     return p;
 }
 
-/* Its process has ended, and was waited for. */
-static void gone(struct kin_parent *p)
+void kin_forget(struct kin_parent *p)
 {
     struct kin_parent **at = &p->in->kin->first;
 
     p->leaving = true;
-    drain(p);
+    if (!p->left)
+        drain(p);
     while (*at != p)
         at = &(*at)->next;
     *at = p->next;
     bodies_forget_parent(p->in->bodies, p);
     kids_forget_parent(p->in->kids, p);
+    kin_parent_t *own = p->own;
+    struct init *in = p->in;
     parent_free(p);
+    kin_child_ended(in, own);
 }
 
 static void leave(struct kin_parent *p)
 {
     if (p->leaving)
         return;
+    if (p->left) {
+        left_leaves(p);
+        return;
+    }
     p->leaving = true;
     atomic_store(&p->leave, 1);
     ring(p);
@@ -315,7 +319,7 @@ static void wait_for(struct init *in, pid_t npid)
         struct pollfd fd = { p->pidfd, POLLIN, 0 };
         int status;
         if (poll(&fd, 1, 1000) > 0 && waitpid(npid, &status, WNOHANG) == npid)
-            gone(p);
+            kin_forget(p);
         return;
     }
 }
@@ -355,7 +359,7 @@ static int start(struct kin_parent *p, struct err *err)
     return 0;
 }
 
-static int read_name(const msgpack_object *o, struct kin_name *name)
+int kin_read_name(const msgpack_object *o, struct kin_name *name)
 {
     const msgpack_object_array *a = &o->via.array;
     int64_t pid, node;
@@ -379,10 +383,10 @@ int kin_parent(struct init *in, const msgpack_object *map, kin_parent_t **out,
     *out = NULL;
     if (!o)
         return 0;
-    if (read_name(o, &name) < 0 || a->size < 6 || !mp_as_int(&a->ptr[3], &uid) || uid < 0 ||
+    if (kin_read_name(o, &name) < 0 || a->size < 6 || !mp_as_int(&a->ptr[3], &uid) || uid < 0 ||
         !mp_as_int(&a->ptr[4], &gid) || gid < 0)
         return err_set(err, EPROTO, "parent: want [pid, node, id, uid, gid, comm]");
-    if ((*out = *place(in->kin, &name)))
+    if ((*out = *kin_place(in->kin, &name)))
         return 0;
     struct kin_parent *p = calloc(1, sizeof *p);
     CLEANUP(cleanup_free) char *comm = mp_dup(&a->ptr[5]);
@@ -425,6 +429,39 @@ static bool dead(const struct kin_parent *p)
     return raw5(SYS_ppoll, (long)&fd, 1, (long)&now, 0, 8) > 0;
 }
 
+int kin_become(kin_parent_t *p, const struct plan *plan, struct err *err)
+{
+    const struct timespec step = { 0, POLL_MS * 1000000l };
+    char launch[48], comm[32];
+    char *argv[] = { p->comm, NULL };
+    char *envp[] = { (char *)"CM_GHOST=0:0:" KIN_GATE, launch, comm, (char *)"CM_REAL=1", NULL };
+
+    if (access(NODE_BPGHOST, X_OK) < 0)
+        return err_set(err, errno, NODE_BPGHOST ": %s", strerror(errno));
+    snprintf(launch, sizeof launch, "CM_LAUNCH=%llu", (unsigned long long)plan->launch);
+    snprintf(comm, sizeof comm, "CM_COMM=%s", p->comm);
+    p->argv = argv;
+    p->envp = envp;
+    p->become = plan;
+    p->leaving = true; /* if it ends now that says nothing about its process */
+    atomic_store(&p->program, 1);
+    atomic_store(&p->call, ASKED);
+    ring(p);
+    /* The kernel clears it when the exec has left our memory. */
+    while (atomic_load(&p->program)) {
+        raw5(SYS_futex, (long)&p->program, FUTEX_WAIT, 1, (long)&step, 0);
+        if (!atomic_load(&p->program))
+            break;
+        if (dead(p))
+            return err_set(err, ESRCH, "process %d: its stand-in was killed", (int)p->name.pid);
+        raw3(SYS_kill, p->npid, SIGCONT, 0);
+    }
+    atomic_store(&p->call, IDLE);
+    drain(p); /* what it has seen till then */
+    left_begin(p);
+    return 0;
+}
+
 pid_t kin_start(struct init *in, kin_parent_t *p, struct child *c, pid_t pid)
 {
     const struct timespec step = { 0, POLL_MS * 1000000l };
@@ -433,6 +470,8 @@ pid_t kin_start(struct init *in, kin_parent_t *p, struct child *c, pid_t pid)
     c->tid = 0;
     if (!p)
         return child_start(c, pid);
+    if (p->left)
+        return -EBUSY;
     p->child = c;
     p->want = pid;
     atomic_store(&p->call, ASKED);
@@ -464,7 +503,7 @@ void kin_child_added(kin_parent_t *p)
 void kin_child_continues(kin_parent_t *p, pid_t npid)
 {
     if (p)
-        atomic_fetch_add(&p->conts[(unsigned)npid % CONTS], 1);
+        atomic_fetch_add(&p->conts[(unsigned)npid % KIN_CONTS], 1);
 }
 
 void kin_parent_settle(kin_parent_t *p)
@@ -485,9 +524,9 @@ int kin_orphan(struct init *in, const msgpack_object *map, struct err *err)
     const msgpack_object *o = mp_get(map, "parent");
     struct kin_name name;
 
-    if (!o || read_name(o, &name) < 0)
+    if (!o || kin_read_name(o, &name) < 0)
         return err_set(err, EPROTO, "parent: want [pid, node, id]");
-    struct kin_parent *p = *place(in->kin, &name);
+    struct kin_parent *p = *kin_place(in->kin, &name);
     if (p)
         leave(p);
     return 0;
@@ -507,7 +546,7 @@ bool kin_status(struct init *in, pid_t npid, int status)
     } else if (!WIFCONTINUED(status)) {
         if (!p->leaving) /* somebody has killed it: that is meant for the parent */
             journal_up(in, &p->name, SIGKILL, NULL, 0, 0);
-        gone(p);
+        kin_forget(p);
     }
     return true;
 }
@@ -524,7 +563,7 @@ kin_parent_t *kin_by_npid(const struct init *in, pid_t npid)
 {
     kin_parent_t *p = in->kin->first;
 
-    while (p && (p->npid != npid || p->leaving))
+    while (p && (p->npid != npid || p->leaving || p->left))
         p = p->next;
     return p;
 }
@@ -546,8 +585,10 @@ void kin_destroy(kin_t **kp)
     while ((*kp)->first) {
         struct kin_parent *p = (*kp)->first;
         (*kp)->first = p->next;
-        kill(p->npid, SIGKILL); /* it runs on a stack of ours */
-        waitpid(p->npid, NULL, 0);
+        if (!p->left) {
+            kill(p->npid, SIGKILL); /* it runs on a stack of ours */
+            waitpid(p->npid, NULL, 0);
+        }
         parent_free(p);
     }
     free(*kp);

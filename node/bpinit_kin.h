@@ -14,6 +14,7 @@
 #include <signal.h>
 #include <stdint.h>
 #include <sys/types.h>
+#include "bus/rundir.h"
 #include "node/bpinit.h"
 
 struct kin_name { /* of a parent, everywhere */
@@ -23,6 +24,9 @@ struct kin_name { /* of a parent, everywhere */
 };
 
 typedef struct kin_parent kin_parent_t;
+struct plan;
+
+#define NODE_BPGHOST NODE_RUN "/bpghost"
 
 kin_t *kin_create(struct init *in, struct err *err);
 void kin_destroy(kin_t **k);
@@ -33,6 +37,10 @@ int kin_parent(struct init *in, const msgpack_object *map, kin_parent_t **out,
                struct err *err);
 pid_t kin_parent_npid(const kin_parent_t *p);
 void kin_pack_name(const kin_parent_t *p, mp_buf *m); /* [pid, node, id] */
+
+/* The stand-in becomes a ghost of its own (bpinit_left.c), as which its process, which
+ * plan is about, comes back. */
+int kin_become(kin_parent_t *p, const struct plan *plan, struct err *err);
 
 /* child_start(), as the parent's stand-in does it; NULL: ourselves. */
 pid_t kin_start(struct init *in, kin_parent_t *p, struct child *c, pid_t pid);
@@ -47,7 +55,26 @@ int kin_orphan(struct init *in, const msgpack_object *map, struct err *err);
 /* True: npid is, or was, one of our stand-ins, and its status has been dealt with. */
 bool kin_status(struct init *in, pid_t npid, int status);
 bool kin_stands(const struct init *in, pid_t npid);
-kin_parent_t *kin_by_npid(const struct init *in, pid_t npid); /* NULL: it is none */
+kin_parent_t *kin_by_npid(const struct init *in, pid_t npid); /* one of our own; NULL */
+
+/* ---- bpinit_left.c: processes that leave children here, and come back ---- */
+/* npid, which is somewhere else now, has children here: it stands for itself, as a
+ * program. map: "name" as "parent" above, "kids" [[npid, launch]...], of which took
+ * gets the *n that are bodies now. own: whose child it is itself; NULL none. False: it
+ * has none here, and may end. */
+bool kin_leave(struct init *in, pid_t npid, struct kin_parent *own, const msgpack_object *map,
+               mp_buf *took, uint32_t *n);
+/* What wait() has said to by. */
+void kin_left_child(struct init *in, pid_t by, pid_t pid, int status, const struct rusage *ru);
+/* False: npid is none of these. */
+bool kin_left_signal(struct init *in, pid_t npid, int sig, const uint64_t *value, pid_t from,
+                     uid_t uid);
+/* Somebody stands for process pid here, and is ready to be it; err->code: not. */
+bool kin_waits(struct init *in, const struct plan *plan, pid_t pid, struct err *err);
+/* A child has ended since, of which it does not know. */
+bool kin_missed(const struct init *in, pid_t npid);
+/* b is what stood for it till now. */
+void kin_arrived(struct init *in, struct body *b);
 
 /* ---- bpinit_stand.c: children that live elsewhere ---- */
 stands_t *stands_create(struct init *in, struct err *err);
@@ -61,6 +88,15 @@ void stands_end(struct init *in, uint64_t launch);
 /* parent lives elsewhere, and its old self is gone: so are those of its children. */
 void stands_left(struct init *in, pid_t parent);
 int stand_ring(struct init *in, const msgpack_object *map, struct err *err);
-int stand_cry(struct init *in, const msgpack_object *map, struct err *err);
+/* npid, who stands for a child or a parent, was sent what the map says. */
+int stand_cry(struct init *in, pid_t npid, const msgpack_object *map, struct err *err);
+/* A ghost is at its place. */
+void stand_here(struct init *in, pid_t npid);
+/* npid, a process here that is elsewhere now, stands for itself. -1: its parent is not
+ * here. gen: its name with npid. */
+int stand_self(struct init *in, pid_t npid, uint32_t *gen);
+bool stand_known(const struct init *in, pid_t npid);
+void stand_forget(struct init *in, pid_t npid); /* it is the process itself */
+void stand_bell(pid_t npid, int op, uint32_t arg);
 
 #endif

@@ -11,11 +11,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include "bus/rundir.h"
 #include "mover/mover.h"
 #include "node/bpinit.h"
 
 #define RESULT_MAX (256u * 1024)
-#define NODE_RUN "/run/clustermatic"
 
 struct mover {
     struct init *in;

@@ -174,19 +174,31 @@ static int on_depart(struct init *in, const msgpack_object *map, struct err *err
 {
     uint64_t id;
 
-    if (mp_get_uint(map, "id", &id, err) < 0 || arrivals_depart(in->arrivals, map, err) < 0)
-        return -1;
     CLEANUP(mp_free) mp_buf m;
+    struct departure d = { 0 };
+
     mp_init(&m);
+    mp_init(&d.took);
+    if (mp_get_uint(map, "id", &id, err) < 0 ||
+        arrivals_depart(in->arrivals, map, &d, err) < 0) {
+        mp_free(&d.took);
+        return -1;
+    }
     mp_array(&m, 2);
     mp_str(&m, "arrivals"); /* the same kind of answer */
-    mp_map(&m, 4);
+    mp_map(&m, 7);
     mp_kuint(&m, "id", id);
     mp_kuint(&m, "launch", 0);
     mp_key(&m, "ranks");
     mp_array(&m, 0);
+    mp_kbool(&m, "stays", d.stays);
+    mp_kuint(&m, "gen", d.gen);
+    mp_key(&m, "took");
+    mp_array(&m, d.ntook);
+    msgpack_sbuffer_write(&m.b, d.took.b.data, d.took.b.size);
     mp_key(&m, "heard");
     signals_pack(in->signals, (pid_t)mp_opt_int(map, "pid", 0), &m);
+    mp_free(&d.took);
     link_send(in->link, &m);
     return 0;
 }
@@ -271,12 +283,20 @@ static int on_ack(struct init *in, const msgpack_object *map, struct err *err)
     return 0;
 }
 
+struct packing {
+    struct init *in;
+    mp_buf *m;
+};
+
 static void pack_body(void *arg, const struct body *b)
 {
-    mp_buf *m = arg;
+    const struct packing *p = arg;
+    mp_buf *m = p->m;
 
     mp_map(m, 14u + (b->parent ? 1 : 0) + (b->home >= 0 ? 1 : 0) + (b->as != 0) +
-                  b->arriving);
+                  b->arriving + (b->local ? 1u : 0));
+    if (b->local)
+        mp_kint(m, "local", kids_ppid(p->in->kids, b->npid));
     if (b->arriving)
         mp_kbool(m, "arriving", true);
     if (b->as)
@@ -345,7 +365,7 @@ static int on_list(struct init *in, const msgpack_object *map, struct err *err)
     mp_kuint(&m, "seq", journal_seq(in->journal));
     mp_key(&m, "procs");
     mp_array(&m, bodies_running(in->bodies));
-    bodies_each(in->bodies, pack_body, &m);
+    bodies_each(in->bodies, pack_body, &(struct packing){ in, &m });
     mp_key(&m, "kids");
     kids_pack(in->kids, &m);
     pack_rings(in, &m);
@@ -406,7 +426,7 @@ static const struct {
     { "end", on_end },         { "end_launch", on_end_launch }, { "orphan", kin_orphan },
     { "arrived", on_arrived }, { "depart", on_depart },         { "end_job", on_end_job },
     { "move", mover_ask },
-    { "stand", stand_begin },  { "ring", stand_ring },    { "cry", stand_cry },
+    { "stand", stand_begin },  { "ring", stand_ring },
     { "home", on_home },
 };
 

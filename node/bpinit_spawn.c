@@ -42,6 +42,7 @@ static void plan_free(struct plan *p)
     free(p->limits);
     free(p->home_npid);
     free(p->children);
+    free(p->here);
     for (int fd = 0; fd < 3; fd++)
         free(p->stream[fd].path);
     plan_io_free(p);
@@ -143,6 +144,26 @@ static int get_home(const msgpack_object *map, struct plan *p, struct err *err)
         p->home_npid[p->nhome] = (pid_t)pid;
     }
     p->home = (int)node;
+    return 0;
+}
+
+/* "here": those of its children that run here, by number */
+static int get_here(const msgpack_object *map, struct plan *p, struct err *err)
+{
+    const msgpack_object_array *a;
+    int64_t pid;
+
+    if (!mp_get(map, "here"))
+        return 0;
+    if (mp_get_array(map, "here", &a, err) < 0)
+        return -1;
+    if (!(p->here = calloc((size_t)a->size + 1, sizeof *p->here)))
+        return err_set(err, ENOMEM, "here: out of memory");
+    for (; p->nhere < a->size; p->nhere++) {
+        if (!mp_as_int(&a->ptr[p->nhere], &pid) || pid < 2 || pid > INT32_MAX)
+            return err_set(err, EPROTO, "here: item %zu: want a pid", p->nhere);
+        p->here[p->nhere] = (pid_t)pid;
+    }
     return 0;
 }
 
@@ -290,7 +311,8 @@ static int plan_read(const msgpack_object *map, struct plan *p, struct err *err)
         mp_get_int(map, "gid", 0, UINT32_MAX - 1, &gid, err) < 0 ||
         get_groups(map, p, err) < 0 || get_limits(map, p, err) < 0 ||
         get_streams(map, p, err) < 0 || plan_io_read(map, p, err) < 0 ||
-        get_home(map, p, err) < 0 || get_children(map, p, err) < 0)
+        get_home(map, p, err) < 0 || get_children(map, p, err) < 0 ||
+        get_here(map, p, err) < 0)
         return -1;
     p->root = mp_opt_dup(map, "root");
     if (hash_name(p) < 0)
@@ -455,6 +477,29 @@ static void write_rank(char *digits, uint32_t rank)
         digits[i] = (char)('0' + rank % 10);
 }
 
+/* Who stands for it here is to be it. */
+static int start_into(struct init *in, const struct plan *p, pid_t ghost, cage_t *cage,
+                      int stream[3], struct outcome *o)
+{
+    o->npid = ghost;
+    for (int fd = 0; fd < 3; fd++)
+        if (stream[fd] < 0 && (stream[fd] = fcntl(in->null_fd, F_DUPFD_CLOEXEC, 3)) < 0)
+            return err_set(&o->err, errno, "descriptors: %s", strerror(errno));
+    if (note_body(in, p, ghost, getpgid(ghost), o) < 0)
+        return -1;
+    if (arrival_into(in->arrivals, p, o->rank, ghost, stream, &o->err) < 0) {
+        struct body *b = bodies_by_rank(in->bodies, p->launch, o->rank);
+        b->parent = NULL;
+        bodies_drop(in->bodies, b);
+        kin_child_ended(in, p->parent);
+        return -1;
+    }
+    cage_take(cage, ghost);
+    cage_started(cage);
+    plan_set_limits(p, ghost);
+    return 0;
+}
+
 static int start_rank(struct init *in, const struct plan *p, pid_t pid, pid_t *pgid,
                       bool few, struct outcome *o)
 {
@@ -470,6 +515,16 @@ static int start_rank(struct init *in, const struct plan *p, pid_t pid, pid_t *p
             c.fd[fd] = theirs[fd];
         else if (p->stream[fd].mode != STREAM_FILE)
             c.fd[fd] = in->null_fd;
+    bool into = rc == 0 && p->image && p->gen > 1 && kin_waits(in, p, pid, &o->err);
+    rc = o->err.code ? -1 : rc;
+    if (into) {
+        rc = start_into(in, p, pid, cage, theirs, o);
+        for (int fd = 0; fd < 3; fd++)
+            cleanup_close(&theirs[fd]);
+        if (rc < 0)
+            close_streams(in, o);
+        return rc;
+    }
     if (rc == 0 && p->image && p->gen > 1)
         reap_departed(in, pid);
     if (rc == 0 && p->image && p->gen > 1)
@@ -485,7 +540,10 @@ static int start_rank(struct init *in, const struct plan *p, pid_t pid, pid_t *p
         write_rank(p->rank_digits, plan_index(p, o->rank));
         cage_join(cage, &c);
         o->npid = kin_start(in, p->parent, &c, pid);
-        if (o->npid < 0)
+        if (o->npid == -EBUSY)
+            rc = err_set(&o->err, EBUSY, "its parent has left children of its own here: none "
+                                         "can be added before they have ended");
+        else if (o->npid < 0)
             rc = err_set(&o->err, -o->npid, "start a process: %s", strerror(-o->npid));
     }
     for (int fd = 0; fd < 3; fd++)

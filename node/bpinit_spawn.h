@@ -72,6 +72,8 @@ struct plan {
     size_t nhome;
     struct plan_child *children; /* with image: of the one rank that arrives */
     size_t nchildren;
+    pid_t *here; /* children of it that run here */
+    size_t nhere;
     bool image;   /* not a program is started: an image is restored */
     uint32_t gen; /* of its processes */
     uint64_t as;  /* the launch that their ghosts name; 0: this one */
@@ -98,6 +100,8 @@ void plan_io_free(struct plan *p);
 uint32_t plan_index(const struct plan *p, uint32_t rank);
 /* In the child. -1: errno, and *what says which. */
 int plan_io_apply(const struct plan *p, pid_t pid, const char **what);
+
+void plan_set_limits(const struct plan *p, pid_t pid); /* 0: our own */
 
 /* Make the child and wait until it executes or has failed. pid: the one wanted
  * (any other, where that one is taken). Returns the pid, or -errno. */

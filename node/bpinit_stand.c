@@ -192,7 +192,7 @@ int stand_begin(struct init *in, const msgpack_object *map, struct err *err)
     return 0;
 }
 
-static void ring(pid_t npid, int sig, uint64_t value)
+static void ring_with(pid_t npid, int sig, uint64_t value)
 {
     siginfo_t si;
 
@@ -202,6 +202,11 @@ static void ring(pid_t npid, int sig, uint64_t value)
     si.si_pid = getpid();
     si.si_value.sival_ptr = (void *)(uintptr_t)value;
     syscall(SYS_rt_sigqueueinfo, npid, sig, &si);
+}
+
+void stand_bell(pid_t npid, int op, uint32_t arg)
+{
+    ring_with(npid, BELL, (uint64_t)op << 32 | arg);
 }
 
 /* ["ring", {npid, op, arg}]: ops as in doc/wire.md, 8 be killed */
@@ -224,32 +229,67 @@ int stand_ring(struct init *in, const msgpack_object *map, struct err *err)
         kill(s->npid, SIGKILL);
         return 0;
     }
-    ring(s->npid, BELL, (uint64_t)op << 32 | (uint32_t)arg);
+    stand_bell(s->npid, (int)op, (uint32_t)arg);
     if (op == OP_CONT)
-        ring(s->npid, SIGCONT, (uint64_t)OP_CONT << 32);
+        ring_with(s->npid, SIGCONT, (uint64_t)OP_CONT << 32);
     return 0;
 }
 
-/* ["cry", {npid, sig, value?, from_pid?, from_uid?}]: a stand-in was sent this */
-int stand_cry(struct init *in, const msgpack_object *map, struct err *err)
+int stand_cry(struct init *in, pid_t npid, const msgpack_object *map, struct err *err)
 {
-    int64_t npid, sig, value;
+    int64_t sig, value;
+    pid_t from = (pid_t)mp_opt_int(map, "from_pid", 0);
+    uid_t uid = (uid_t)mp_opt_int(map, "from_uid", 0);
+    const struct stand *s = find(in, npid);
     uint64_t v = 0;
 
-    if (mp_get_int(map, "npid", 2, INT32_MAX, &npid, err) < 0 ||
-        mp_get_int(map, "sig", 1, 64, &sig, err) < 0)
+    if (mp_get_int(map, "sig", 1, 64, &sig, err) < 0)
         return -1;
-    const struct stand *s = find(in, (pid_t)npid);
-    if (!s)
-        return 0;
     bool has_value = mp_as_int(mp_get(map, "value"), &value);
     if (has_value)
         v = (uint64_t)value;
+    if (!s) {
+        kin_left_signal(in, npid, (int)sig, has_value ? &v : NULL, from, uid);
+        return 0;
+    }
     if (sig == SIGCONT)
         kids_stopped(in->kids, s->npid, false);
-    journal_cry(in, s->npid, s->gen, (int)sig, has_value ? &v : NULL,
-                (pid_t)mp_opt_int(map, "from_pid", 0), (uid_t)mp_opt_int(map, "from_uid", 0));
+    journal_cry(in, s->npid, s->gen, (int)sig, has_value ? &v : NULL, from, uid);
     return 0;
+}
+
+void stand_here(struct init *in, pid_t npid)
+{
+    struct stand *s = find(in, npid);
+    pid_t parent = s ? 0 : kids_ppid(in->kids, npid);
+
+    if (parent > 1)
+        arrival_made(in->arrivals, npid, parent);
+}
+
+int stand_self(struct init *in, pid_t npid, uint32_t *gen)
+{
+    struct err err = { 0 };
+    pid_t parent = kids_local_parent(in->kids, npid);
+
+    if (parent && !find(in, npid))
+        kids_no_body(in->kids, npid);
+    return parent ? add(in, npid, parent, gen, &err) : -1;
+}
+
+bool stand_known(const struct init *in, pid_t npid)
+{
+    const struct stand *s = find(in, npid);
+
+    return s && !s->ending;
+}
+
+void stand_forget(struct init *in, pid_t npid)
+{
+    struct stand *s = find(in, npid);
+
+    if (s)
+        forget(s);
 }
 
 stands_t *stands_create(struct init *in, struct err *err)

@@ -21,9 +21,9 @@
 #include <stdint.h>
 #include "bus/err.h"
 #include "bus/gate.h"
+#include "bus/rundir.h"
 #include "clients/libbproc/bproc.h"
 
-#define NODE_RUN "/run/clustermatic" /* on a node: gate, number, bpghost */
 #define CALL_MS 20000
 #define LAUNCH_MS 120000 /* content may have to travel first */
 

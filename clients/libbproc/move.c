@@ -63,6 +63,8 @@ static int move(int node, struct transfer *t)
     if (rc == 0 && code)
         rc = lib_errno(code);
     if (rc == 0 && lib_on_node()) {
+        if (t->stands) /* it has relatives here, who see what it was */
+            ghost_become(t->launch, t->s.argv, t->s.nkept > 0);
         transfer_pass(t);
         _exit(0);
     }

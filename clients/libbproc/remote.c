@@ -93,7 +93,7 @@ struct ghost_env {
 static void ghost_env(struct ghost_env *e, uint64_t launch, uint32_t n, int fd)
 {
     snprintf(e->param, sizeof e->param, "CM_GHOST=%u:%d:%s", n, fd,
-             lib_on_node() ? NODE_RUN "/gate" : cm_path(e->gate, "gate"));
+             lib_on_node() ? KIN_GATE : cm_path(e->gate, "gate"));
     snprintf(e->launch, sizeof e->launch, "CM_LAUNCH=%llu", (unsigned long long)launch);
     e->env[0] = e->param;
     e->env[1] = e->launch;

@@ -257,6 +257,8 @@ static int moved(struct transfer *t, const int *node, uint32_t n, const char *bu
             err.code = ECONNREFUSED;
         if (rc == 0)
             rc = launch_failed(&reply.data, n, code, &err);
+        if (rc == 0)
+            t->stands = mp_opt_bool(&reply.data, "stands", false);
         msgpack_unpacked_destroy(&reply);
         gate_close(&g);
         if (rc == 0)

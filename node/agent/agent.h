@@ -181,14 +181,11 @@ struct asker { /* who has connected: by the kernel's word */
     uint32_t uid;
 };
 int asker_of(int fd, struct asker *out, struct err *err);
-/* The ghost's program, for children that live elsewhere, into a folder of the node. */
-int kin_place_ghost(int folder, struct err *err);
+/* The programs of those who stand for others, into a folder of the node. */
+int kin_place_programs(int folder, struct err *err);
 typedef void kin_answer_fn(void *arg, const msgpack_object *value, const struct err *err);
 void kin_launch(agent_t *a, const struct asker *who, const msgpack_object *body, int64_t ms,
                 kin_answer_fn *fn, void *arg);
-/* A stand-in passes on what it was sent. */
-int kin_signal(agent_t *a, const struct asker *who, const msgpack_object *body,
-               struct err *err);
 int on_ring(void *self, struct svc_req *req, struct err *err);
 int on_home(void *self, struct svc_req *req, struct err *err);
 

@@ -192,20 +192,13 @@ static void on_answer(void *arg, const msgpack_object *value, const struct err *
 static bool in_person(struct client *c, const struct wire *w, const msgpack_object *body,
                       struct err *err)
 {
-    CLEANUP(mp_free) mp_buf nil;
-
-    mp_init(&nil);
-    bool launch = strcmp(w->topic, "procspace.launch") == 0 && !needs_asker(w->topic, body);
-
-    if (!launch && strcmp(w->topic, "procspace.signal") != 0 &&
-        strcmp(w->topic, "procspace.here") != 0)
+    if (strcmp(w->topic, "procspace.launch") != 0 || needs_asker(w->topic, body))
         return false;
-    mp_nil(&nil);
     if (!c->who.npid) {
         err_set(err, EPERM, "%s: the asker is not known", w->topic);
-    } else if (launch && !c->g->a->svc) {
+    } else if (!c->g->a->svc) {
         err_set(err, EAGAIN, "the node has not joined yet");
-    } else if (launch) {
+    } else {
         struct asked *q = malloc(sizeof *q);
         if (!q) {
             err_set(err, ENOMEM, "out of memory");
@@ -213,9 +206,6 @@ static bool in_person(struct client *c, const struct wire *w, const msgpack_obje
         }
         *q = (struct asked){ c->g, c->id, c->who.uid, *w };
         kin_launch(c->g->a, &c->who, body, w->deadline, on_answer, q);
-    } else if (strcmp(w->topic, "procspace.here") == 0 ||
-               kin_signal(c->g->a, &c->who, body, err) == 0) {
-        answer(c->g, c->id, w, WIRE_REPLY, &nil);
     }
     return true;
 }
@@ -405,7 +395,7 @@ gate_t *gate_create(agent_t *a, struct err *err)
         return NULL;
     }
     struct err why = { 0 };
-    if (kin_place_ghost(g->folder, &why) < 0)
+    if (kin_place_programs(g->folder, &why) < 0)
         svc_log("warning", "%s: programs here cannot start any elsewhere", why.text);
     loop_turn(a->loop, write_number, g);
     return g;

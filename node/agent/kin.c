@@ -12,11 +12,12 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 #include "bus/rundir.h"
 #include "node/agent/agent.h"
 
-#define GHOST "bpghost"
+#define RIGHTS "security.capability"
 #define AGAIN_MS 20 /* the master has not heard of the asker yet */
 #define LAUNCH_MS 120000
 
@@ -155,32 +156,6 @@ void kin_launch(agent_t *a, const struct asker *who, const msgpack_object *body,
 
 /* ---- stand-ins ---- */
 
-int kin_signal(agent_t *a, const struct asker *who, const msgpack_object *body,
-               struct err *err)
-{
-    static const char *const extra[] = { "value", "from_pid", "from_uid" };
-    CLEANUP(mp_free) mp_buf m;
-    int64_t sig;
-    uint32_t n = 2;
-
-    mp_init(&m);
-    if (mp_get_int(body, "sig", 1, 64, &sig, err) < 0)
-        return -1;
-    for (size_t i = 0; i < 3; i++)
-        n += mp_get(body, extra[i]) != NULL;
-    mp_map(&m, n);
-    mp_kint(&m, "npid", who->npid);
-    mp_kint(&m, "sig", sig);
-    for (size_t i = 0; i < 3; i++)
-        if (mp_get(body, extra[i])) {
-            mp_key(&m, extra[i]);
-            mp_obj(&m, mp_get(body, extra[i]));
-        }
-    if (space_send(a->space, "cry", &m, err) < 0)
-        return err_set(err, EAGAIN, "the node's process space is not there; try again");
-    return 0;
-}
-
 /* node.N.ring: {npid, op, arg} -> nil: the bell of a stand-in */
 int on_ring(void *self, struct svc_req *req, struct err *err)
 {
@@ -206,24 +181,38 @@ int on_home(void *self, struct svc_req *req, struct err *err)
     return space_send(a->space, "home", &m, err);
 }
 
-int kin_place_ghost(int folder, struct err *err)
+/* With the rights that the file has on the master (security.capability). */
+static int place_program(int folder, const char *name, struct err *err)
 {
-    char path[PATH_MAX], buf[65536];
+    char path[PATH_MAX], fresh[64], buf[65536];
+    ssize_t n;
 
-    snprintf(path, sizeof path, "%.4000s/" GHOST, cm_libexec());
+    snprintf(path, sizeof path, "%.4000s/%s", cm_libexec(), name);
+    snprintf(fresh, sizeof fresh, "%s.new", name);
     CLEANUP(cleanup_close) int from = open(path, O_RDONLY | O_CLOEXEC);
     if (from < 0)
         return err_set(err, errno, "%s: %s", path, strerror(errno));
-    unlinkat(folder, GHOST ".new", 0);
-    CLEANUP(cleanup_close) int to = openat(
-        folder, GHOST ".new", O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0755);
-    ssize_t n = -1;
-    while (to >= 0 && (n = read(from, buf, sizeof buf)) > 0)
+    unlinkat(folder, fresh, 0);
+    CLEANUP(cleanup_close) int to =
+        openat(folder, fresh, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0755);
+    for (n = -1; to >= 0 && (n = read(from, buf, sizeof buf)) > 0;)
         if (write(to, buf, (size_t)n) != n)
-            n = -1;
-    if (n < 0 || fchmod(to, 0755) < 0 || renameat(folder, GHOST ".new", folder, GHOST) < 0)
-        return err_set(err, errno, "the node's bpghost: %s", strerror(errno));
+            break;
+    if (n != 0 || fchmod(to, 0755) < 0)
+        return err_set(err, errno, "the node's %s: %s", name, strerror(errno));
+    /* Without them it does what a user's program can. */
+    n = fgetxattr(from, RIGHTS, buf, sizeof buf);
+    if (n > 0 && fsetxattr(to, RIGHTS, buf, (size_t)n, 0) < 0)
+        svc_log("info", "the node's %s: no rights of its own: %s", name, strerror(errno));
+    if (renameat(folder, fresh, folder, name) < 0)
+        return err_set(err, errno, "the node's %s: %s", name, strerror(errno));
     return 0;
+}
+
+int kin_place_programs(int folder, struct err *err)
+{
+    return place_program(folder, "bpghost", err) < 0 ? -1
+                                                     : place_program(folder, "bprestore", err);
 }
 
 /* node.N.orphan: {parent: [pid, node, id]} -> nil: it is dead, bpinit's stand-in

@@ -165,9 +165,11 @@ int on_arrived(void *self, struct svc_req *req, struct err *err)
     return ask(a, req, "arrived", &m, 4, err);
 }
 
-/* node.N.depart: {pid, gen, launch, rank, npid?} -> {}: it runs elsewhere now */
+/* node.N.depart: {pid, gen, launch, rank, npid?, name?, kids?} -> {heard, stays, gen, took}:
+ * it runs elsewhere now */
 int on_depart(void *self, struct svc_req *req, struct err *err)
 {
+    static const char *const kin[] = { "name", "kids" };
     agent_t *a = self;
     CLEANUP(mp_free) mp_buf m;
     int64_t pid, gen, rank;
@@ -183,7 +185,14 @@ int on_depart(void *self, struct svc_req *req, struct err *err)
     mp_kint(&m, "gen", gen);
     mp_kuint(&m, "launch", launch);
     mp_kint(&m, "npid", mp_opt_int(req->body, "npid", 0));
-    int rc = ask(a, req, "depart", &m, 4, err);
+    uint32_t pairs = 4;
+    for (size_t i = 0; i < 2; i++)
+        if (mp_get(req->body, kin[i])) {
+            mp_key(&m, kin[i]);
+            mp_obj(&m, mp_get(req->body, kin[i]));
+            pairs++;
+        }
+    int rc = ask(a, req, "depart", &m, pairs, err);
     if (rc >= 0)
         launches_exited(a->launches, launch, rank);
     return rc;

@@ -7,8 +7,9 @@
  * the master becomes known by this. Coming to the master, the parent has them as its
  * children by itself, since it takes the place of its ghost.
  *
- * What cannot be kept is a child that the kernel must see as a real one at the place
- * that the parent leaves or goes to: one that runs on that node itself.
+ * A child that runs where its parent goes is its child there at once: who stood for
+ * the parent becomes the parent (node/bpinit_left.c). One that it has made on the node
+ * that it leaves is a body like others from then on, whose parent has a stand-in there.
  */
 #include "services/procspace/family.h"
 #include <errno.h>
@@ -16,7 +17,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 
 #define FAMILY_MAX 100000
 #define QUIET_MS 300
@@ -29,6 +29,8 @@ struct child {
     bool real; /* a process of the master that we know nothing of */
     uint64_t launch; /* else: which it is */
     uint32_t rank;
+    bool there; /* it runs where its parent goes */
+    bool made;  /* on the node that its parent leaves, where it is none of ours yet */
     bool done;  /* it is tied to its kid */
     bool ended; /* before that: how */
     int status;
@@ -53,6 +55,15 @@ static struct family **place(procspace_t *ps, uint64_t launch)
     return b;
 }
 
+static struct family **of(procspace_t *ps, const struct family *it)
+{
+    struct family **b = &ps->families;
+
+    while (*b && *b != it)
+        b = &(*b)->next;
+    return b;
+}
+
 static void forget(struct family **at)
 {
     struct family *b = *at;
@@ -67,7 +78,10 @@ static struct proc *proc_of(procspace_t *ps, const struct child *c)
 {
     struct launch *l = c->launch ? launch_find(ps, c->launch) : NULL;
 
-    return l && c->rank < l->ranks ? l->rank[c->rank] : NULL;
+    struct proc *p = l && c->rank < l->ranks ? l->rank[c->rank] : NULL;
+    while (p && p->moved_to)
+        p = p->moved_to;
+    return p;
 }
 
 /* --- which they are --- */
@@ -102,8 +116,9 @@ static int take_here(const struct starting *s, struct child *c, struct err *err)
     if (p) {
         if (p->state == PROC_STARTING)
             return err_set(err, EAGAIN, "its child %d is being started", (int)c->pid);
-        if (p->state == PROC_RUNNING && p->node == s->node[0])
-            return busy(c->pid, "runs on the node that it would go to", err);
+        c->there = p->state == PROC_RUNNING && p->node == s->node[0];
+        if (c->there && !p->parent)
+            return busy(c->pid, "runs where it would go to, and has another parent there", err);
         return name_it(c, p, err);
     }
     CLEANUP(cleanup_close) int fd = ghost_take(c->pid, -1, &of, NULL);
@@ -119,12 +134,15 @@ static int take_here(const struct starting *s, struct child *c, struct err *err)
 static int take_there(const struct starting *s, struct child *c, struct err *err)
 {
     struct kid *k = kid_find(s->ps, s->from, c->pid);
-    struct proc *p = k ? k->body : NULL;
+    struct proc *p = k ? k->body : NULL, *here = k ? NULL : proc_find(s->ps, c->pid);
 
-    if (!p && s->ps->recovery)
+    if (here && here->node == s->from && here->local == s->mover_npid)
+        return name_it(c, here, err); /* it was made there, or was there before */
+    if (!k)
         return err_set(err, EAGAIN, "its child %d is not known yet", (int)c->pid);
-    if (!p)
-        return busy(c->pid, "was made on the node that it would leave", err);
+    c->made = !p;
+    if (c->made)
+        p = &k->p;
     if (kid_parent(s->ps, k) != proc_find(s->ps, s->mover))
         return err_set(err, EINVAL, "process %d is no child of process %d", (int)c->pid,
                        (int)s->mover);
@@ -132,9 +150,8 @@ static int take_there(const struct starting *s, struct child *c, struct err *err
         return err_set(err, EAGAIN, "its child %d is being started", (int)c->pid);
     if (k->p.pid != c->pid)
         return busy(c->pid, "has another number on the master", err);
-    if (s->node[0] >= 0 && p->node == s->node[0])
-        return busy(c->pid, "runs on the node that it would go to", err);
-    return name_it(c, p, err);
+    c->there = !c->made && s->node[0] >= 0 && p->node == s->node[0];
+    return c->made ? 0 : name_it(c, p, err);
 }
 
 int family_take(struct starting *s, struct err *err)
@@ -178,19 +195,38 @@ int family_take(struct starting *s, struct err *err)
     return 0;
 }
 
-bool family_any(const struct starting *s)
+static uint32_t count(const struct starting *s, bool there)
+{
+    const struct family *b = *place(s->ps, s->id);
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; b && i < b->n; i++)
+        n += b->child[i].there == there;
+    return n;
+}
+
+bool family_any(const struct starting *s, bool there) { return count(s, there) > 0; }
+
+void family_pack_there(const struct starting *s, mp_buf *m)
 {
     const struct family *b = *place(s->ps, s->id);
 
-    return b && b->n;
+    mp_array(m, count(s, true));
+    for (uint32_t i = 0; b && i < b->n; i++) {
+        const struct proc *p = b->child[i].there ? proc_of(s->ps, &b->child[i]) : NULL;
+        if (b->child[i].there)
+            mp_int(m, p && p->npid ? p->npid : b->child[i].pid);
+    }
 }
 
 void family_pack(const struct starting *s, mp_buf *m)
 {
     const struct family *b = *place(s->ps, s->id);
 
-    mp_array(m, b ? b->n : 0);
+    mp_array(m, count(s, false));
     for (uint32_t i = 0; b && i < b->n; i++) {
+        if (b->child[i].there)
+            continue;
         mp_array(m, 3);
         mp_int(m, b->child[i].pid);
         mp_bool(m, b->child[i].leads);
@@ -203,14 +239,11 @@ void family_pack(const struct starting *s, mp_buf *m)
 /* A process of the master, of which we know from now on. */
 static void tie_real(procspace_t *ps, const struct family *b, struct child *c, struct kid *k)
 {
-    uint64_t id = 0;
     struct err err = { 0 };
     int fd = kin_ppid(c->pid) == b->ghost ? process_open(c->pid) : -1;
 
-    while (!(id >> 1) && getrandom(&id, sizeof id, 0) == sizeof id)
-        ;
     struct launch *l = fd < 0 ? NULL
-                              : launch_add(ps, id >> 1, 1, k->p.launch->uid, k->p.launch->gid, 0,
+                              : launch_add(ps, launch_new_id(), 1, k->p.launch->uid, k->p.launch->gid, 0,
                                            k->name.comm, &err);
     struct proc *p = l ? home_add(ps, l, 0, -1, k->p.node, k->npid, &err) : NULL;
     if (!p) { /* it has ended, and nobody has told us how */
@@ -245,18 +278,36 @@ static void tie(procspace_t *ps, const struct family *b, struct child *c, struct
     }
 }
 
+/* Its parent has come to where it is, and waits for it itself. */
+static void is_with(procspace_t *ps, const struct family *b, struct child *c)
+{
+    struct proc *p = proc_of(ps, c);
+
+    c->done = true;
+    if (!p || p->state != PROC_RUNNING)
+        return;
+    if (p->homed)
+        home_back(ps, p);
+    p->local = b->ghost;
+    kin_release(&p->parent);
+}
+
 static void settle(procspace_t *ps, struct family *b)
 {
     bool all = true;
 
     for (uint32_t i = 0; i < b->n; i++) {
-        struct kid *k = b->child[i].done ? NULL : kid_find(ps, b->to, b->child[i].pid);
+        struct child *c = &b->child[i];
+        bool part = c->made && !c->launch && !c->ended; /* of what its parent was, not yet */
+        struct kid *k = c->done || c->there || part ? NULL : kid_find(ps, b->to, c->pid);
+        if (c->there && !c->done)
+            is_with(ps, b, c);
         if (k && k->p.launch->id == b->launch && !k->body)
-            tie(ps, b, &b->child[i], k);
-        all &= b->child[i].done;
+            tie(ps, b, c, k);
+        all &= c->done;
     }
     if (all)
-        forget(place(ps, b->launch));
+        forget(of(ps, b));
 }
 
 void family_gone(procspace_t *ps, uint64_t launch)
@@ -283,11 +334,54 @@ bool family_whole(procspace_t *ps, uint64_t launch)
     const struct family *b = *place(ps, launch);
 
     for (uint32_t i = 0; b && i < b->n; i++) {
-        const struct proc *p = proc_of(ps, &b->child[i]);
-        if (!p || p->state != PROC_RUNNING)
+        const struct child *c = &b->child[i];
+        const struct proc *p = proc_of(ps, c);
+        const struct kid *k = c->made && !p ? kid_find(ps, b->from, c->pid) : NULL;
+        if (c->ended || (!k && (!p || p->state != PROC_RUNNING)))
             return false;
     }
     return true;
+}
+
+void family_parted(procspace_t *ps, uint64_t launch)
+{
+    struct family *b = *place(ps, launch);
+
+    for (uint32_t i = 0; b && i < b->n; i++) {
+        struct child *c = &b->child[i];
+        const struct proc *p = c->made && !c->launch ? proc_find(ps, c->pid) : NULL;
+        if (p && !p->kid && p->node == b->from)
+            c->launch = p->launch->id;
+    }
+    if (b && b->gone && b->to >= 0)
+        settle(ps, b);
+}
+
+void family_stands(procspace_t *ps, const struct proc *parent, int node, pid_t npid,
+                   const struct proc *p)
+{
+    struct family *b = calloc(1, sizeof *b + sizeof b->child[0]);
+
+    if (!b)
+        abort();
+    *b = (struct family){ .next = ps->families, .launch = parent->launch->id, .from = -1,
+                          .to = node, .ghost = parent->kid ? 0 : parent->pid, .gone = true,
+                          .n = 1 };
+    b->child[0] = (struct child){ .pid = npid, .launch = p->launch->id, .rank = p->rank };
+    ps->families = b;
+    settle(ps, b);
+}
+
+void family_made_ended(procspace_t *ps, const struct kid *k, int status)
+{
+    for (struct family *b = ps->families; b; b = b->next)
+        for (uint32_t i = 0; b->from == k->p.node && i < b->n; i++) {
+            struct child *c = &b->child[i];
+            if (c->made && !c->launch && c->pid == k->npid) {
+                c->ended = true;
+                c->status = status;
+            }
+        }
 }
 
 void family_drop(procspace_t *ps, uint64_t launch)
@@ -318,11 +412,18 @@ void families_lost(procspace_t *ps, int node)
     }
 }
 
+static bool is_real(procspace_t *ps, const struct child *c)
+{
+    const struct proc *p = proc_of(ps, c);
+
+    return c->real || (p && p->real);
+}
+
 void family_ended(procspace_t *ps, pid_t pid, int status)
 {
     for (struct family *b = ps->families; b; b = b->next)
         for (uint32_t i = 0; b->gone && i < b->n; i++)
-            if (b->child[i].real && b->child[i].pid == pid && !b->child[i].done) {
+            if (b->child[i].pid == pid && !b->child[i].done && is_real(ps, &b->child[i])) {
                 b->child[i].ended = true;
                 b->child[i].status = status;
             }
@@ -344,16 +445,30 @@ bool family_may_stand(const struct kid *k)
            !ghost_kid(k->npid, &who);
 }
 
+static struct family *that_awaits(procspace_t *ps, const struct kid *k)
+{
+    for (struct family *b = ps->families; b; b = b->next)
+        for (uint32_t i = 0; b->launch == k->p.launch->id && b->to == k->p.node && i < b->n; i++)
+            if (b->child[i].pid == k->npid && !b->child[i].done && !b->child[i].there &&
+                k->parent_ghost == b->ghost)
+                return b;
+    return NULL;
+}
+
+bool family_awaits(procspace_t *ps, const struct kid *k)
+{
+    return that_awaits(ps, k) || family_may_stand(k);
+}
+
 bool family_born(procspace_t *ps, struct kid *k)
 {
-    struct family *b = *place(ps, k->p.launch->id);
+    struct family *b = that_awaits(ps, k);
 
-    for (uint32_t i = 0; b && b->to == k->p.node && i < b->n; i++)
-        if (b->child[i].pid == k->npid && !b->child[i].done && k->parent_ghost == b->ghost) {
-            if (b->gone)
-                settle(ps, b);
-            return true;
-        }
+    if (b) {
+        if (b->gone)
+            settle(ps, b);
+        return true;
+    }
     if (!family_may_stand(k))
         return false;
     if (!ps->recovery)
@@ -408,14 +523,16 @@ static void recover(procspace_t *ps, struct kid *k)
         tie_real(ps, &b, &c, k);
 }
 
-static void recover_one(procspace_t *ps, struct kid *k)
+static void recover_one(void *arg, struct kid *k)
 {
     if (family_may_stand(k))
-        recover(ps, k);
+        recover(arg, k);
 }
 
-static void count_waiting(procspace_t *ps, struct kid *k)
+static void count_waiting(void *arg, struct kid *k)
 {
+    procspace_t *ps = arg;
+
     ps->families_waiting += family_may_stand(k);
 }
 
@@ -426,9 +543,9 @@ static void on_look(void *arg)
     ps->families_timer = 0;
     if (ps->recovery)
         return;
-    kids_each(ps, recover_one);
+    kids_each(ps, recover_one, ps);
     ps->families_waiting = 0;
-    kids_each(ps, count_waiting);
+    kids_each(ps, count_waiting, ps);
     if (ps->families_waiting)
         look_again(ps);
 }
@@ -442,19 +559,19 @@ static void look_again(procspace_t *ps)
 }
 
 /* Its parent is not there, or not known to be: the child's ghost stands for it alone. */
-static void let_be(procspace_t *ps, struct kid *k)
+static void let_be(void *arg, struct kid *k)
 {
-    (void)ps;
+    (void)arg;
     if (family_may_stand(k))
         home_kid_gone(k);
 }
 
 void families_recover(procspace_t *ps, bool last)
 {
-    kids_each(ps, recover_one);
+    kids_each(ps, recover_one, ps);
     if (!last)
         return;
-    kids_each(ps, let_be);
+    kids_each(ps, let_be, ps);
     kids_place(ps);
     home_recover_plain(ps);
     look_again(ps);

@@ -269,6 +269,8 @@ static void on_pidfd(void *arg, int fd, uint32_t events)
         return;
     }
     kids_parent_ended(ps, p);
+    if (p->state != PROC_ENDED && p->real)
+        return; /* its parent's ghost says how it has ended */
     if (p->state != PROC_ENDED)
         ghost_killed(ps, p);
     else

@@ -31,10 +31,12 @@ struct ring {
 
 struct line { /* to one stand-in */
     procspace_t *ps;
+    struct line *next;
     int node;
     pid_t npid;
     struct ring *first, **end;
     bool asked;
+    bool held; /* there is no stand-in yet */
     bool left; /* its process is no more: it goes when all is said */
     svc_token *told; /* whoever has told us of the last: answered when it is said */
 };
@@ -53,6 +55,11 @@ static void all_said(struct line *l)
 
 static void line_free(struct line *l)
 {
+    struct line **at = &l->ps->lines;
+
+    while (*at != l)
+        at = &(*at)->next;
+    *at = l->next;
     all_said(l);
     while (l->first) {
         struct ring *r = l->first;
@@ -109,8 +116,9 @@ static struct line *line_new(procspace_t *ps, int node, pid_t npid)
 
     if (!l)
         abort();
-    *l = (struct line){ .ps = ps, .node = node, .npid = npid };
+    *l = (struct line){ .ps = ps, .next = ps->lines, .node = node, .npid = npid };
     l->end = &l->first;
+    ps->lines = l;
     return l;
 }
 
@@ -123,7 +131,7 @@ static void say(struct line *l, int op, uint32_t arg)
     *r = (struct ring){ NULL, op, arg };
     *l->end = r;
     l->end = &r->next;
-    if (!l->asked)
+    if (!l->asked && !l->held)
         say_next(l);
 }
 
@@ -259,7 +267,7 @@ void home_forget(struct proc *p)
     if (!p->line)
         return;
     p->line->left = true;
-    if (!p->line->asked)
+    if (!p->line->asked && !(p->line->held && p->line->first))
         line_free(p->line);
     p->line = NULL;
 }
@@ -400,81 +408,6 @@ void home_local_signal(struct proc *p, const struct passed *s)
         pass_to(g->pidfd, g->pid, s, 1);
 }
 
-/* ---- what nodes tell of stand-ins ---- */
-
-static struct kid *stand_of(procspace_t *ps, int node, const struct event *e)
-{
-    int64_t npid, gen;
-
-    if (e->n < 3 || !mp_as_int(&e->v[1], &npid) || npid < 2 || npid > INT32_MAX ||
-        !mp_as_int(&e->v[2], &gen))
-        return NULL;
-    struct kid *k = kid_find(ps, node, (pid_t)npid);
-    return k && k->p.gen == gen ? k : NULL;
-}
-
-/* Whom it stands for. One that has ended since our start is in no list: what it has said
- * before is meant for whom is waited for there. */
-static struct proc *body_of(procspace_t *ps, int node, const struct event *e)
-{
-    const struct kid *k = stand_of(ps, node, e);
-    int64_t npid;
-    struct proc *p = NULL;
-
-    if (k)
-        return k->body;
-    if (ps->recovery && e->n > 1 && mp_as_int(&e->v[1], &npid) &&
-        !kid_find(ps, node, (pid_t)npid))
-        for (p = ps->homed; p && (p->home != node || p->home_npid != npid || p->stand);)
-            p = p->next_homed;
-    return p;
-}
-
-/* ["cry", npid, gen, sig, value or nil, from, uid]: it was sent this. */
-bool home_cry(procspace_t *ps, int node, const struct event *e)
-{
-    struct proc *p = body_of(ps, node, e);
-    int64_t sig, value = 0, from = 0, uid = 0;
-
-    if (!p)
-        return recovered_all(ps);
-    if (e->n < 7 || !mp_as_int(&e->v[3], &sig) || sig < 1 || sig > SIGRTMAX)
-        return true;
-    mp_as_int(&e->v[5], &from);
-    mp_as_int(&e->v[6], &uid);
-    bool has_value = mp_as_int(&e->v[4], &value);
-    if (sig == SIGCONT)
-        p->ghost_stopped = false;
-    struct signals *with = given_begin(ps, e);
-    body_signal_value(ps, p, (int)sig, has_value, value, uid, from, e->once, with);
-    signals_end(with);
-    return true;
-}
-
-/* ["cut", npid, gen]: it was killed. */
-bool home_cut(procspace_t *ps, int node, const struct event *e)
-{
-    struct proc *p = body_of(ps, node, e);
-
-    if (!p)
-        return recovered_all(ps);
-    struct signals *with = given_begin(ps, e);
-    body_signal_value(ps, p, SIGKILL, false, 0, 0, 0, 0, with);
-    signals_end(with);
-    return true;
-}
-
-/* The stand-in was stopped there by SIGSTOP. */
-void home_halted(procspace_t *ps, struct kid *k, const struct event *e)
-{
-    if (k->body->ghost_stopped)
-        return;
-    k->body->ghost_stopped = true;
-    struct signals *with = given_begin(ps, e);
-    body_signal_value(ps, k->body, SIGSTOP, false, 0, 0, 0, e->once, with);
-    signals_end(with);
-}
-
 /* The body has stopped, or goes on: its ghost here is told as its stand-in is. */
 void home_stopped(struct proc *p, int sig)
 {
@@ -581,6 +514,8 @@ static void come_home(procspace_t *ps, struct proc *p)
         body_signal(ps, p, SIGKILL);
         return;
     }
+    if (p->node == p->home) /* who waits for it there does so itself */
+        p->local = k->ppid;
     leave_home(ps, p);
     home_kid_gone(k);
     p->pid = k->p.pid;
@@ -596,6 +531,43 @@ static void come_home(procspace_t *ps, struct proc *p)
     if (ghost_watch(ps, p, &err) < 0)
         svc_log("warning", "ghost %d is not watched: %s", (int)p->pid, err.text);
     tell_home(p);
+}
+
+/* ---- processes that leave a parent behind ---- */
+
+static void wait_at(procspace_t *ps, struct proc *p, struct kid *k)
+{
+    if (!p->homed) {
+        p->next_homed = ps->homed;
+        ps->homed = p;
+    }
+    p->homed = true;
+    p->home = k->p.node;
+    p->home_npid = k->npid;
+    p->line = line_new(ps, p->home, p->home_npid);
+    p->stand = k;
+    k->body = p;
+}
+
+void home_stays(procspace_t *ps, struct proc *p, struct kid *k)
+{
+    wait_at(ps, p, k);
+    p->ghost_stopped = k->p.ghost_stopped;
+    p->line->held = true;
+}
+
+void home_speak(procspace_t *ps, int node, pid_t npid)
+{
+    for (struct line *l = ps->lines; l; l = l->next) {
+        if (!l->held || l->node != node || l->npid != npid)
+            continue;
+        l->held = false;
+        if (l->first)
+            say_next(l);
+        else if (l->left)
+            line_free(l);
+        return;
+    }
 }
 
 /* ---- parents that move ---- */
@@ -629,19 +601,11 @@ void home_move(procspace_t *ps, struct proc *p, struct kid *k)
         home_kid_gone(old);
     give_ghost(ps, old ? &old->p : p, k);
     home_forget(p); /* what its stand-in of before was told is told */
-    if (!p->homed) {
-        p->next_homed = ps->homed;
-        ps->homed = p;
-    }
-    p->homed = true;
-    p->home = k->p.node;
-    p->home_npid = k->npid;
-    p->line = line_new(ps, p->home, p->home_npid);
-    p->stand = k;
-    k->body = p;
+    wait_at(ps, p, k);
     if (p->ghost_stopped)
         say(p->line, GHOST_STOP, SIGSTOP);
     tell_home(p);
+    home_cries(ps, k);
 }
 
 void home_back(procspace_t *ps, struct proc *p)

@@ -504,7 +504,9 @@ void kid_born(procspace_t *ps, int node, pid_t npid, uint32_t gen, const struct 
     *head = k;
     home_kid_born(ps, k);
     pid_t pid;
-    int pidfd = recovered_kid(ps, node, npid, gen, id, &pid);
+    int pidfd = recovered_kid(ps, node, npid, gen, k->p.uid, &pid);
+    if (pidfd < 0 && l->uid != k->p.uid)
+        pidfd = recovered_kid(ps, node, npid, gen, l->uid, &pid);
     if (pidfd >= 0)
         now_here(ps, k, pid, pidfd);
     else if (!reaped_before(ps, k) && !family_born(ps, k))
@@ -526,23 +528,52 @@ void kid_stands(procspace_t *ps, struct kid *k, pid_t pid, int pidfd, bool real)
         svc_log("warning", "ghost %d is not watched: %s", (int)pid, err.text);
 }
 
-void kids_each(procspace_t *ps, void (*fn)(procspace_t *ps, struct kid *k))
+void kid_takes(procspace_t *ps, struct proc *p, struct kid *k)
+{
+    struct err err = { 0 };
+    int fd = k->p.pidfd;
+
+    for (size_t b = 0; b < KID_BUCKETS; b++)
+        for (struct kid *c = ps->kids->bucket[b]; c; c = c->next)
+            if (c->p.node == k->p.node && c->ppid == k->npid && !c->parent_ghost)
+                c->parent_ghost = k->p.pid;
+    ghost_unwatch(ps, &k->p);
+    k->p.pidfd = -1;
+    p->pidfd = fd;
+    p->npid = p->node == k->p.node ? k->npid : p->npid;
+    p->ghost_stopped = k->p.ghost_stopped;
+    p->leads = k->p.leads;
+    p->renamed = k->p.renamed;
+    p->name = k->p.name;
+    k->p.name = NULL;
+    p->to_fork = k->p.to_fork;
+    k->p.to_fork = NULL;
+    kin_moved(ps, &k->p, p);
+    proc_forget(ps, &k->p);
+    k->p.pid = 0; /* it is not that one that ends */
+    kid_gone(ps, k, 0);
+    proc_enter(ps, p);
+    if (p->pidfd >= 0 && ghost_watch(ps, p, &err) < 0)
+        svc_log("warning", "ghost %d is not watched: %s", (int)p->pid, err.text);
+}
+
+void kids_each(procspace_t *ps, void (*fn)(void *arg, struct kid *k), void *arg)
 {
     for (size_t b = 0; b < KID_BUCKETS; b++)
         for (struct kid *k = ps->kids->bucket[b], *next; k; k = next) {
             next = k->next;
-            fn(ps, k);
+            fn(arg, k);
         }
 }
 
-static void place_waiting(procspace_t *ps, struct kid *k)
+static void place_waiting(void *arg, struct kid *k)
 {
     if (k->stage == KID_WAITING && !k->via && !k->orphan && k->parent_ghost &&
         !family_may_stand(k))
-        place_kid(ps, k);
+        place_kid(arg, k);
 }
 
-void kids_place(procspace_t *ps) { kids_each(ps, place_waiting); }
+void kids_place(procspace_t *ps) { kids_each(ps, place_waiting, ps); }
 
 void kid_gone(procspace_t *ps, struct kid *k, int status)
 {
@@ -554,6 +585,8 @@ void kid_gone(procspace_t *ps, struct kid *k, int status)
         comer_gone(ps, k->body);
     k->p.state = PROC_ENDED;
     k->p.status = status & 0xffff;
+    if (k->p.pid)
+        family_made_ended(ps, k, k->p.status);
     k->p.ended = wall_ms();
     past_add(ps, &k->p);
     kids_parent_ended(ps, &k->p);
@@ -582,6 +615,7 @@ static void kid_free(procspace_t *ps, struct kid *k)
     if (*at)
         *at = k->next;
     home_kid_gone(k);
+    home_cries_free(k);
     loop_timer_del(ps->loop, k->timer);
     if (ps->kids->orphan == k)
         ps->kids->orphan = NULL;

@@ -34,6 +34,8 @@ struct kid {
     bool stands; /* for one that lives elsewhere, as its node says */
     bool begun; /* its ghost was told to be a process (home.c) */
     int timer;
+    struct cry *cries; /* what it was sent before it was known for whom it stands (home.c) */
+    uint64_t as_body; /* the launch that it is to be, should its parent leave; 0 */
 };
 
 struct kid *kid_find(procspace_t *ps, int node, pid_t npid);
@@ -45,13 +47,23 @@ void home_kid_born(procspace_t *ps, struct kid *k);
 void home_kid_gone(struct kid *k);
 void home_kid_here(procspace_t *ps, struct kid *k);
 struct proc *kid_parent(procspace_t *ps, const struct kid *k);
+/* e: its node says so; NULL: it was so before it was known for whom it stands */
 void home_halted(procspace_t *ps, struct kid *k, const struct event *e);
+/* k, whose process runs elsewhere as p, stands for it from now on; what it is to hear
+ * waits until its node has heard that (home_speak). */
+void home_stays(procspace_t *ps, struct proc *p, struct kid *k);
+void home_speak(procspace_t *ps, int node, pid_t npid);
+/* cries.c: what k was sent before it was known for whom it stands */
+void home_cries(procspace_t *ps, struct kid *k);
+void home_cries_free(struct kid *k);
 
 void name_free(struct name **n);
 
+/* p is what k was: its ghost, its number, its children. */
+void kid_takes(procspace_t *ps, struct proc *p, struct kid *k);
 /* pid, a ghost or (real) the process itself, is who stands for it on the master. */
 void kid_stands(procspace_t *ps, struct kid *k, pid_t pid, int pidfd, bool real);
-void kids_each(procspace_t *ps, void (*fn)(procspace_t *ps, struct kid *k));
+void kids_each(procspace_t *ps, void (*fn)(void *arg, struct kid *k), void *arg);
 void kids_place(procspace_t *ps); /* those who still wait for what is not known */
 
 /* --- reaped.c --- */

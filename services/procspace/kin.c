@@ -306,7 +306,7 @@ struct parent *kin_parent_there(struct proc *p, pid_t npid, struct err *err)
 }
 
 /* One of before a restart of ours: its node has told of it since. */
-static struct proc *proc_there(procspace_t *ps, int node, pid_t npid)
+struct proc *proc_there(procspace_t *ps, int node, pid_t npid)
 {
     struct kid *k = kid_find(ps, node, npid);
 
@@ -320,19 +320,36 @@ static struct proc *proc_there(procspace_t *ps, int node, pid_t npid)
     return k && !k->body ? &k->p : NULL;
 }
 
+/* Whom the name means that was given to a parent before it moved on: numbers are kept. */
+static struct proc *proc_named(procspace_t *ps, int node, pid_t npid)
+{
+    struct proc *p = proc_there(ps, node, npid), *now = proc_find(ps, npid);
+
+    return p ? p : now && !now->kid && now->gen > 1 && now->state == PROC_RUNNING ? now : NULL;
+}
+
 void kin_settle(procspace_t *ps)
 {
     for (struct parent *par = ps->parents; par; par = par->next) {
         if (par->node >= 0 && !par->proc)
-            par->proc = proc_there(ps, par->node, par->pid);
+            par->proc = proc_named(ps, par->node, par->pid);
         if (gone(par))
             ended(par);
     }
 }
 
-void kin_adopt(struct parent *par, struct proc *p)
+void kin_stands(struct parent *par, int node)
 {
     bool known = false;
+
+    for (size_t i = 0; i < par->nodes.n; i++)
+        known |= par->nodes.node[i] == node;
+    if (!known)
+        nodelist_add(&par->nodes, node);
+}
+
+void kin_adopt(struct parent *par, struct proc *p)
+{
 
     if (p->parent == par || p->state == PROC_ENDED)
         return;
@@ -343,10 +360,7 @@ void kin_adopt(struct parent *par, struct proc *p)
         orphan_on(par, p->node);
         return;
     }
-    for (size_t i = 0; i < par->nodes.n; i++)
-        known |= par->nodes.node[i] == p->node;
-    if (!known)
-        nodelist_add(&par->nodes, p->node);
+    kin_stands(par, p->node);
 }
 
 void kin_pack(const struct parent *par, mp_buf *m)
@@ -404,7 +418,7 @@ static struct parent *recovered(procspace_t *ps, pid_t pid, int node, uint64_t i
         ids_of(pid, &par->uid, &suid, &par->gid);
         watch_here(par);
     } else {
-        par->proc = proc_there(ps, node, pid);
+        par->proc = proc_named(ps, node, pid);
     }
     return par;
 }
@@ -427,7 +441,7 @@ bool kin_up(procspace_t *ps, int node, const struct event *e)
     for (size_t i = 0; par && i < par->nodes.n; i++)
         there |= par->nodes.node[i] == node;
     if (there && par->node >= 0 && gone(par) && ps->recovery)
-        par->proc = proc_there(ps, par->node, par->pid);
+        par->proc = proc_named(ps, par->node, par->pid);
     if (!there || gone(par)) /* no child of it runs there, or it has ended */
         return recovered_all(ps);
     bool has_value = mp_as_int(&e->v[5], &value);

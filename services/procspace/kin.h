@@ -32,6 +32,8 @@ struct parent *kin_parent_of(procspace_t *ps, pid_t pid);
 struct parent *kin_parent_there(struct proc *p, pid_t npid, struct err *err);
 void kin_release(struct parent **par);
 struct parent *kin_hold(struct parent *par); /* one reference more */
+/* It has, or may have, a stand-in on that node. */
+void kin_stands(struct parent *par, int node);
 /* p is its child, and runs on p->node. */
 void kin_adopt(struct parent *par, struct proc *p);
 /* p is now what old was, somewhere else; NULL: a process of the master. */

@@ -15,6 +15,7 @@
 #include "bus/nodespec.h"
 #include "services/procspace/family.h"
 #include "services/procspace/launch.h"
+#include "services/procspace/move_kin.h"
 
 #define MAX_RANKS 1000000
 #define ALSO_MAX 256
@@ -275,7 +276,7 @@ static bool ours_to_say(const msgpack_object *key)
 {
     static const char *const names[] = { "uid",   "gid",  "groups", "owner", "files", "dirs",
                                          "fetch", "parent", "kin",  "asker", "stands", "home",
-                                         "also",  "mover", "gen",   "as", "children" };
+                                         "also",  "mover", "gen",   "as", "children", "here" };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (mp_is(key, names[i]))
             return true;
@@ -288,10 +289,16 @@ static int home_of(const struct starting *s, pid_t *mover)
     const struct launch *l = s->from >= 0 ? launch_find(s->ps, s->id) : NULL;
     const struct proc *was = l && l->ranks && l->rank[0] ? l->rank[0]->was : NULL;
 
-    if (!was || !was->homed)
-        return s->home;
-    *mover = was->home_npid;
-    return was->home;
+    return was ? kin_home(s, was, mover) : s->home;
+}
+
+static void pack_mute(mp_buf *m)
+{
+    mp_array(m, 3);
+    for (int fd = 0; fd < 3; fd++) {
+        mp_map(m, 1);
+        mp_kstr(m, "mode", "null");
+    }
 }
 
 static void pack_launch(struct starting *s, mp_buf *m)
@@ -304,8 +311,12 @@ static void pack_launch(struct starting *s, mp_buf *m)
     for (uint32_t i = 0; i < b->size; i++)
         keys += !ours_to_say(&b->ptr[i].key);
     mp_map(m, keys + (s->manifest ? 7 : 6) + (s->parent ? 1 : 0) + (home >= 0 ? 1 : 0) +
-                  (s->image && s->self ? 1 : 0) + (s->as != 0) + family_any(s));
-    if (family_any(s)) {
+                  (s->image && s->self ? 1 : 0) + (s->as != 0) + family_any(s, false) + family_any(s, true));
+    if (family_any(s, true)) {
+        mp_key(m, "here");
+        family_pack_there(s, m);
+    }
+    if (family_any(s, false)) {
         mp_key(m, "children");
         family_pack(s, m);
     }
@@ -331,6 +342,8 @@ static void pack_launch(struct starting *s, mp_buf *m)
         mp_obj(m, &b->ptr[i].key);
         if (s->io.b.size && mp_is(&b->ptr[i].key, "io"))
             msgpack_sbuffer_write(&m->b, s->io.b.data, s->io.b.size);
+        else if (home >= 0 && s->self && mp_is(&b->ptr[i].key, "streams"))
+            pack_mute(m); /* nobody reads what the child of a node's process says */
         else
             mp_obj(m, &b->ptr[i].val);
     }

@@ -14,6 +14,7 @@
 #include "image/image.h"
 #include "services/procspace/family.h"
 #include "services/procspace/launch.h"
+#include "services/procspace/move_kin.h"
 
 /* A process of a node that goes on elsewhere: its agent's word on who it is. */
 int image_mover(struct starting *s, struct svc_req *req, struct err *err)
@@ -27,7 +28,9 @@ int image_mover(struct starting *s, struct svc_req *req, struct err *err)
     s->who = a.who;
     s->mover = a.pid;
     s->mover_npid = a.npid;
-    s->pid[0] = a.pid;
+    if (!s->mover && kin_mover(s, a.npid, err) < 0)
+        return -1;
+    s->pid[0] = s->mover;
     s->to_master = s->node[0] < 0;
     return 0;
 }
@@ -150,17 +153,17 @@ int image_take_mover(struct starting *s, struct launch *l, struct err *err)
     move_heard(s->ps, s->mover, s->from, 0);
     struct proc *old = home_there(s->ps, s->from, s->mover);
 
-    if (old && (s->node[0] < 0 || s->node[0] == old->home || family_any(s)))
-        return err_set(err, s->node[0] < 0 ? ENOSYS : EBUSY,
-                       "process %d has its parent on node %d: not to the master, not there, "
-                       "and not with children", (int)s->mover_npid, old->home);
-    if (old && old->parent) { /* who knows it by the name that it has there */
+    if (old && s->node[0] == old->home) { /* it is its parent's child there */
+        kin_release(&s->parent);
+    } else if (old && old->parent) { /* who knows it by the name that it has there */
         kin_release(&s->parent);
         s->parent = kin_hold(old->parent);
     }
     if (!old)
         old = proc_find(s->ps, s->mover);
-    if (!old || old->kid || old->node != s->from || old->state != PROC_RUNNING ||
+    if (old && kin_take_mover(s, old, err) < 0)
+        return -1;
+    if (!old || old->node != s->from || old->state != PROC_RUNNING ||
         old->uid != (int64_t)s->who.uid)
         return err_set(err, ENOSYS, "process %d of node %d is none that was sent there",
                        (int)s->mover_npid, s->from);
@@ -170,7 +173,9 @@ int image_take_mover(struct starting *s, struct launch *l, struct err *err)
     if (!p && !(p = proc_new(s->ps, l, 0, s->mover, -1, s->node[0], err)))
         return -1;
     p->was = old;
-    p->gen = s->gen = old->gen + 1;
+    if (old->kid || old->homed || old->local)
+        l->forwarded = false;
+    p->gen = s->gen = old->kid ? 2 : old->gen + 1;
     p->as = s->as = proc_first(old);
     return 0;
 }

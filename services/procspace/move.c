@@ -19,7 +19,7 @@
 #include "bus/pkt.h"
 #include "bus/rundir.h"
 #include "services/procspace/family.h"
-#include "services/procspace/move_parts.h"
+#include "services/procspace/move_kin.h"
 
 #define ASK_MS 20000
 #define RELAY_MS 10000
@@ -76,6 +76,7 @@ static void move_free(struct move *m)
     family_drop(m->all->ps, m->launch);
     home_free(m);
     comers_free(m);
+    kin_move_free(m);
     loop_timer_del(m->all->ps->loop, m->depart_timer);
     loop_timer_del(m->all->ps->loop, m->come_timer);
     mp_free(&m->begun);
@@ -345,7 +346,8 @@ void move_tell(struct move *m)
     m->ended = now_ms();
     if (!m->asker)
         return;
-    mp_map(&b, 1);
+    mp_map(&b, 2);
+    mp_kbool(&b, "stands", m->stands);
     mp_key(&b, "failed");
     mp_array(&b, m->nfailed);
     msgpack_sbuffer_write(&b.b, m->failed.b.data, m->failed.b.size);
@@ -380,8 +382,9 @@ static void take_heard(struct move *m, const msgpack_object *value)
     p->nheard -= old;
 }
 
-static void departed(struct move *m)
+static void departed(struct move *m, const msgpack_object *value)
 {
+    kin_departed(m, value);
     m->departs = -1;
     m->waiting = 0;
     if (m->home == HOME_DEPARTING)
@@ -412,7 +415,7 @@ static void on_departed(void *arg, int node, const msgpack_object *value, const 
         svc_log("info", "a process that has moved: %s", err->text);
     else
         take_heard(m, value);
-    departed(m);
+    departed(m, value);
 }
 
 static void say_depart(void *arg)
@@ -430,14 +433,17 @@ void move_depart(struct move *m, const struct proc *was, int node)
 
     mp_free(b);
     mp_init(b);
-    mp_map(b, 5);
+    m->departs = node;
+    CLEANUP(mp_free) mp_buf kin;
+    mp_init(&kin);
+    mp_map(b, 5 + kin_pack_departure(m, was, &kin));
+    msgpack_sbuffer_write(&b->b, kin.b.data, kin.b.size);
     mp_kint(b, "npid", m->was_npid);
     mp_kint(b, "pid", was->pid);
     mp_kuint(b, "gen", was->gen);
     mp_kuint(b, "launch", was->launch ? was->launch->id : 0);
     mp_kint(b, "rank", was->rank);
     m->waiting = 1;
-    m->departs = node;
     m->depart_until = now_ms() + UNHEARD_MS;
     say_depart(m);
 }
@@ -457,10 +463,11 @@ static void arrived(struct move *m, struct proc *p)
 
     p->state = PROC_RUNNING;
     if (p->was) {
-        m->was = p->was;
+        m->was = p->was->kid ? NULL : p->was;
         m->was_on = p->was->node;
-        readers_next(ps, p->was->launch->id, p->was->rank, p->launch, p->node);
-        proc_take_over(ps, p);
+        if (m->was)
+            readers_next(ps, p->was->launch->id, p->was->rank, p->launch, p->node);
+        kin_arrived(m, p);
     }
     family_gone(ps, m->launch);
     if (p->pidfd < 0 && !p->homed) /* killed meanwhile */
@@ -479,6 +486,8 @@ static void finish(struct move *m)
         move_tell(m);
     else if (m->known && m->was)
         move_depart(m, m->was, m->was_on);
+    else if (m->known && m->was_npid)
+        move_depart(m, &(struct proc){ .pid = m->was_npid }, m->was_on);
     else if (m->known)
         move_tell(m);
     else
@@ -707,7 +716,7 @@ void moves_node_lost(procspace_t *ps, int node)
         if (m->departs == node) { /* nothing of it is there any more */
             loop_timer_del(ps->loop, m->depart_timer);
             m->depart_timer = 0;
-            departed(m);
+            departed(m, NULL);
         }
         for (size_t i = 0; i < m->stops; i++)
             if (m->stop[i].node == node && !m->over) {

@@ -19,7 +19,7 @@
 #include "bus/rundir.h"
 #include "image/image.h"
 #include "services/procspace/family.h"
-#include "services/procspace/move_parts.h"
+#include "services/procspace/move_kin.h"
 
 #define GHOST_MS 10000 /* for a ghost to come for its process */
 #define COME_MS 5000   /* for an image that was sent to begin to come */
@@ -131,8 +131,7 @@ int move_home(struct move *m, struct proc *p, struct err *err)
     m->ghost = p->pid;
     call_off_earlier(m);
     m->timer = loop_timer(ps->loop, GHOST_MS, false, on_no_ghost, m);
-    ghost_ring(p->was, GHOST_ASK, 0);
-    return 0;
+    return kin_call_home(m, p, err);
 }
 
 bool move_order(procspace_t *ps, const struct proc *p, mp_buf *out)
@@ -215,8 +214,8 @@ static void home_go(struct move *m)
     cleanup_close(&m->control);
     if (p) {
         p->state = PROC_RUNNING;
-        proc_take_over(ps, p);
-        proc_leave(ps, p);
+        if (!kin_is_home(m, p))
+            proc_leave(ps, p);
         family_gone(ps, m->launch);
     }
     move_tell(m);
@@ -251,14 +250,14 @@ void home_settled(struct move *m)
     if (m->home == HOME_FAILED || (m->home == HOME_READY && !was)) {
         move_failed(m, 0, m->home_err.code ? m->home_err.code : EIO, m->home_err.text);
         move_tell(m);
-    } else if (m->home == HOME_READY && !m->late &&
+    } else if (m->home == HOME_READY && !m->late && !kin_stand(was) &&
                readers_awaited(m->all->ps, was->launch->id)) {
         m->timer = loop_timer(m->all->ps->loop, DRAIN_MS, false, on_drained_late, m);
     } else if (m->home == HOME_READY && was) { /* from here on there is no way back */
         home_decide(m, was->launch->id);
         move_depart(m, was, was->node);
     } else if (m->home == HOME_DEPARTING) {
-        if (was && readers_busy(m->all->ps, was->launch->id, was->rank))
+        if (was && !kin_stand(was) && readers_busy(m->all->ps, was->launch->id, was->rank))
             m->timer = loop_timer(m->all->ps->loop, DRAIN_MS, false, on_drained_late, m);
         else
             home_go(m);

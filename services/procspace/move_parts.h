@@ -37,6 +37,10 @@ struct move {
     pid_t was_npid;    /* there; 0: was says it all */
     pid_t ghost;       /* in whose place; of before our start: as its node says, or its
                         * number there, which mostly is the same */
+    struct parent *par; /* who has left something on the node that it has left, */
+    pid_t left_npid;    /* under this number; */
+    uint64_t left_as;   /* the launch that its ghost names */
+    bool stands;        /* there what it was stands for it, or for a parent */
     int home_fd, control; /* its image; what its restorer says */
     bool late;         /* its reader has been waited for long enough */
     struct comer *comers; /* copies that come to the master */

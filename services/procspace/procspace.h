@@ -89,6 +89,7 @@ struct proc {
     uint64_t as;          /* the launch that its ghost names; 0: its own */
     uint64_t *heard;       /* numbers of the signals that it had where it was before */
     uint32_t nheard;
+    pid_t local;          /* its parent's number on its node, who waits for it itself; 0 */
     bool left;            /* for the master: it is an ordinary process there */
     struct proc *next;    /* in its bucket */
 };
@@ -153,6 +154,7 @@ struct procspace {
     struct given *given;
     struct held *held;
     struct proc *homed; /* running ones */
+    struct line *lines; /* home.c */
     struct proc *proc[PROC_BUCKETS];
     size_t procs;
     struct launch *launch[LAUNCH_BUCKETS];
@@ -186,6 +188,7 @@ struct launch *launch_find(procspace_t *ps, uint64_t id);
 struct launch *launch_of(procspace_t *ps, pid_t pid); /* running or ended; the newest */
 struct launch *launch_add(procspace_t *ps, uint64_t id, uint32_t ranks, int64_t uid,
                           int64_t gid, pid_t owner, const char *argv0, struct err *err);
+uint64_t launch_new_id(void);
 int launch_grow(struct launch *l, uint32_t ranks, struct err *err); /* at least ranks */
 /* p is of this rank; whoever stood there takes p's place. */
 void proc_set_rank(struct proc *p, uint32_t rank);
@@ -309,6 +312,8 @@ void kin_ended(procspace_t *ps, struct proc *p); /* p has */
 /* A signal to a parent. False: whose it is is not known yet. */
 bool kin_up(procspace_t *ps, int node, const struct event *e);
 void kin_settle(procspace_t *ps); /* after a restart: all nodes have spoken */
+/* The process npid of node, as we know it; NULL. */
+struct proc *proc_there(procspace_t *ps, int node, pid_t npid);
 void kin_recover(procspace_t *ps, struct proc *p, const msgpack_object *row);
 
 /* --- home.c: processes whose parents wait for them on another node --- */
@@ -385,8 +390,7 @@ bool recovering(procspace_t *ps, pid_t pid);
 bool recovered_signal(procspace_t *ps, pid_t pid, uint64_t once);
 bool recovered_all(procspace_t *ps);
 /* The pidfd of a ghost of before the restart that stands for this kid; -1. */
-int recovered_kid(procspace_t *ps, int node, pid_t npid, uint32_t gen, uint64_t launch,
-                  pid_t *pid);
+int recovered_kid(procspace_t *ps, int node, pid_t npid, uint32_t gen, int64_t uid, pid_t *pid);
 
 /* --- copy.c: tickets and pipes for bpcp --- */
 int copies_open(procspace_t *ps, struct err *err);

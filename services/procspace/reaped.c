@@ -43,25 +43,25 @@ bool reaped_before(procspace_t *ps, struct kid *k)
     return false;
 }
 
-struct looking { /* kids_each() has no room for more */
+struct looking {
     pid_t parent, pid;
     struct kid *found;
 };
-static struct looking looking;
 
-static void may_be(procspace_t *ps, struct kid *k)
+static void may_be(void *arg, struct kid *k)
 {
-    (void)ps;
-    if (is_it(k, looking.parent, looking.pid))
-        looking.found = k;
+    struct looking *l = arg;
+
+    if (is_it(k, l->parent, l->pid))
+        l->found = k;
 }
 
 void reaped_note(procspace_t *ps, pid_t parent, pid_t pid, int status)
 {
     int64_t now = now_ms();
 
-    looking = (struct looking){ parent, pid, NULL };
-    kids_each(ps, may_be);
+    struct looking looking = { parent, pid, NULL };
+    kids_each(ps, may_be, &looking);
     if (looking.found) {
         end(ps, looking.found, status);
         return;

@@ -104,17 +104,17 @@ static void take_heard(procspace_t *ps, const msgpack_object *value)
 
 bool recovering(procspace_t *ps, pid_t pid) { return candidate_find(ps, pid) != NULL; }
 
-int recovered_kid(procspace_t *ps, int node, pid_t npid, uint32_t gen, uint64_t launch,
-                  pid_t *pid)
+/* By its name: the launch that it names is its parent's ghost's first. */
+int recovered_kid(procspace_t *ps, int node, pid_t npid, uint32_t gen, int64_t uid, pid_t *pid)
 {
     for (size_t i = 0; ps->recovery && i < ps->recovery->n; i++) {
         const struct candidate *c = &ps->recovery->c[i];
         uint64_t of = 0;
         if (c->kid.npid != npid || c->kid.node != node || c->kid.gen != gen ||
-            c->launch != launch || proc_find(ps, c->pid))
+            proc_find(ps, c->pid))
             continue;
         *pid = c->pid;
-        return ghost_take(c->pid, -1, &of, NULL);
+        return ghost_take(c->pid, uid, &of, NULL);
     }
     return -1;
 }
@@ -291,6 +291,7 @@ static void on_body(procspace_t *ps, int node, const msgpack_object *o)
     p->npid = (pid_t)mp_opt_int(o, "npid", 0);
     p->conts = (uint32_t)mp_opt_int(o, "conts", 0);
     p->halts = (uint32_t)mp_opt_int(o, "halts", 0);
+    p->local = (pid_t)mp_opt_int(o, "local", 0);
     kin_recover(ps, p, o);
     if (p->pidfd < 0 && p->state == PROC_RUNNING)
         body_signal(ps, p, SIGKILL);

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include "services/procspace/kids.h"
@@ -250,6 +251,16 @@ void proc_set_rank(struct proc *p, uint32_t rank)
         other->rank = p->rank;
     l->rank[rank] = p;
     p->rank = rank;
+}
+
+uint64_t launch_new_id(void)
+{
+    uint64_t id = 0;
+
+    while (!(id >> 1))
+        if (getrandom(&id, sizeof id, 0) != sizeof id)
+            abort();
+    return id >> 1;
 }
 
 struct launch *launch_adopt(procspace_t *ps, uint64_t id, int64_t uid, int64_t gid,

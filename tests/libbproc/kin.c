@@ -1,13 +1,12 @@
 /* kin.c - a parent and two children, wherever they are
  *
- *   kin family A B       children on A and B (-1: the master): they are waited for,
+ *   kin family A B       children on A and B (-1: the master; -2: made by fork, where
+ *                        their parent is): they are waited for,
  *                        stopped, signalled, killed; exits 1 if anything was odd
  *   kin forks A B        the same with copies of it (rfork), not programs
  *   kin away A B TO...   the same two live on while their parent moves from place to
  *                        place; at the last one they end
  *   kin wander A B TO... the same, but only their ends are looked at
- *   kin stay A TO        a child on A (-2: one that is made here) keeps its parent from
- *                        going to TO: EBUSY, and nothing has changed
  *   kin twin NODE        a child on NODE makes another child of ours there (CLONE_PARENT)
  *   kin roam A TO,TO...  a child on A moves from place to place, while its parent stays
  *   kin echo A N         N numbered signals to a child on A, which says each to us again:
@@ -46,6 +45,13 @@ static pid_t start_on(int node, const char *a, const char *b, const char *c)
     char *argv[] = { text("kin"), text(a), text(b), text(c), NULL };
     int pid = 0;
 
+    if (node == -2) {
+        if ((pid = fork()) == 0) {
+            execv(me, argv);
+            _exit(127);
+        }
+        return pid;
+    }
     if (forks && (pid = bproc_rfork_io(node, NULL, 0)) == 0)
         exit(child(c ? 4 : 3, argv));
     if (forks && pid < 0)
@@ -379,32 +385,6 @@ static int echo(int a, int n)
     return done_testing();
 }
 
-static int stay(int a, int to)
-{
-    int status, here = bproc_currnode();
-    pid_t pid;
-
-    prepare(a, a);
-    if (a == -2 && (pid = fork()) == 0) {
-        char *argv[] = { text("kin"), text("wait"), number(getppid()), NULL };
-        execv(me, argv);
-        _exit(127);
-    }
-    if (a == -2)
-        ok(came(SIGUSR2), "one is ready, here");
-    else
-        pid = start_waiting(a);
-    fails(bproc_move(to), EBUSY, "it cannot go");
-    equals(bproc_currnode(), here, "it is where it was");
-    equals(kill(pid, SIGUSR1), 0, "its child is asked for a signal");
-    ok(came(SIGUSR2), "which comes");
-    ok(no_sigchld(100), "no SIGCHLD");
-    equals(kill(pid, SIGHUP), 0, "it is to end");
-    ok(waitpid(pid, &status, 0) == pid && status == 7 << 8, "and does");
-    ok(wait(&status) == -1 && errno == ECHILD, "no other is left");
-    return done_testing();
-}
-
 /* A child of ours that is not pid; 0: there is none yet. */
 static pid_t another(pid_t pid)
 {
@@ -574,8 +554,6 @@ int main(int argc, char **argv)
         return echo(atoi(argv[2]), atoi(argv[3]));
     if (argc == 3 && strcmp(what, "twin") == 0)
         return twin(atoi(argv[2]));
-    if (argc == 4 && strcmp(what, "stay") == 0)
-        return stay(atoi(argv[2]), atoi(argv[3]));
     if (argc >= 4 && strcmp(what, "leave") == 0)
         return leave(atoi(argv[2]), argv[3], argv[4]);
     if (argc >= 3 && strcmp(what, "hold") == 0)

@@ -39,11 +39,17 @@ done
 ok 'a child of the master: from node to node, and there for a while' at -1 roam 1 2,-1,0
 ok 'a child of node 0: from node to node' at 0 roam 1 2,1
 
-# --- what the kernel must see as a child there
+# --- children that it has made on a node, and such as run where it goes
 
-ok 'a child on the node that it would go to: EBUSY' at -1 stay 0 0
-ok 'a child that it has made on a node: EBUSY' at 0 stay -2 1
-ok 'nor to the master' at 0 stay -2 -1
+ok 'children on the nodes that it goes to' at -1 away 0 1 0 1 -1 0
+ok 'from node 0: one on the node that it goes to, one where it was' at 0 away 2 0 2 0 -1 2
+ok 'two that it has made: away, and back to them' at 1 away -2 -2 0 2 1 -1 2 1
+ok 'one that it has made and one on the master: home and away' at 0 away -2 -1 -1 0 1 0
+ok 'a child that node 0 has made goes to another' at 0 roam -2 1,2
+ok 'and home again' at 0 roam -2 1,0,2
+ok 'to the master' at 0 roam -2 -1
+ok 'and everywhere' at 0 roam -2 1,-1,0
+ok 'a child on node 1 comes to its parent, and to the master' at 0 roam 1 0,2,-1
 
 # --- services die meanwhile
 

@@ -1,0 +1,253 @@
+/* bpinit_left.c - processes that have gone elsewhere, and left children here
+ *
+ * The kernel must see a parent for those: the process itself, which executes bpghost
+ * when it has gone (clients/libbproc/move.c, mover/), or a stand-in of ours that has
+ * (bpinit_kin.c). It tells us what wait() says to it, and what it is sent
+ * (bpinit_ghosts.c). What it made here by itself are bodies from now on, each with a
+ * launch of its own, since their parent is to hear of them somewhere else. When the
+ * process comes back it does so into this one's place, and has its children again.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include "node/bpinit_kids.h"
+#include "node/bpinit_kin_parts.h"
+
+enum { OP_EXIT = 1 };
+
+static struct kin_parent *find(const struct init *in, pid_t npid)
+{
+    struct kin_parent *p = in->kin->first;
+
+    while (p && (p->npid != npid || !p->left))
+        p = p->next;
+    return p;
+}
+
+/* It is gone: not by our word, then its process must go too. */
+static void on_pidfd(void *arg, int fd, uint32_t events)
+{
+    struct kin_parent *p = arg;
+
+    (void)fd;
+    (void)events;
+    if (!p->leaving)
+        journal_up(p->in, &p->name, SIGKILL, NULL, 0, 0);
+    kin_forget(p);
+}
+
+void left_begin(struct kin_parent *p)
+{
+    struct err err = { 0 };
+
+    p->left = true;
+    p->leaving = p->missed = false;
+    if (p->pidfd < 0)
+        p->pidfd = (int)syscall(SYS_pidfd_open, p->npid, 0);
+    if (p->pidfd < 0 || loop_fd(p->in->loop, p->pidfd, EPOLLIN, on_pidfd, p, &err) < 0)
+        init_log("process %d is not watched: %s", (int)p->npid, err.text);
+}
+
+void left_leaves(struct kin_parent *p)
+{
+    p->leaving = true;
+    if (stand_known(p->in, p->npid)) /* it stands for a child as well */
+        kin_forget(p);
+    else
+        stand_bell(p->npid, OP_EXIT, 0);
+}
+
+void kin_left_child(struct init *in, pid_t by, pid_t pid, int status, const struct rusage *ru)
+{
+    struct kin_parent *p = find(in, by);
+    struct body *b = bodies_by_npid(in->bodies, pid);
+
+    if (!p) { /* of a process that is on its way out */
+        reap_status(in, pid, status, ru);
+        return;
+    }
+    /* One that was told to go on since has not stopped. */
+    if (WIFSTOPPED(status) && !kids_is_stopped(in->kids, pid))
+        return;
+    if (b && WIFCONTINUED(status) && !b->stopped)
+        return;
+    kin_told(p, pid, status, ru);
+}
+
+bool kin_left_signal(struct init *in, pid_t npid, int sig, const uint64_t *value, pid_t from,
+                     uid_t uid)
+{
+    struct kin_parent *p = find(in, npid);
+
+    if (!p)
+        return false;
+    if (sig != SIGCONT || from != getpid()) /* ours: to go on after a stop */
+        journal_up(in, &p->name, sig, value, from, uid);
+    return true;
+}
+
+/* ---- a process leaves ---- */
+
+/* A row [npid, launch, as] of one that it has made: a body like others from now on. */
+static int take_child(struct kin_parent *p, const msgpack_object *row, mp_buf *took,
+                      uint32_t *n)
+{
+    struct init *in = p->in;
+    int64_t npid;
+    struct body b = { .gen = 1, .uid = p->uid, .gid = p->gid, .start = wall_ms(),
+                      .slot = { -1, -1, -1 }, .parent = p, .home = -1 };
+    struct err err = { 0 };
+
+    if (row->type != MSGPACK_OBJECT_ARRAY || row->via.array.size < 3 ||
+        !mp_as_int(&row->via.array.ptr[0], &npid) || npid < 2 || npid > INT32_MAX ||
+        row->via.array.ptr[1].type != MSGPACK_OBJECT_POSITIVE_INTEGER ||
+        row->via.array.ptr[2].type != MSGPACK_OBJECT_POSITIVE_INTEGER)
+        return -1;
+    b.pid = b.npid = (pid_t)npid;
+    b.launch = row->via.array.ptr[1].via.u64;
+    b.as = row->via.array.ptr[2].via.u64;
+    const struct body *known = bodies_by_npid(in->bodies, b.npid);
+    if (!known && kids_to_body(in->kids, &b, p->npid) == 0 &&
+        bodies_add(in->bodies, &b, &err) == 0) {
+        p->children++;
+        known = &b;
+    } else if (!known) {
+        free(b.argv0);
+    }
+    if (known && known->launch == b.launch) {
+        mp_int(took, npid);
+        ++*n;
+    }
+    return 0;
+}
+
+struct search {
+    struct init *in;
+    struct kin_parent *p;
+};
+
+/* A body that has waited for nobody's word but its own parent's till now. */
+static void now_stood_for(void *arg, struct body *b)
+{
+    const struct search *s = arg;
+
+    if (!b->local || kids_ppid(s->in->kids, b->npid) != s->p->npid)
+        return;
+    b->local = false;
+    b->parent = s->p;
+    s->p->children++;
+}
+
+static struct kin_parent *make(struct init *in, pid_t npid, const msgpack_object *name)
+{
+    struct kin_parent *p = calloc(1, sizeof *p);
+    const msgpack_object_array *a = &name->via.array;
+    int64_t uid, gid;
+
+    if (!p || kin_read_name(name, &p->name) < 0 || a->size < 6 ||
+        !mp_as_int(&a->ptr[3], &uid) || !mp_as_int(&a->ptr[4], &gid)) {
+        free(p);
+        return NULL;
+    }
+    CLEANUP(cleanup_free) char *comm = mp_dup(&a->ptr[5]);
+    p->in = in;
+    p->init = getpid();
+    p->uid = (uid_t)uid;
+    p->gid = (gid_t)gid;
+    p->npid = npid;
+    p->pidfd = p->read_fd = p->write_fd = -1;
+    snprintf(p->comm, sizeof p->comm, "%s", comm ? comm : "parent");
+    p->next = in->kin->first;
+    in->kin->first = p;
+    left_begin(p);
+    return p;
+}
+
+bool kin_leave(struct init *in, pid_t npid, struct kin_parent *own, const msgpack_object *map,
+               mp_buf *took, uint32_t *n)
+{
+    const msgpack_object *name = mp_get(map, "name");
+    struct kin_parent *p = find(in, npid);
+    const msgpack_object_array *rows;
+
+    *n = 0;
+    if (!p && (!name || !kids_any_child(in->kids, npid) || !(p = make(in, npid, name))))
+        return false;
+    if (mp_get(map, "kids") && mp_get_array(map, "kids", &rows, NULL) == 0)
+        for (uint32_t i = 0; i < rows->size; i++)
+            take_child(p, &rows->ptr[i], took, n);
+    bodies_change(in->bodies, now_stood_for, &(struct search){ in, p });
+    if (p->children) {
+        p->own = own ? own : p->own;
+        return true;
+    }
+    kin_forget(p); /* all that it has are stand-ins, which end now */
+    return false;
+}
+
+/* ---- it comes back ---- */
+
+bool kin_waits(struct init *in, const struct plan *plan, pid_t pid, struct err *err)
+{
+    struct kin_parent *p = find(in, pid);
+
+    p = p ? p : kin_by_npid(in, pid);
+    if (p && p->leaving) /* it is on its way out */
+        return false;
+    if (!p && !stand_known(in, pid))
+        return false;
+    if (p && !p->left && kin_become(p, plan, err) < 0)
+        return false;
+    if (!kids_is_of(in->kids, pid, plan->uid, plan->gid)) {
+        err_set(err, EBUSY, "process %d has relatives here, and is another user's since it left",
+                (int)pid);
+        return false;
+    }
+    for (size_t i = 0; i < plan->nhere; i++) {
+        const struct body *b = bodies_by_npid(in->bodies, plan->here[i]);
+        if (!p || !b || b->parent != p) {
+            err_set(err, EAGAIN, "its child %d has just ended", (int)plan->here[i]);
+            return false;
+        }
+    }
+    if (p)
+        p->missed = false;
+    return true;
+}
+
+bool kin_missed(const struct init *in, pid_t npid)
+{
+    const struct kin_parent *p = find(in, npid);
+
+    return p && p->missed;
+}
+
+static void now_its_own(void *arg, struct body *b)
+{
+    const struct search *s = arg;
+
+    if (b->parent != s->p)
+        return;
+    b->parent = NULL;
+    local_watch(s->in, b);
+}
+
+void kin_arrived(struct init *in, struct body *b)
+{
+    struct search s = { in, find(in, b->npid) };
+
+    stand_forget(in, b->npid);
+    kids_body(in->kids, b->npid);
+    if (s.p) {
+        bodies_change(in->bodies, now_its_own, &s);
+        kin_forget(s.p);
+    }
+    if (kids_local_parent(in->kids, b->npid))
+        local_watch(in, b);
+}

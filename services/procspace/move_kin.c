@@ -1,0 +1,289 @@
+/* move_kin.c - processes whose parents are processes of a node go elsewhere
+ *
+ * One that a body has made there is a kid of that node to us (kids.c). When it has
+ * gone, what it was stands for it, as its parent's child, and it is a body whose
+ * parent waits for it there (home.c). Should it come back, it takes that place, and is
+ * a body that its parent waits for itself. The third time it goes, the node tells of
+ * its stand-in anew (family.c).
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include "services/procspace/family.h"
+#include "services/procspace/move_kin.h"
+
+/* Who waits for it at the node that it is on. */
+static struct proc *parent_of(procspace_t *ps, const struct proc *p)
+{
+    struct proc *up = p->kid ? kid_parent(ps, p->kid) : p->local ? proc_there(ps, p->node, p->local)
+                                                                 : NULL;
+
+    return up && up->state == PROC_RUNNING && up->node == p->node ? up : NULL;
+}
+
+int kin_mover(struct starting *s, pid_t npid, struct err *err)
+{
+    struct kid *k = kid_find(s->ps, s->from, npid);
+
+    /* Or one that has been home, whose agent knows it by its number only. */
+    if (!k && proc_find(s->ps, npid)) {
+        s->mover = npid;
+        return 0;
+    }
+    if (!k || k->stage != KID_HERE || k->p.pidfd < 0)
+        return err_set(err, EAGAIN, "process %d of node %d is not known yet", (int)npid, s->from);
+    if (k->p.pid != npid)
+        return err_set(err, EBUSY, "process %d of node %d is %d on the master: it would have two "
+                                   "numbers", (int)npid, s->from, (int)k->p.pid);
+    s->mover = npid;
+    return 0;
+}
+
+int kin_take_mover(struct starting *s, const struct proc *old, struct err *err)
+{
+    struct proc *up = parent_of(s->ps, old);
+    pid_t npid = old->kid ? old->kid->ppid : old->local;
+
+    if (old->kid && old->kid->body)
+        return err_set(err, EAGAIN, "process %d stands for one that is elsewhere",
+                       (int)s->mover_npid);
+    if (!up)
+        return 0;
+    kin_release(&s->parent);
+    s->parent = kin_parent_there(up, npid, err);
+    return s->parent ? 0 : -1;
+}
+
+int kin_home(const struct starting *s, const struct proc *was, pid_t *npid)
+{
+    int home = -1;
+
+    if (was->homed) {
+        home = was->home;
+        *npid = was->home_npid;
+    } else if (parent_of(s->ps, was)) {
+        home = was->node;
+        *npid = was->kid ? was->kid->npid : was->npid;
+    }
+    return home == s->node[0] ? -1 : home; /* there it is its parent's child */
+}
+
+void kin_arrived(struct move *m, struct proc *p)
+{
+    procspace_t *ps = m->all->ps;
+    struct proc *was = p->was, *up = parent_of(ps, was);
+
+    if (was->kid) {
+        struct kid *k = was->kid;
+        p->was = NULL;
+        m->was_npid = k->npid;
+        kin_moved(ps, was, p);
+        if (up)
+            home_stays(ps, p, k);
+        else
+            kid_takes(ps, p, k); /* nobody waits for it there */
+        return;
+    }
+    bool back = was->homed && was->home == p->node;
+    proc_take_over(ps, p);
+    if (back)
+        home_back(ps, p);
+    else if (up) /* the node tells of its stand-in */
+        family_stands(ps, up, was->node, was->npid ? was->npid : was->pid, p);
+}
+
+/* ---- what it leaves behind ---- */
+
+struct leaving {
+    mp_buf rows;
+    uint32_t n;
+    int node;
+    pid_t npid, ghost;
+    uint64_t as;
+};
+
+static bool is_left(const struct leaving *l, const struct kid *k)
+{
+    return k->p.node == l->node && !k->body && k->p.state != PROC_ENDED &&
+           k->p.pid == k->npid && k->p.pidfd >= 0 &&
+           (k->parent_ghost ? k->parent_ghost == l->ghost : k->ppid == l->npid);
+}
+
+static void pack_left(void *arg, struct kid *k)
+{
+    struct leaving *l = arg;
+
+    if (!is_left(l, k))
+        return;
+    if (!k->as_body)
+        k->as_body = launch_new_id();
+    l->n++;
+    mp_array(&l->rows, 3);
+    mp_int(&l->rows, k->npid);
+    mp_uint(&l->rows, k->as_body);
+    mp_uint(&l->rows, l->as);
+}
+
+static bool is_with(const struct proc *p, int node, pid_t npid)
+{
+    return p->node == node && p->local && p->local == npid && p->state == PROC_RUNNING;
+}
+
+static bool any_with(procspace_t *ps, int node, pid_t npid)
+{
+    bool any = false;
+
+    for (size_t b = 0; b < PROC_BUCKETS; b++)
+        for (const struct proc *p = ps->proc[b]; p; p = p->next)
+            any |= is_with(p, node, npid);
+    for (const struct proc *p = ps->homed; p; p = p->next_homed)
+        any |= is_with(p, node, npid);
+    return any;
+}
+
+uint32_t kin_pack_departure(struct move *m, const struct proc *was, mp_buf *out)
+{
+    procspace_t *ps = m->all->ps;
+    const struct launch *l = launch_find(ps, m->launch);
+    struct proc *p = l && l->ranks ? l->rank[0] : NULL;
+    struct leaving left = { .node = m->departs, .ghost = was->pid,
+                            .npid = m->was_npid ? m->was_npid : was->npid ? was->npid : was->pid };
+    struct err err = { 0 };
+
+    /* On its way to the master it is the old one that is spoken of till the end. */
+    if (p && m->home && p->was)
+        p = p->was;
+    while (p && p->moved_to)
+        p = p->moved_to;
+    if (!p)
+        return 0;
+    kin_release(&m->par);
+    m->left_npid = left.npid;
+    left.as = m->left_as = proc_first(p);
+    mp_init(&left.rows);
+    kids_each(ps, pack_left, &left);
+    if (left.n || any_with(ps, left.node, left.npid))
+        m->par = kin_parent_there(p, left.npid, &err);
+    if (!m->par) {
+        mp_free(&left.rows);
+        return 0;
+    }
+    kin_stands(m->par, left.node); /* it may speak before it answers */
+    mp_key(out, "name");
+    kin_pack(m->par, out);
+    mp_key(out, "kids");
+    mp_array(out, left.n);
+    msgpack_sbuffer_write(&out->b, left.rows.b.data, left.rows.b.size);
+    mp_free(&left.rows);
+    return 2;
+}
+
+/* A kid that is a body of its own now. */
+static void took(struct move *m, int node, pid_t npid, uint64_t as)
+{
+    procspace_t *ps = m->all->ps;
+    struct kid *k = kid_find(ps, node, npid);
+    struct err err = { 0 };
+
+    if (!k || k->body || !k->as_body || k->p.pidfd < 0)
+        return;
+    struct launch *l = launch_add(ps, k->as_body, 1, k->p.uid, k->p.gid, 0, k->name.comm, &err);
+    struct proc *p = l ? proc_new(ps, l, 0, k->p.pid, -1, node, &err) : NULL;
+    if (!p) {
+        svc_log("warning", "process %d of node %d: %s", (int)npid, node, err.text);
+        return;
+    }
+    p->as = as;
+    p->state = PROC_RUNNING;
+    kid_takes(ps, p, k);
+    kin_adopt(m->par, p);
+}
+
+/* A stand-in waits for it now. */
+static void parted(const struct move *m, struct proc *p)
+{
+    if (!is_with(p, m->departs, m->left_npid))
+        return;
+    p->local = 0;
+    kin_adopt(m->par, p);
+}
+
+void kin_departed(struct move *m, const msgpack_object *value)
+{
+    procspace_t *ps = m->all->ps;
+    const msgpack_object_array *a;
+    int64_t npid;
+
+    m->stands = value && mp_opt_bool(value, "stays", false);
+    if (m->par && value && mp_get(value, "took") && mp_get_array(value, "took", &a, NULL) == 0)
+        for (uint32_t i = 0; i < a->size; i++)
+            if (mp_as_int(&a->ptr[i], &npid) && npid > 1 && npid <= INT32_MAX)
+                took(m, m->departs, (pid_t)npid, m->left_as);
+    for (size_t b = 0; m->par && b < PROC_BUCKETS; b++)
+        for (struct proc *p = ps->proc[b]; p; p = p->next)
+            parted(m, p);
+    for (struct proc *p = ps->homed; m->par && p; p = p->next_homed)
+        parted(m, p);
+    family_parted(ps, m->launch);
+    home_speak(ps, m->departs, m->left_npid);
+}
+
+void kin_move_free(struct move *m) { kin_release(&m->par); }
+
+/* ---- to the master ---- */
+
+struct kid *kin_stand(const struct proc *was)
+{
+    return was->kid ? was->kid : was->homed ? was->stand : NULL;
+}
+
+int kin_call_home(struct move *m, struct proc *p, struct err *err)
+{
+    procspace_t *ps = m->all->ps;
+    struct kid *k = kin_stand(p->was);
+    struct proc *up = k ? kid_parent(ps, k) : p->was->local ? parent_of(ps, p->was) : NULL;
+
+    if (p->was->homed && (!k || k->p.pidfd < 0))
+        return err_set(err, EAGAIN, "its stand-in is not known yet");
+    if (k && k->p.pid != p->pid)
+        return err_set(err, EBUSY, "process %d is %d on the master: it would have two numbers",
+                       (int)p->pid, (int)k->p.pid);
+    if (p->was->kid)
+        m->was_npid = k->npid;
+    if (up) /* its ghost will be the parent of a real process */
+        ghost_ring(up, GHOST_REAL, 0);
+    ghost_ring(k ? &k->p : p->was, GHOST_ASK, 0);
+    return 0;
+}
+
+bool kin_is_home(struct move *m, struct proc *p)
+{
+    procspace_t *ps = m->all->ps;
+    struct proc *was = p->was, *up = was ? parent_of(ps, was) : NULL;
+    struct kid *k = was ? kin_stand(was) : NULL;
+    int node = was ? was->node : -1;
+
+    if (was && was->homed) {
+        proc_take_over(ps, p);
+        if (!k) /* its stand-in was killed */
+            return true;
+    } else if (k && up) {
+        p->was = NULL;
+        kin_moved(ps, was, p);
+        home_stays(ps, p, k);
+        home_speak(ps, k->p.node, k->npid);
+    } else if (k) { /* nobody waits for it there */
+        p->was = NULL;
+        kid_takes(ps, p, k);
+        return false;
+    } else {
+        pid_t npid = was ? was->npid ? was->npid : was->pid : 0;
+        proc_take_over(ps, p);
+        p->real = true;
+        if (up) /* told of as soon as its node has */
+            family_stands(ps, up, node, npid, p);
+        return up != NULL;
+    }
+    k->p.real = true;
+    k->p.ghost_stopped = p->ghost_stopped = false;
+    return true;
+}
