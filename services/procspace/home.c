@@ -670,6 +670,8 @@ void home_recover(procspace_t *ps, int node, const msgpack_object *o)
     p->conts = (uint32_t)mp_opt_int(o, "conts", 0);
     p->halts = (uint32_t)mp_opt_int(o, "halts", 0);
     p->started = mp_opt_int(o, "start", p->started);
+    if (mp_get(o, "as"))
+        mp_get_uint(o, "as", &p->as, NULL);
     p->ghost_stopped = mp_opt_bool(o, "stopped", false);
     kin_recover(ps, p, o);
 }
@@ -696,7 +698,7 @@ void home_recover_plain(procspace_t *ps)
     for (struct proc *p = ps->homed, *next; p; p = next) {
         next = p->next_homed;
         if (p->stand || home_is_local(p) || proc_find(ps, p->home_npid) ||
-            ghost_kid(p->home_npid, &who))
+            (ghost_kid(p->home_npid, &who) && who.node != p->node))
             continue;
         int fd = ghost_take(p->home_npid, p->uid, &of, NULL);
         if (fd < 0 || of != proc_first(p)) {

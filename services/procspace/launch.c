@@ -286,7 +286,7 @@ static bool ours_to_say(const msgpack_object *key)
 /* Where the parents of its ranks wait for them; -1: on the master. */
 static int home_of(const struct starting *s, pid_t *mover)
 {
-    const struct launch *l = s->from >= 0 ? launch_find(s->ps, s->id) : NULL;
+    const struct launch *l = s->self ? launch_find(s->ps, s->id) : NULL;
     const struct proc *was = l && l->ranks && l->rank[0] ? l->rank[0]->was : NULL;
 
     return was ? kin_home(s, was, mover) : s->home;
@@ -543,6 +543,8 @@ static int take_ghost(struct starting *s, struct launch *l, uint32_t r, struct e
         s->gen = p->gen;
         return 0;
     }
+    if (s->self && s->image && p && p->kid && p->kid->body && home_is_local(p->kid->body))
+        return kin_take_local(s, l, p->kid, err);
     if (s->home >= 0)
         return home_add(s->ps, l, r, s->node[r], s->home, s->pid[r], err) ? 0 : -1;
     int fd = s->self ? take_asker(s, err) : ghost_take(s->pid[r], s->who.uid, &of, err);

@@ -8,6 +8,7 @@
  */
 #include <errno.h>
 #include <stdlib.h>
+#include <unistd.h>
 #include "services/procspace/family.h"
 #include "services/procspace/move_kin.h"
 
@@ -35,6 +36,23 @@ int kin_mover(struct starting *s, pid_t npid, struct err *err)
         return err_set(err, EBUSY, "process %d of node %d is %d on the master: it would have two "
                                    "numbers", (int)npid, s->from, (int)k->p.pid);
     s->mover = npid;
+    return 0;
+}
+
+int kin_take_local(struct starting *s, struct launch *l, struct kid *k, struct err *err)
+{
+    struct proc *was = k->body, *p = l->rank[0];
+    CLEANUP(cleanup_close) int fd = process_take(s->pid[0], s->who.uid, err);
+
+    if (fd < 0)
+        return -1;
+    if (!p && !(p = proc_new(s->ps, l, 0, s->mover, -1, s->node[0], err)))
+        return -1;
+    p->was = was;
+    p->gen = s->gen = was->gen + 1;
+    l->forwarded = false;
+    if (s->node[0] == was->home) /* it is its parent's child there */
+        kin_release(&s->parent);
     return 0;
 }
 
@@ -83,6 +101,8 @@ void kin_arrived(struct move *m, struct proc *p)
             kid_takes(ps, p, k); /* nobody waits for it there */
         return;
     }
+    if (was->homed && was->stand && home_is_local(was))
+        was->stand->p.real = false; /* it becomes a ghost again */
     bool back = was->homed && was->home == p->node;
     proc_take_over(ps, p);
     if (back)
@@ -248,7 +268,7 @@ int kin_call_home(struct move *m, struct proc *p, struct err *err)
         return err_set(err, EBUSY, "process %d is %d on the master: it would have two numbers",
                        (int)p->pid, (int)k->p.pid);
     if (p->was->kid)
-        m->was_npid = k->npid;
+        m->was_npid = p->was->kid->npid;
     if (up) /* its ghost will be the parent of a real process */
         ghost_ring(up, GHOST_REAL, 0);
     ghost_ring(k ? &k->p : p->was, GHOST_ASK, 0);
@@ -270,7 +290,7 @@ bool kin_is_home(struct move *m, struct proc *p)
         p->was = NULL;
         kin_moved(ps, was, p);
         home_stays(ps, p, k);
-        home_speak(ps, k->p.node, k->npid);
+        home_speak(ps, node, m->was_npid);
     } else if (k) { /* nobody waits for it there */
         p->was = NULL;
         kid_takes(ps, p, k);

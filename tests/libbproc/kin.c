@@ -7,12 +7,14 @@
  *   kin away A B TO...   the same two live on while their parent moves from place to
  *                        place; at the last one they end
  *   kin wander A B TO... the same, but only their ends are looked at
+ *   kin under A B TO...  a child does that; what it says is lost, not how it ends
  *   kin twin NODE        a child on NODE makes another child of ours there (CLONE_PARENT)
  *   kin roam A TO,TO...  a child on A moves from place to place, while its parent stays
  *   kin echo A N         N numbered signals to a child on A, which says each to us again:
  *                        each comes once
  *   kin leave NODE FILE [TO]   a child on NODE, go to TO, and end; the child notes in
  *                        FILE, there, who its parent is then, and what it was before
+ *   kin sent TO          a child made by fork goes to TO; says both numbers, waits for it
  *   kin hold NODE [TO]   a child on NODE that sleeps; go to TO; say its pid; end as it does
  *
  * and, as a child:
@@ -385,6 +387,21 @@ static int echo(int a, int n)
     return done_testing();
 }
 
+static int under(char **argv)
+{
+    int status = 0;
+    pid_t pid = fork();
+
+    if (pid == 0) {
+        argv[1] = text("away");
+        execv(me, argv);
+        _exit(127);
+    }
+    if (pid < 0 || waitpid(pid, &status, 0) != pid)
+        return 98;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 100 + WTERMSIG(status);
+}
+
 /* A child of ours that is not pid; 0: there is none yet. */
 static pid_t another(pid_t pid)
 {
@@ -531,6 +548,30 @@ static int hold(int node, const char *to)
     return WIFEXITED(status) ? WEXITSTATUS(status) : 100 + WTERMSIG(status);
 }
 
+static int sent(int to)
+{
+    int status = 0;
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGUSR2);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    pid_t pid = fork();
+    if (pid == 0) {
+        parent = getppid();
+        if (bproc_move_io(to, NULL, 0) < 0 || bproc_currnode() != to)
+            _exit(97);
+        wait_for_signals(true);
+    }
+    if (pid < 0 || !came(SIGUSR2))
+        return 96;
+    printf("%d %d\n", (int)getpid(), (int)pid);
+    fflush(stdout);
+    if (waitpid(pid, &status, 0) != pid)
+        return 98;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 100 + WTERMSIG(status);
+}
+
 int main(int argc, char **argv)
 {
     const char *what = argc > 1 ? argv[1] : "";
@@ -546,6 +587,8 @@ int main(int argc, char **argv)
         return family(atoi(argv[2]), atoi(argv[3]));
     if (argc > 4 && strcmp(what, "away") == 0)
         return away(atoi(argv[2]), atoi(argv[3]), argv + 4);
+    if (argc > 4 && strcmp(what, "under") == 0)
+        return under(argv);
     if (argc > 4 && strcmp(what, "wander") == 0)
         return wander(atoi(argv[2]), atoi(argv[3]), argv + 4);
     if (argc == 4 && strcmp(what, "roam") == 0)
@@ -558,6 +601,8 @@ int main(int argc, char **argv)
         return leave(atoi(argv[2]), argv[3], argv[4]);
     if (argc >= 3 && strcmp(what, "hold") == 0)
         return hold(atoi(argv[2]), argv[3]);
+    if (argc == 3 && strcmp(what, "sent") == 0)
+        return sent(atoi(argv[2]));
     return child(argc, argv);
 }
 

@@ -47,21 +47,26 @@ ok 'two that it has made: away, and back to them' at 1 away -2 -2 0 2 1 -1 2 1
 ok 'one that it has made and one on the master: home and away' at 0 away -2 -1 -1 0 1 0
 ok 'a child that node 0 has made goes to another' at 0 roam -2 1,2
 ok 'and home again' at 0 roam -2 1,0,2
-ok 'to the master' at 0 roam -2 -1
-ok 'and everywhere' at 0 roam -2 1,-1,0
+ok 'to the master, and home' at 0 roam -2 -1,0
+ok 'and everywhere' at 0 roam -2 1,-1,2,0,-1,1
 ok 'a child on node 1 comes to its parent, and to the master' at 0 roam 1 0,2,-1
+ok 'a child on the master comes to it, and goes on' at 0 roam -1 0,1,-1
+ok 'one that node 0 has made goes away from two of its own' at 0 under -2 -2 1 2 0
+ok 'to the master and home, with a child there and one left' at 0 under -2 -1 -1 0 1 0
 
 # --- services die meanwhile
 
 held() { read -r parent child <"$tmp/pids" && [ -n "$child" ]; }
-hold() { # FROM CHILD TO
-    : >"$tmp/pids"
+run_held() { # FROM ARG...
     local on=()
+    : >"$tmp/pids"
     [ "$1" = -1 ] || on=(bpsh "$1")
-    timeout 200 "${on[@]}" "$kin" hold "$2" "$3" </dev/null >"$tmp/pids" 2>"$tmp/hold.err" & job=$!
+    shift
+    timeout 100 "${on[@]}" "$kin" "$@" </dev/null >"$tmp/pids" 2>"$tmp/hold.err" & job=$!
     on_exit+=("kill -KILL $job 2>/dev/null")
     eventually 60 held || diag "no pids: $(cat "$tmp/hold.err")"
 }
+hold() { run_held "$1" hold "$2" "$3"; } # FROM CHILD TO
 gone() { ! [ -e "/proc/$1" ]; }
 node_has() { bpps "$1" | awk -v pid="$2" '$2 == pid { found = 1 } END { exit !found }'; }
 stands() { [ "$(ps -o ppid= -p "$1" | tr -d ' ')" = "$2" ] && node_has "$3" "$1"; }
@@ -90,6 +95,22 @@ ok 'procspace is killed: a child on the master' end_procspace
 ok 'the parent is found again' eventually 60 knows
 kill -TERM "$child"
 ok 'the child ends, and its parent hears how' ended $((100 + 15))
+
+restarted() { # WHAT
+    eventually 20 knows || diag 'the parent is not known'
+    ok "procspace is killed: $1" end_procspace
+    ok 'the parent is found again' eventually 60 knows
+    kill -TERM "$child"
+    ok 'the child ends, and its parent hears how' ended $((100 + 15))
+}
+hold 0 -2 1
+restarted 'a child where its parent was'
+hold -1 0 0
+restarted 'one where its parent has come'
+run_held 0 sent 1
+restarted 'one that has left its parent'
+run_held 0 sent -1
+restarted 'for the master'
 
 survives() { # KILL: now and then, while a parent of two goes from place to place
     local wanderer to rc
@@ -136,6 +157,8 @@ for a in -1 1; do
     quiet "$kin" leave $a "$tmp/left.$a" 0
     ok "it ends on a node: its child on $a is nobody's" eventually 60 wrote $a "$tmp/left.$a"
 done
+quiet bpsh 0 "$kin" leave -2 "$tmp/left.0" 1
+ok 'so is one that it has left where it was' eventually 60 wrote 0 "$tmp/left.0"
 
 nothing_left() { ! bpps 0-2 | grep -q ' kin'; }
 ok 'nothing is left on any node' eventually 60 nothing_left
