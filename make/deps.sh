@@ -17,7 +17,7 @@ packages() {
     run) echo s6 iproute2 procps fuse3 kmod cpio dnsmasq-base ipxe
         on_amd64 libipsec-mb1 ;;
     check) echo clang shellcheck perl python3-zmq python3-msgpack systemd attr curl udhcpc mpich libmpich-dev openmpi-bin libopenmpi-dev pdsh clustershell \
-        strace gdb gdbserver g++ pkg-config qemu-system-x86 seabios ipxe-qemu zstd \
+        strace gdb gdbserver g++ pkg-config nftables qemu-system-x86 seabios ipxe-qemu zstd \
         ovmf xorriso isolinux syslinux-common mtools systemd-boot-efi coreboot-utils ;;
     boot) echo dpkg-dev bison flex acpica-tools gcc-multilib nasm zlib1g-dev patch nfs-ganesha nfs-ganesha-vfs ;;
     bench) echo mpich libmpich-dev openmpi-bin libopenmpi-dev slurm-wlm munge pdsh openssh-server openssh-client rsync nginx-light curl bc strace ;;

@@ -164,7 +164,7 @@ int request_launch(struct request *r, const struct held_list *l, const struct im
                    struct err *err);
 int request_way(struct request *r, struct err *err); /* where the image goes; -1 */
 /* The word: 0 it runs there; -1 it does not, and will not. */
-int request_moved(struct request *r, bool abort_it, struct err *err);
+int request_moved(struct request *r, bool abort_it, bool cut, struct err *err);
 void request_pass(struct request *r);
 
 /* --- ghost.c --- */

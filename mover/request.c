@@ -278,15 +278,16 @@ static bool worth_again(int code)
            code == ENOTCONN || code == EBUSY || code == ENOENT;
 }
 
-int request_moved(struct request *r, bool abort_it, struct err *err)
+int request_moved(struct request *r, bool abort_it, bool cut, struct err *err)
 {
     CLEANUP(mp_free) mp_buf m;
     int64_t absent = 0;
 
     mp_init(&m);
-    mp_map(&m, 3);
+    mp_map(&m, 4);
     mp_kuint(&m, "launch", r->launch);
     mp_kbool(&m, "abort", abort_it);
+    mp_kbool(&m, "cut", cut);
     mp_key(&m, "nodes"); /* for a procspace that was restarted meanwhile */
     mp_array(&m, 1);
     mp_int(&m, r->c->to);

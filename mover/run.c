@@ -138,7 +138,7 @@ static int send_it(struct moving *m, struct err *err)
     if (request_launch(&m->r, &m->held, &m->w, err) < 0)
         return -1;
     if (note(m, err) < 0) {
-        request_moved(&m->r, true, &why);
+        request_moved(&m->r, true, true, &why);
         return -1;
     }
     int fd = request_way(&m->r, &why), rc = -1;
@@ -150,7 +150,7 @@ static int send_it(struct moving *m, struct err *err)
     if (frozen_park(&m->f, err) < 0)
         return -1;
     /* Asked even so: the other end may know better why it was cut. */
-    if (request_moved(&m->r, !opened, err) == 0)
+    if (request_moved(&m->r, !opened, rc < 0, err) == 0)
         return 0;
     if (rc < 0 && why.code && (err->code == EBADMSG || err->code == ECANCELED || err->code == EIO))
         err_set(err, why.code, "%s", why.text);
@@ -198,7 +198,7 @@ static int end(struct moving *m, const msgpack_object *note, struct err *err)
     if (!m->c->node && is_ghost(m->c->pid)) /* that far it was */
         return 0;
     if (frozen_again(&m->f, m->c->pid, mp_get(note, "frozen"), err) < 0 ||
-        request_again(&m->r, err) < 0 || request_moved(&m->r, true, err) < 0)
+        request_again(&m->r, err) < 0 || request_moved(&m->r, true, false, err) < 0)
         return -1;
     look_anew(m, err);
     *err = (struct err){ 0 };

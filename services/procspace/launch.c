@@ -608,6 +608,8 @@ int take_ghosts(struct starting *s, struct err *err)
         l->starting = s;
     if (!l->args)
         l->args = command_line(argv);
+    if (s->self && s->image && moves_sent_anew(s->ps, s->mover, s->id, err) < 0)
+        return -1;
     if (family_take(s, err) < 0)
         return -1;
     l->forwarded = image_forwarded(&s->body);

@@ -634,6 +634,24 @@ static void call_off(struct move *m)
     m->ended = now_ms();
 }
 
+/* A process asks to go anew only if it has given up what it asked for before: nobody
+ * will send that image, and who waits for it would stand in the way. */
+int moves_sent_anew(procspace_t *ps, pid_t pid, uint64_t launch, struct err *err)
+{
+    const struct move *old = move_find(ps, launch);
+
+    if (old && old->over)
+        return err_set(err, EAGAIN, "launch %llu is over already", (unsigned long long)launch);
+    for (struct move *m = ps->moves->first; m; m = m->next) {
+        struct launch *l = m->self && !m->over && !m->asker && m->known && m->launch != launch
+                               ? launch_find(ps, m->launch) : NULL;
+        const struct proc *p = l && l->ranks ? l->rank[0] : NULL;
+        if (p && p->pid == pid && p->state == PROC_STARTING)
+            call_off(m);
+    }
+    return 0;
+}
+
 /* Of a launch that was asked for twice, by way of two agents, one has failed: then it has,
  * whatever the other has prepared. */
 static bool failed_before(const struct move *m)

@@ -88,6 +88,8 @@ void home_call_off(struct move *m)
 {
     if (m->home == HOME_DEPARTING || m->home == HOME_HERE)
         return; /* it was told that it is decided */
+    loop_timer_del(m->all->ps->loop, m->timer); /* nobody is waited for any more */
+    m->timer = 0;
     contents_image_drop(m->all->ps->contents, m->stop[0].to.ticket.token);
     if (m->control >= 0) /* its restorer sees the end, and is a ghost again */
         loop_fd_del(m->all->ps->loop, m->control);

@@ -417,6 +417,8 @@ static inline pid_t proc_npid(const struct proc *p)
 int moves_open(procspace_t *ps, struct err *err);
 void moves_close(procspace_t *ps);
 void moves_node_lost(procspace_t *ps, int node);
+/* pid asks for this launch. EAGAIN: that is over, and was asked for long ago. */
+int moves_sent_anew(procspace_t *ps, pid_t pid, uint64_t launch, struct err *err);
 int on_moved(void *self, struct svc_req *req, struct err *err);
 int on_pass(void *self, struct svc_req *req, struct err *err);
 /* What its ghost is to do about it, if it is on its way to the master. */

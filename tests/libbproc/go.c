@@ -39,12 +39,12 @@ static int refused(const char *node, const char *code)
 
 static int attempt(int argc, char **argv)
 {
-    int node = atoi(argv[3]), rc;
+    int node = atoi(argv[3]), from = bproc_currnode(), rc;
 
     state_make(argc, argv, (size_t)atoi(argv[2]));
     rc = bproc_move(node);
     int here = bproc_currnode(), bad = state_check();
-    if (here != (rc < 0 ? -1 : node))
+    if (here != (rc < 0 ? from : node))
         bad += STATE_BAD("move said %d, and we are on %d", rc, here);
     printf("on %d\n", here);
     return bad ? bad : rc < 0 ? 41 : 40;
