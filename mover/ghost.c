@@ -1,8 +1,8 @@
-/* ghost.c - a process of the master that has gone to a node: who stands for it
+/* ghost.c - a process that has gone to another machine: who stands for it
  *
- * Its old self executes bpghost, in place: it keeps its number, its parent, and
- * the signals that wait for it, which the ghost passes on. A forwarder (bpfwd) that
- * has its standard output and error copies there what it says.
+ * Its old self executes bpghost, in place: it keeps its number, its parent, its
+ * children, and the signals that wait for it, which the ghost passes on. On the master a
+ * forwarder (bpfwd) that has its standard output and error copies there what it says.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -74,14 +74,17 @@ static void start_forwarder(const struct request *r, const struct held_list *l)
 void become_ghost(struct frozen *f, const struct request *r, const struct held_list *l)
 {
     static const char null[] = "/dev/null";
+    static char real[] = "CM_REAL=1";
     char prog[PATH_MAX], gate[PATH_MAX], param[PATH_MAX + 64], launch[64];
-    char *env[] = { param, launch, NULL };
+    char *env[] = { param, launch, r->kept ? real : NULL, NULL };
     struct err err = { 0 };
 
-    start_forwarder(r, l);
-    snprintf(prog, sizeof prog, "%.4000s/bpghost", cm_libexec());
+    if (!r->c->node)
+        start_forwarder(r, l);
+    snprintf(prog, sizeof prog, "%.4000s/bpghost", r->c->node ? NODE_RUN : cm_libexec());
     /* Of a launch of one, and there is nobody to whom it says its number. */
-    snprintf(param, sizeof param, "CM_GHOST=1:0:%s", cm_path(gate, "gate"));
+    snprintf(param, sizeof param, "CM_GHOST=1:0:%s",
+             r->c->node ? KIN_GATE : cm_path(gate, "gate"));
     snprintf(launch, sizeof launch, "CM_LAUNCH=%llu", (unsigned long long)r->launch);
     uint64_t shut[6] = { 0 }, open_arg[6] = { f->room, O_WRONLY };
     int64_t out;

@@ -16,7 +16,6 @@
 #include "mover/mover.h"
 
 #define TEXT_MAX (64u * 1024 * 1024)
-#define NAMED_CHILDREN 4
 #define ADDR_NO_RANDOMIZE 0x0040000u
 
 void hindered(struct hindrances *h, const char *what, const char *fmt, ...)
@@ -130,26 +129,6 @@ static int look_status(pid_t pid, const char *s, struct hindrances *h, struct er
     else if (*state == 'T' || *state == 't')
         hindered(h, "stopped", "it is stopped: continue it first (kill -CONT %d)", (int)pid);
     return 0;
-}
-
-static void look_children(pid_t pid, struct hindrances *h)
-{
-    char name[64], said[128] = "";
-    size_t n = 0, at = 0;
-
-    snprintf(name, sizeof name, "task/%d/children", (int)pid);
-    CLEANUP(cleanup_free) char *text = proc_text(pid, name, NULL);
-    if (!text) {
-        hindered(h, "children", "whether it has children cannot be seen on this kernel");
-        return;
-    }
-    char *end = text;
-    for (unsigned long child; (child = strtoul(end, &end, 10)); n++)
-        if (n < NAMED_CHILDREN)
-            at += (size_t)snprintf(said + at, sizeof said - at, "%s%lu", n ? ", " : "", child);
-    if (n)
-        hindered(h, "children", "it has %zu child%s (process %s%s)", n, n > 1 ? "ren" : "", said,
-                 n > NAMED_CHILDREN ? ", ..." : "");
 }
 
 static void look_program(pid_t pid, struct hindrances *h)
@@ -278,7 +257,7 @@ int look(const struct mover_conf *c, struct held_list *l, struct hindrances *h,
         return -1;
     if (!status_line(status, "VmSize"))
         return 0;
-    look_children(c->pid, h);
+    kept_look(c->pid, h);
     look_program(c->pid, h);
     if (look_maps(c->pid, h, err) < 0)
         return -1;

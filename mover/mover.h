@@ -2,11 +2,12 @@
  *
  *   run.c       the flow: look, stop, send, the word, the end of the old self
  *   look.c      what stands in the way
+ *   kept.c      its children, which stay
  *   files.c     what it has open, and how that is carried
  *   freeze.c    stopping it, and system calls in its name
  *   collect.c   what an image needs that only the process itself is told
  *   request.c   what it would have asked the cluster
- *   ghost.c     on the master: the old self becomes the ghost
+ *   ghost.c     the old self becomes a ghost, on a node if it has relatives there
  *   main.c      the program bpmover: for processes of the master
  *
  * On a node bpinit runs it in a child of its own; on the master procspace starts
@@ -90,6 +91,11 @@ char *proc_text(pid_t pid, const char *name, size_t *len);
 /* The number after this key in status; dflt if it is not there. */
 uint64_t status_number(const char *status, const char *key, int base, uint64_t dflt);
 
+/* --- kept.c --- */
+/* One that has ended stands in the way, until it is waited for. */
+void kept_look(pid_t pid, struct hindrances *h);
+uint32_t kept_pack(pid_t pid, mp_buf *rows); /* [pid, leads, comm]; how many */
+
 /* --- freeze.c --- */
 struct frozen {
     pid_t pid;
@@ -155,6 +161,8 @@ struct request {
     mp_buf maps;
     uint32_t nmaps;
     struct image_ticket ticket;
+    uint32_t kept; /* children that it has */
+    bool stands;   /* on its node its old self stands for it, or for a parent */
 };
 int request_open(struct request *r, struct image_writer *w, struct err *err);
 int request_again(struct request *r, struct err *err); /* of a launch that was begun before */
@@ -168,8 +176,8 @@ int request_moved(struct request *r, bool abort_it, bool cut, struct err *err);
 void request_pass(struct request *r);
 
 /* --- ghost.c --- */
-/* It runs on a node: what it says there is copied to where it went, and its old
- * self stands for it. */
+/* It runs elsewhere, and its old self stands for it. On the master what it says there
+ * is copied to where it went. */
 void become_ghost(struct frozen *f, const struct request *r, const struct held_list *l);
 
 #endif

@@ -170,6 +170,10 @@ int request_open(struct request *r, struct image_writer *w, struct err *err)
 
 int request_again(struct request *r, struct err *err)
 {
+    CLEANUP(mp_free) mp_buf rows;
+
+    mp_init(&rows);
+    r->kept = kept_pack(r->c->pid, &rows);
     mp_init(&r->maps);
     return read_argv(r, err);
 }
@@ -192,7 +196,16 @@ static void pack(struct request *r, const struct held_list *l, const struct imag
     bool forward = held_stream(l, 1) || held_stream(l, 2);
     uint32_t n = 0;
 
-    mp_map(m, 14);
+    CLEANUP(mp_free) mp_buf rows;
+
+    mp_init(&rows);
+    r->kept = kept_pack(r->c->pid, &rows);
+    mp_map(m, r->kept ? 15 : 14);
+    if (r->kept) {
+        mp_key(m, "children");
+        mp_array(m, r->kept);
+        msgpack_sbuffer_write(&m->b, rows.b.data, rows.b.size);
+    }
     mp_kuint(m, "launch", r->launch);
     mp_kbool(m, "kin", true);
     mp_key(m, "nodes");
@@ -295,8 +308,10 @@ int request_moved(struct request *r, bool abort_it, bool cut, struct err *err)
         CLEANUP(msgpack_unpacked_destroy) msgpack_unpacked reply;
         struct err why = { 0 };
         msgpack_unpacked_init(&reply);
-        if (ask(r, "procspace.moved", &m, MOVED_MS, &reply, &why) == 0)
+        if (ask(r, "procspace.moved", &m, MOVED_MS, &reply, &why) == 0) {
+            r->stands = mp_opt_bool(&reply.data, "stands", false);
             return failed(&reply.data, err);
+        }
         /* Who says so may not know, an agent that was restarted for one: as long as
          * there is a cluster, only its word on the move itself counts. */
         if (why.code == ECONNREFUSED || !r->f->held) {

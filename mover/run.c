@@ -160,7 +160,7 @@ static int send_it(struct moving *m, struct err *err)
 /* It runs there. */
 static void leave(struct moving *m)
 {
-    if (m->c->node) {
+    if (m->c->node && !m->r.stands) {
         request_pass(&m->r);
         frozen_end(&m->f);
     } else {
@@ -195,7 +195,7 @@ static int end(struct moving *m, const msgpack_object *note, struct err *err)
 {
     if (mp_get_uint(note, "launch", &m->r.launch, err) < 0)
         return -1;
-    if (!m->c->node && is_ghost(m->c->pid)) /* that far it was */
+    if (is_ghost(m->c->pid)) /* that far it was */
         return 0;
     if (frozen_again(&m->f, m->c->pid, mp_get(note, "frozen"), err) < 0 ||
         request_again(&m->r, err) < 0 || request_moved(&m->r, true, false, err) < 0)

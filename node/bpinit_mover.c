@@ -148,7 +148,7 @@ static int start(struct mover *v, const msgpack_object *note, struct err *err)
     return -1;
 }
 
-/* ["move", {id, pid, launch, to, check?, no_input?}] */
+/* ["move", {id, pid, npid?, launch, to, check?, no_input?}] */
 int mover_ask(struct init *in, const msgpack_object *map, struct err *err)
 {
     int64_t pid, to;
@@ -159,15 +159,20 @@ int mover_ask(struct init *in, const msgpack_object *map, struct err *err)
         mp_get_int(map, "pid", 1, INT32_MAX, &pid, err) < 0 ||
         mp_get_int(map, "to", -1, INT32_MAX, &to, err) < 0)
         return -1;
-    const struct body *b = bodies_by_pid(in->bodies, (pid_t)pid);
-    if (!b || b->launch != launch) {
+    pid_t npid = (pid_t)mp_opt_int(map, "npid", 0); /* of one that a body has made */
+    uint32_t gen;
+    const struct body *b = npid ? bodies_by_npid(in->bodies, npid)
+                                : bodies_by_pid(in->bodies, (pid_t)pid);
+    bool kid = npid && !b && kids_note(in->kids, npid, 0, &gen) == 0;
+    npid = b ? b->npid : npid;
+    if (!kid && (!b || b->launch != launch)) {
         err_set(&why, ESRCH, "process %d is not here (any more)", (int)pid);
         reply(in, id, NULL, &why);
         return 0;
     }
     /* Asked again, by an agent that knows nothing of the first time. */
     for (struct mover *v = in->movers; v; v = v->next)
-        if (v->c.pid == b->npid) {
+        if (v->c.pid == npid) {
             if (v->c.to == to)
                 v->id = id;
             else {
@@ -176,10 +181,10 @@ int mover_ask(struct init *in, const msgpack_object *map, struct err *err)
             }
             return 0;
         }
-    struct mover_conf c = { .pid = b->npid, .to = (int)to, .node = true, .run = NODE_RUN,
+    struct mover_conf c = { .pid = npid, .to = (int)to, .node = true, .run = NODE_RUN,
                             .like = getpid(), .check = mp_opt_bool(map, "check", false),
                             .no_input = mp_opt_bool(map, "no_input", false) };
-    for (int fd = 0; fd < 3; fd++)
+    for (int fd = 0; b && fd < 3; fd++)
         c.stream[fd] = b->slot[fd] < 0 ? 0 : pump_inode(in->pump, (uint32_t)b->slot[fd]);
     struct mover *v = calloc(1, sizeof *v);
     if (!v || !(v->text = malloc(RESULT_MAX))) {

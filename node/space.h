@@ -42,16 +42,18 @@
  *   ["arrived", {id, launch, uid?, go?, abort?}]  answered when each of them is ready, has failed, or
  *        was let go; go: let those that are ready go, in the same step; abort: end those that
  *        were not let go
- *   ["depart", {id, pid, gen, launch}]  it runs elsewhere now: its end here is not told
- *   ["move", {id, pid, launch, to, check?, no_input?}]  this body goes to another machine
+ *   ["depart", {id, pid, gen, launch, npid?, name?, kids?}]  it runs elsewhere now: its end
+ *        here is not told. name: as "parent" of spawn; kids: [[npid, launch, as]...] that it has
+ *        made here, and that are bodies from now on -> ["arrivals", {id, heard, stays: it
+ *        stands for relatives here, gen: for its parent, as a kid of this name, took: [npid]}]
+ *   ["move", {id, pid, npid? (of a kid), launch, to, check?, no_input?}]  this body goes to another machine
  *        (mover/), or could it? -> ["arrivals", {id, code, text, hindrances}]
  *   ["ack", {seq}]          events up to seq are known to the master
  *   ["list", {id}]
  *   ["stand", {id, asker, pids}]  children of the process asker stand for others from
  *        now on -> ["standing", {id, asker: [ghost or 0, gen], pids: [[npid, gen]...]}], or
  *        {id, error: [code, text]}
- *   ["ring", {npid, op, arg}], ["cry", {npid, sig, value?, from_pid?, from_uid?}]  a bell
- *        for a stand-in; what one was sent
+ *   ["ring", {npid, op, arg}]  a bell for a stand-in
  *   ["orphan", {parent: [pid, node, id]}]  the parent of bodies here is dead
  *   ["release", {slot}]     a finished ring is not needed any more
  *   ["hangup", {launch, rank, fd}]  the reader is gone: close the pipe

@@ -198,7 +198,7 @@ int on_depart(void *self, struct svc_req *req, struct err *err)
     return rc;
 }
 
-/* node.N.move: {pid, launch, to, check?, no_input?} -> {code, text, hindrances: [[what,
+/* node.N.move: {pid, npid?, launch, to, check?, no_input?} -> {code, text, hindrances: [[what,
  * text]...]}: the process goes to another machine by our hand, or could it? */
 int on_move(void *self, struct svc_req *req, struct err *err)
 {
@@ -216,7 +216,8 @@ int on_move(void *self, struct svc_req *req, struct err *err)
     mp_kint(&m, "to", to);
     mp_kbool(&m, "check", mp_opt_bool(req->body, "check", false));
     mp_kbool(&m, "no_input", mp_opt_bool(req->body, "no_input", false));
-    return ask(self, req, "move", &m, 5, err);
+    mp_kint(&m, "npid", mp_opt_int(req->body, "npid", 0));
+    return ask(self, req, "move", &m, 6, err);
 }
 
 /* node.N.relay: {token, to: [[addr ("": the master's), port, token, key, say_token]...]} ->

@@ -52,20 +52,6 @@ static void answer(struct outside *o, const msgpack_object *value)
     svc_answer(o->ps->svc, o->token, &m);
 }
 
-/* One thing stands in the way that only we know. */
-static void answer_hindered(mp_buf *m, int node, const char *what, const char *text)
-{
-    mp_map(m, 4);
-    mp_kint(m, "node", node);
-    mp_kint(m, "code", EBUSY);
-    mp_kstr(m, "text", text);
-    mp_key(m, "hindrances");
-    mp_array(m, 1);
-    mp_array(m, 2);
-    mp_str(m, what);
-    mp_str(m, text);
-}
-
 static void answer_there(mp_buf *m, int64_t pid, int node)
 {
     char text[80];
@@ -101,7 +87,9 @@ static int ask_node(struct outside *o, const struct proc *p, const struct svc_re
     char topic[48];
 
     mp_init(&m);
-    mp_map(&m, 5);
+    mp_map(&m, p->kid ? 6 : 5);
+    if (p->kid)
+        mp_kint(&m, "npid", kid_npid(p->kid));
     mp_kint(&m, "pid", p->pid);
     mp_kuint(&m, "launch", p->launch->id);
     mp_kint(&m, "to", to);
@@ -297,6 +285,8 @@ static int not_yours(pid_t pid, struct err *err)
 static int on_known(struct outside *o, struct proc *p, struct svc_req *req, int64_t uid, int to,
                     bool check, struct err *err)
 {
+    if (p->kid && kid_body(p->kid)) /* it stands for that one */
+        p = kid_body(p->kid);
     o->node = p->node;
     if (uid != 0 && uid != p->uid)
         return not_yours(p->pid, err);
@@ -304,12 +294,6 @@ static int on_known(struct outside *o, struct proc *p, struct svc_req *req, int6
         return err_set(err, EAGAIN, "process %d is being started, or moves", (int)p->pid);
     if (p->state != PROC_RUNNING)
         return err_set(err, ESRCH, "process %d has ended", (int)p->pid);
-    if (p->kid) {
-        answer_hindered(req->reply, p->node, "born-there",
-                        "it was started on its node by another process there: only what was "
-                        "sent there can move");
-        return 0;
-    }
     if (!check && to == p->node) {
         answer_there(req->reply, p->pid, p->node);
         return 0;

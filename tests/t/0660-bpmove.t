@@ -215,7 +215,6 @@ bpmove --check "$pid" >"$tmp/told"
 ok 'one that holds everything: it is refused' exits 1 bpmove --check "$pid"
 told() { grep -Eq "^process $pid: $1" "$tmp/told" || { cat "$tmp/told"; return 1; }; }
 ok 'threads are told' told 'it has 2 threads'
-ok 'children are' told 'it has 1 child '
 ok 'a socket is' told 'descriptor [0-9]+: a socket'
 ok 'pipes are' told 'descriptor [0-9]+: a pipe to other processes'
 ok 'a lock is' told 'descriptor [0-9]+: it holds a lock'
@@ -251,17 +250,36 @@ ok 'another user may not' fails_with "process $pid is another user's" as 61001 \
     "$CM_BUILD/bin/bpmove" "$pid" 1
 ok 'nor look' fails_with "process $pid is another user's" as 61001 \
     "$CM_BUILD/bin/bpmove" --check "$pid"
-bpsh -n 1 --with "$(command -v sleep)" sh -c 'sleep 1000; :' & shell=$!
+bpsh -n 1 --with "$(command -v sleep)" sh -c 'sleep 1000 >/dev/null 2>&1; exit $?' & shell=$!
 on_exit+=("kill -9 $shell 2>/dev/null")
 sleeper() {
     parent=$(pgrep -P $shell) && kid=$(pgrep -P "$parent") && [ -n "$kid" ] && is_on "$kid" 1
 }
 eventually 20 sleeper
-ok 'the child of one on a node' fails_with "process $kid: it was started on its node by another" \
-    bpmove "$kid" 2
-ok 'nor that one' fails_with "process $parent: it has 1 child" bpmove "$parent" 2
-kill "$kid"
+ok 'the child of one on a node goes' bpmove "$kid" 2
+ok 'and is there' is_on "$kid" 2
+ok 'its parent goes after it' bpmove "$parent" 2
+ok 'it too is there' is_on "$parent" 2
+ok 'goes on without it' bpmove "$parent" 0
+ok 'the child goes back to the master' bpmove "$kid" master
+ok 'and is a process of it' has '/sleep$' readlink "/proc/$kid/exe"
+kill -TERM "$kid"
+shell_ended() { ! [ -e /proc/$shell ]; }
+eventually 30 shell_ended
 wait $shell
+ok 'its parent hears how it has ended' is $((128 + 15)) echo $?
+$python -c 'import os
+os.closerange(3, 1024)
+os.execvp("sh", ["sh", "-c", "sleep 1000; exit $?"])' </dev/null >/dev/null 2>&1 & parent=$!
+of_parent() { kid=$(pgrep -P "$parent") && [ -n "$kid" ]; }
+eventually 10 of_parent || diag 'no child'
+ok 'one of the master with a child goes' bpmove "$parent" 1
+ok 'without it' is_on "$parent" 1
+kill -TERM "$kid"
+sh_ended() { ! kill -0 "$parent" 2>/dev/null || [ "$(ps -o stat= -p "$parent")" = Z ]; }
+eventually 30 sh_ended
+wait "$parent"
+ok 'and hears how that has ended' is $((128 + 15)) echo $?
 kill -USR1 "$pid"
 ok 'the counter has been right all the time' ended 7
 
