@@ -131,13 +131,17 @@ static struct proc *parent_of(procspace_t *ps, const struct kid *k)
 
 struct proc *kid_parent(procspace_t *ps, const struct kid *k) { return parent_of(ps, k); }
 
+/* What a ghost stands for: it may be elsewhere than the kid that it is of (home.c). */
+static struct proc *behind(struct proc *p) { return p && p->kid && p->kid->body ? p->kid->body : p; }
+
 /* It was made as a child of its maker's parent (CLONE_PARENT), which is elsewhere: its
  * ghost is to be one of that one's. */
 static struct proc *brother_of(procspace_t *ps, const struct kid *k)
 {
     struct proc *p = k->brother ? proc_find(ps, k->brother) : NULL;
+    const struct proc *b = behind(p);
 
-    return p && !p->kid && p->node == k->p.node && p->launch == k->p.launch ? p : NULL;
+    return b && !b->kid && b->node == k->p.node && b->launch == k->p.launch ? p : NULL;
 }
 
 /* Find somebody to fork its ghost. */
@@ -147,8 +151,8 @@ static void place_kid(procspace_t *ps, struct kid *k)
 
     if (!parent && (parent = brother_of(ps, k)) == NULL)
         k->brother = 0;
-    else if (k->brother && parent->parent)
-        kin_adopt(parent->parent, &k->p);
+    else if (k->brother && behind(parent)->parent)
+        kin_adopt(behind(parent)->parent, &k->p);
     if (parent && parent->kid && parent->kid->stage != KID_HERE &&
         parent->kid->stage != KID_NONE)
         return; /* it has none itself yet; then we are looked at again */
@@ -671,6 +675,18 @@ static struct proc *whose(procspace_t *ps, int node, pid_t npid, uint32_t gen,
     return k && k->p.gen == gen && can_fork(&k->p) ? &k->p : NULL;
 }
 
+/* The ghost of a body whose parent is on another node: that of its stand-in there. */
+static struct proc *homed_ghost(procspace_t *ps, int node, const struct event *e)
+{
+    pid_t ghost = 0;
+    uint64_t id = e->n > 4 && e->v[4].type == MSGPACK_OBJECT_POSITIVE_INTEGER
+                      ? e->v[4].via.u64 : 0;
+    struct proc *p = pid_at(e, 3, &ghost) && ghost ? proc_find(ps, ghost) : NULL;
+    const struct proc *b = behind(p);
+
+    return b && b != p && b->node == node && b->launch->id == id && can_fork(p) ? p : NULL;
+}
+
 static void on_group(procspace_t *ps, int node, pid_t npid, uint32_t gen, const struct event *e)
 {
     pid_t pgid, pgid_ghost, sid;
@@ -754,6 +770,8 @@ bool kid_event(procspace_t *ps, int node, const struct event *e)
         struct proc *p = whose(ps, node, npid, (uint32_t)gen, e);
         if (!p && k && k->stage == KID_ASKED)
             p = &k->p; /* its ghost comes with the old name */
+        if (!p)
+            p = homed_ghost(ps, node, e);
         if (p)
             rename_proc(p, e);
         break;

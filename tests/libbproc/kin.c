@@ -9,9 +9,12 @@
  *   kin wander A B TO... the same, but only their ends are looked at
  *   kin under A B TO...  a child does that; what it says is lost, not how it ends
  *   kin twin NODE        a child on NODE makes another child of ours there (CLONE_PARENT)
+ *   kin keep NODE        the same, and all of them wait for signals
+ *   kin become NODE NAME a child on NODE, which executes another program in time
  *   kin roam A TO,TO...  a child on A moves from place to place, while its parent stays
  *   kin echo A N         N numbered signals to a child on A, which says each to us again:
  *                        each comes once
+ *   kin burden NODE MB TO   a child on NODE has that much memory, and finds none at TO
  *   kin leave NODE FILE [TO]   a child on NODE, go to TO, and end; the child notes in
  *                        FILE, there, who its parent is then, and what it was before
  *   kin sent TO          a child made by fork goes to TO; says both numbers, waits for it
@@ -23,8 +26,10 @@
  *   kin wait PPID           says USR2 to its parent when it is ready and for each
  *                           USR1. INT: stops by TSTP. HUP: ends, with 7 if PPID is its parent
  *   kin echoes PPID N       says N numbered signals again; 7 if each has come once
+ *   kin turn NAME        executes itself as NAME after a moment
  *   kin brother PPID     makes a child of its parent's that is as "wait", and is itself so
  *   kin goer PPID TO,TO...  USR1: goes to the next, and says USR2 there to its parent
+ *   kin heavy MB TO      has so much, cannot go to TO for want of memory, and goes on
  *   kin orphan PPID FILE
  */
 #include <fcntl.h>
@@ -439,6 +444,32 @@ static int twin(int node)
     return done_testing();
 }
 
+/* That it tries to go, and cannot, is nothing that we see. */
+static int burden(int node, const char *mb, const char *to)
+{
+    int status;
+
+    prepare(node, node);
+    pid_t pid = start_on(node, "heavy", mb, to);
+    ok(pid > 0 && came(SIGUSR2), "it could not go, and goes on");
+    equals(waitpid(-1, &status, WNOHANG | WUNTRACED | WCONTINUED), 0, "we have heard nothing of it");
+    ok(no_sigchld(0), "no SIGCHLD");
+    equals(kill(pid, SIGUSR1), 0, "it is asked for a signal");
+    ok(came(SIGUSR2), "which comes");
+    equals(kill(pid, SIGHUP), 0, "it is to end");
+    status = reap(pid);
+    ok(status == 7 << 8, "and does, with all that it had: %x", (unsigned)status);
+    ok(one_sigchld(), "a SIGCHLD");
+    return done_testing();
+}
+
+static int keep(int node)
+{
+    prepare(node, node);
+    return start_on(node, "brother", number(getpid()), NULL) <= 0 || !came(SIGUSR2) ||
+           wait(NULL) < 0;
+}
+
 /* ---- children ---- */
 
 static pid_t parent;
@@ -483,6 +514,24 @@ static void __attribute__((noreturn)) wait_for_signals(bool say_so)
         kill(getppid(), SIGUSR2);
     for (;;)
         pause();
+}
+
+static int heavy(size_t mb, int to)
+{
+    size_t n = mb * 1024 * 1024 / sizeof(uint64_t);
+    uint64_t *all = (uint64_t *)malloc(n * sizeof *all);
+    int here = bproc_currnode();
+
+    parent = getppid();
+    for (size_t i = 0; all && i < n; i++)
+        all[i] = i * 0x9e3779b97f4a7c15u;
+    if (!all || bproc_move_io(to, NULL, 0) != -1 || errno != ENOMEM || bproc_currnode() != here)
+        return errno == ENOMEM ? 98 : errno;
+    for (size_t i = 0; i < n; i++)
+        if (all[i] != i * 0x9e3779b97f4a7c15u)
+            return 97;
+    free(all);
+    wait_for_signals(true);
 }
 
 /* As fork(), but the child is our parent's. */
@@ -591,6 +640,14 @@ int main(int argc, char **argv)
         return under(argv);
     if (argc > 4 && strcmp(what, "wander") == 0)
         return wander(atoi(argv[2]), atoi(argv[3]), argv + 4);
+    if (argc == 4 && strcmp(what, "become") == 0) {
+        prepare(atoi(argv[2]), atoi(argv[2]));
+        return start_on(atoi(argv[2]), "turn", argv[3], NULL) <= 0 || wait(NULL) < 0;
+    }
+    if (argc == 3 && strcmp(what, "keep") == 0)
+        return keep(atoi(argv[2]));
+    if (argc == 5 && strcmp(what, "burden") == 0)
+        return burden(atoi(argv[2]), argv[3], argv[4]);
     if (argc == 4 && strcmp(what, "roam") == 0)
         return roam(atoi(argv[2]), argv[3]);
     if (argc == 4 && strcmp(what, "echo") == 0)
@@ -617,6 +674,13 @@ static int child(int argc, char **argv)
         kill(getpid(), atoi(argv[2]));
         return 99;
     }
+    if (argc == 3 && strcmp(what, "turn") == 0) {
+        usleep(300000); /* it has been seen as what it is */
+        execl(me, argv[2], "wait", number(getppid()), NULL);
+        return 127;
+    }
+    if (argc == 4 && strcmp(what, "heavy") == 0)
+        return heavy((size_t)atoi(argv[2]), atoi(argv[3]));
     parent = argc > 2 ? atoi(argv[2]) : 0;
     if (argc == 3 && strcmp(what, "wait") == 0)
         wait_for_signals(true);

@@ -40,6 +40,34 @@ done
 for a in 0 1; do
     ok "a child on $a makes another of its parent's there" quiet "$kin" twin $a
 done
+# The parent on a node: then its ghost here has one more.
+keeps() { # PARENT NODE
+    local ghost n
+    bpsh "$1" "$kin" keep "$2" >"$tmp/keep" 2>&1 & keep=$!
+    on_exit+=("kill -KILL $keep 2>/dev/null")
+    two() {
+        ghost=$(pgrep -P $keep) && n=$(pgrep -P "$ghost" -c -f '^kin brother') && [ "$n" = 2 ]
+    }
+    eventually 20 two
+    local rc=$?
+    for p in $(pgrep -P "$ghost" -f '^kin brother') $ghost; do kill -TERM "$p"; done
+    wait $keep
+    return $rc
+}
+ok 'a child on 1 makes another of its parent on 0' keeps 0 1
+# What runs there is another program by now: ps shows that, where its ghost is.
+renames() { # PARENT NODE
+    local ghost
+    bpsh "$1" "$kin" become "$2" other >"$tmp/become" 2>&1 & keep=$!
+    on_exit+=("kill -KILL $keep 2>/dev/null")
+    named() { ghost=$(pgrep -P $keep) && pgrep -P "$ghost" -f '^other wait '; }
+    eventually 20 named
+    local rc=$?
+    for p in $(pgrep -P "$ghost") $ghost; do kill -TERM "$p"; done
+    wait $keep
+    return $rc
+}
+ok 'a child on 1 of a parent on 0 executes another program' renames 0 1
 wrote() { has '^right (1|another)$' at "$1" cat "$2"; }
 for p in -1 0 1; do
     for a in -1 0 1; do
