@@ -157,7 +157,7 @@ struct arrival *arrival_begin(arrivals_t *t, uint64_t launch, uint32_t rank, int
                               int *control, struct err *err);
 void arrival_begun(struct arrival *a, pid_t npid, uid_t uid, int theirs, const struct err *err);
 /* It has ended. True: before it was let go, so nobody else is told. */
-bool arrival_ended(arrivals_t *t, const struct body *b);
+bool arrival_ended(arrivals_t *t, const struct body *b, bool starved);
 /* Instead of these two: it comes into the place of a ghost here. Takes the streams. */
 struct plan;
 int arrival_into(arrivals_t *t, const struct plan *p, uint32_t rank, pid_t ghost,

@@ -398,7 +398,7 @@ void arrivals_sent_anew(arrivals_t *t, pid_t npid, uint64_t launch, uid_t uid)
             fail(a, ECANCELED, "it was sent anew");
 }
 
-bool arrival_ended(arrivals_t *t, const struct body *b)
+bool arrival_ended(arrivals_t *t, const struct body *b, bool starved)
 {
     struct arrival *a = find(t, b->launch, b->rank);
 
@@ -408,7 +408,10 @@ bool arrival_ended(arrivals_t *t, const struct body *b)
     /* Its last word may be waiting still. */
     if (a->state == ARRIVAL_BUILDING && a->control >= 0)
         on_word(a, a->control, EPOLLIN);
-    fail(a, EIO, "it was ended while it arrived");
+    if (starved)
+        fail(a, ENOMEM, "the node has no memory left for it");
+    else
+        fail(a, EIO, "it was ended while it arrived");
     tell_gone(a);
     return true;
 }

@@ -20,7 +20,9 @@ static void ended(struct init *in, struct body *b, int status, const struct rusa
         pump_drain(in->pump, b->slot[fd]);
     rings_bell(in->rings);
     kin_parent_t *parent = b->parent;
-    if (arrival_ended(in->arrivals, b)) {
+    bool killed = WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
+    bool starved = killed && cages_starved(in->cages, b->launch);
+    if (arrival_ended(in->arrivals, b, starved)) {
         uint64_t launch = b->launch;
         b->parent = NULL;
         bodies_drop(in->bodies, b);
@@ -30,8 +32,7 @@ static void ended(struct init *in, struct body *b, int status, const struct rusa
     }
     bodies_end(in->bodies, b);
     b->parent = NULL;
-    bool killed = WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
-    journal_exit(in, b, status, ru, killed && cages_starved(in->cages, b->launch));
+    journal_exit(in, b, status, ru, starved);
     kin_child_ended(in, parent);
     cages_body_ended(in->cages, b->launch, ru);
 }

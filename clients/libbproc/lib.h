@@ -62,6 +62,7 @@ struct start { /* what a call asks for */
     uint32_t nkept;
     const mp_buf *maps; /* not NULL: an image of us is sent; the files it names,
                            as a list of [path, size, crc] */
+    uint64_t bytes;     /* of our own memory, that go with it */
 };
 
 int start_check(const struct start *s); /* -1: errno is set */

@@ -184,7 +184,8 @@ int start_pack(const struct start *s, uint64_t launch, const int *node, const in
     }
     if (s->maps) {
         mp_key(m, "image");
-        mp_map(m, 1);
+        mp_map(m, 2);
+        mp_kuint(m, "bytes", s->bytes);
         mp_key(m, "maps");
         msgpack_sbuffer_write(&m->b, s->maps->b.data, s->maps->b.size);
     }

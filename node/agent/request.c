@@ -1,4 +1,5 @@
 /* request.c - node.N.launch taken apart and checked */
+#include "image/room.h"
 #include "node/agent/request.h"
 #include <errno.h>
 #include <stdio.h>
@@ -207,6 +208,8 @@ int request_parse(struct request *rq, const agent_t *a, const msgpack_object *bo
     rq->image = image != NULL;
     if (mp_get(image, "maps"))
         mp_obj(&rq->maps, mp_get(image, "maps"));
+    if (image_room(image, rq->ranks, err) < 0)
+        return -1;
     return pack_spawn(rq, a, body, total, err);
 }
 

@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "image/image.h"
+#include "image/room.h"
 #include "services/procspace/family.h"
 #include "services/procspace/launch.h"
 #include "services/procspace/move_kin.h"
@@ -199,8 +200,10 @@ static int take_lacks(struct starting *s, struct err *err)
 {
     const msgpack_object_array *maps;
 
-    if (mp_get_array(mp_get(&s->body, "image"), "maps", &maps, err) < 0 ||
-        as_user(&s->who, err) < 0)
+    const msgpack_object *image = mp_get(&s->body, "image");
+
+    if (image_room(image, s->locals ? s->locals : 1, err) < 0 ||
+        mp_get_array(image, "maps", &maps, err) < 0 || as_user(&s->who, err) < 0)
         return -1;
     for (uint32_t i = 0; i < maps->size; i++) {
         CLEANUP(cleanup_free) char *path = the_same_here(&maps->ptr[i]);
@@ -240,8 +243,8 @@ void image_go_home(struct starting *s)
     s->move = l ? move_new(s->ps, s->id, s->who.uid, true) : NULL;
     if (!s->move)
         err_set(&err, ENOMEM, "out of memory");
-    else if (move_home(s->move, l->rank[0], &err) == 0)
-        take_lacks(s, &err);
+    else if (take_lacks(s, &err) == 0)
+        move_home(s->move, l->rank[0], &err);
     if (err.code)
         rank_failed(s, 0, err.code, err.text);
     starting_finish(s);

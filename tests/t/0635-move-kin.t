@@ -1,7 +1,8 @@
 #!/bin/bash
 # 0635-move-kin: a process moves while it has children: they stay where they are, and
 # are its children wherever it is: wait, stops, signals, getppid, each other's death;
-# and after services were killed. CM_MOVES=1: services are killed while one moves, too
+# one that finds no memory where it would go stays, and nobody notices; and
+# after services were killed. CM_MOVES=1: services are killed while one moves, too
 # shellcheck disable=SC2317 # functions are called by ok and eventually
 . tests/lib.sh
 
@@ -160,6 +161,42 @@ done
 quiet bpsh 0 "$kin" leave -2 "$tmp/left.0" 1
 ok 'so is one that it has left where it was' eventually 60 wrote 0 "$tmp/left.0"
 
+# --- a node that really has no memory left, by a control group over all of it
+memory=$(awk '$3 == "cgroup" && $4 ~ /(^|,)memory(,|$)/ { print $2; exit }' /proc/mounts)
+group=$memory/cm-test-$$
+full() {
+    [ -n "$memory" ] && mkdir "$group" && echo 80M >"$group/memory.limit_in_bytes" &&
+        pgrep -f "^bpinit .*--space $run/space/1( |\$)" >"$group/cgroup.procs"
+}
+no_longer_full() {
+    local pid
+    while read -r pid; do echo "$pid" >"$memory/cgroup.procs"; done <"$group/cgroup.procs"
+    rmdir "$group"
+}
+if full 2>"$tmp/why"; then
+    on_exit+=('no_longer_full 2>/dev/null')
+    ok 'a full node: 200 MB stay where they are, and nobody notices' at -1 burden 0 200 1
+    ok 'what fits goes there' at -1 roam 0 1,2,1
+    no_longer_full
+else
+    skip 'a full node' "no control group for memory: $(head -n 1 "$tmp/why")"
+    skip 'what fits goes there' 'as above'
+fi
+
 nothing_left() { ! bpps 0-2 | grep -q ' kin'; }
 ok 'nothing is left on any node' eventually 60 nothing_left
+
+# --- machines that say that they have little memory left: asked before anything is sent
+clustermatic down --purge --name "$cluster"
+sed 's/^MemAvailable:.*/MemAvailable: 51200 kB/; s/^SwapFree:.*/SwapFree: 0 kB/' /proc/meminfo \
+    >"$tmp/meminfo"
+little() {
+    # shellcheck disable=SC2016 # for the shell there
+    unshare -m --propagation private sh -c 'mount --bind "$0" /proc/meminfo && exec "$@"' \
+        "$tmp/meminfo" clustermatic up --name "$cluster" --virtual 2
+}
+ok 'a cluster with 50 MB left comes up' little
+ok '100 MB do not go from node to node' at -1 burden 0 100 1
+ok 'nor to the master' at -1 burden 0 100 -1
+ok 'what fits does' at -1 roam 0 1,-1,0
 done_testing
