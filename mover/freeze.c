@@ -247,6 +247,8 @@ static void let_go(struct frozen *f)
     f->held = false;
     if (f->was_stopped)
         syscall(SYS_pidfd_send_signal, f->pidfd, SIGSTOP, NULL, 0);
+    if (f->was_trapped)
+        syscall(SYS_pidfd_send_signal, f->pidfd, SIGTRAP, NULL, 0);
     cleanup_close(&f->mem);
     cleanup_close(&f->pidfd);
 }
@@ -314,7 +316,8 @@ void thaw(struct frozen *f)
 
 int calls_begin(struct frozen *f, struct err *err)
 {
-    uint64_t all = ~0ull;
+    /* The kernel says by SIGTRAP that a step is done: blocked, it would lose its handler. */
+    uint64_t all = ~(1ull << (SIGTRAP - 1));
 
     if (halt(f, err) < 0)
         return -1;
@@ -326,6 +329,17 @@ int calls_end(struct frozen *f, struct err *err)
 {
     f->borrowed = false;
     return f->held && rest(f) == 0 ? 0 : died(f, err);
+}
+
+/* A SIGTRAP that is a step's, and not one that somebody has sent. */
+static bool stepped(struct frozen *f)
+{
+    siginfo_t si;
+
+    if (ptrace(PTRACE_GETSIGINFO, f->pid, 0, &si) < 0 || si.si_code > 0)
+        return true;
+    f->was_trapped = true;
+    return false;
 }
 
 int call_in(struct frozen *f, long nr, const uint64_t arg[6], int64_t *out, struct err *err)
@@ -347,7 +361,8 @@ int call_in(struct frozen *f, long nr, const uint64_t arg[6], int64_t *out, stru
     for (;;) {
         if (ptrace(PTRACE_SINGLESTEP, f->pid, 0, 0) < 0 || wait_stop(f, -1, &status, err) < 0)
             return died(f, err);
-        if (status >> 16 == PTRACE_EVENT_EXEC || (status >> 16 == 0 && WSTOPSIG(status) == SIGTRAP))
+        if (status >> 16 == PTRACE_EVENT_EXEC ||
+            (status >> 16 == 0 && WSTOPSIG(status) == SIGTRAP && stepped(f)))
             break;
         if (status >> 16 == 0 && WSTOPSIG(status) == SIGSTOP) /* nobody can block it */
             f->was_stopped = true;
@@ -505,6 +520,12 @@ uint32_t frozen_signals(struct frozen *f, mp_buf *rows)
         mp_int(rows, SIGSTOP);
         mp_nil(rows);
     }
+    if (f->was_trapped) {
+        n++;
+        mp_array(rows, 2);
+        mp_int(rows, SIGTRAP);
+        mp_nil(rows);
+    }
     return n;
 }
 
@@ -515,7 +536,7 @@ void frozen_end(struct frozen *f)
     syscall(SYS_pidfd_send_signal, f->pidfd, SIGKILL, NULL, 0);
     while (f->held && waitpid(f->pid, &status, __WALL) == f->pid && WIFSTOPPED(status))
         ptrace(PTRACE_CONT, f->pid, 0, 0);
-    f->held = f->was_stopped = false;
+    f->held = f->was_stopped = f->was_trapped = false;
     let_go(f);
 }
 

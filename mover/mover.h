@@ -106,7 +106,8 @@ struct frozen {
     bool runs;                   /* parked: it waits, and is not stopped */
     bool alarmed;                /* a SIGALRM was waiting already */
     int owed;                    /* a signal that it was about to have */
-    bool was_stopped;            /* a SIGSTOP came meanwhile */
+    bool was_stopped;            /* a SIGSTOP came meanwhile, */
+    bool was_trapped;            /* a SIGTRAP */
     struct user_regs_struct regs; /* as it was */
     uint64_t mask;
     uint64_t call_at;            /* a system call instruction of its own */

@@ -189,6 +189,24 @@ ok 'one that it ends on the master' is "  0: ready
   0: half 
 a line" halves 1 master
 
+trap_='import signal, sys
+def trapped(*a):
+    print("trapped", flush=True)
+    raise SystemExit(5)
+signal.signal(signal.SIGTRAP, trapped)
+print("ready", flush=True)
+while True:
+    signal.pause()'
+keeps() { # WHERE...: its handler of a signal by which it is moved
+    : >"$tmp/said"
+    bpsh -n 0 --with "$lib" $python -c "$trap_" >"$tmp/said" 2>&1 & job=$!
+    eventually 20 said '^ready$' && its_pid || return 1
+    for n in "$@"; do bpmove "$pid" "$n" || return 1; done
+    kill -TRAP "$pid"
+    ended 5 && said '^trapped$'
+}
+ok 'what it does about SIGTRAP it does after it has moved' keeps 1 0 master
+
 # --- from the master
 
 # Without what we have been given ourselves.
