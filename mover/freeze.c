@@ -184,15 +184,11 @@ static void waits_for_ever(const struct frozen *f, struct user_regs_struct *r)
     r->orig_rax = NO_CALL;
 }
 
-/* Parked it does wait, and is stopped for each row of calls. */
-static int halt(struct frozen *f, struct err *err)
+/* Until it stands as it is interrupted. */
+static int interrupted(struct frozen *f, struct err *err)
 {
     int status;
 
-    if (!f->runs || !f->held)
-        return 0;
-    if (ptrace(PTRACE_INTERRUPT, f->pid, 0, 0) < 0)
-        return died(f, err);
     for (;;) {
         if (wait_stop(f, STOP_MS, &status, err) < 0)
             return -1;
@@ -203,8 +199,27 @@ static int halt(struct frozen *f, struct err *err)
         if (ptrace(PTRACE_CONT, f->pid, 0, 0) < 0)
             return died(f, err);
     }
-    f->runs = false;
     return 0;
+}
+
+/* Parked it does wait, and is stopped for each row of calls. */
+static int halt(struct frozen *f, struct err *err)
+{
+    if (!f->runs || !f->held)
+        return 0;
+    if (ptrace(PTRACE_INTERRUPT, f->pid, 0, 0) < 0)
+        return died(f, err);
+    f->runs = false;
+    return interrupted(f, err);
+}
+
+/* Where it stands after a step it would have the step's SIGTRAP if we died, and die of
+ * it: so it is let go on to its next stop, without a step in between. */
+static int step_over(struct frozen *f, struct err *err)
+{
+    return ptrace(PTRACE_INTERRUPT, f->pid, 0, 0) < 0 || ptrace(PTRACE_CONT, f->pid, 0, 0) < 0
+               ? died(f, err)
+               : interrupted(f, err);
 }
 
 /* What it is while we do nothing with it. Parked it is let run into its wait: so
@@ -377,7 +392,7 @@ int call_in(struct frozen *f, long nr, const uint64_t arg[6], int64_t *out, stru
         waits_for_ever(f, &r);
     else
         r = f->regs;
-    return ptrace(PTRACE_SETREGS, f->pid, 0, &r) == 0 ? 0 : died(f, err);
+    return ptrace(PTRACE_SETREGS, f->pid, 0, &r) == 0 ? step_over(f, err) : died(f, err);
 }
 
 /* Shared, so that the kernel joins it with nothing of its own. */

@@ -63,9 +63,9 @@ is_on() {
     [ "$at" = "$2" ] || { echo "on ${at:-none}"; return 1; }
 }
 agent() { pgrep -f "^[^ ]*bpnode .*--space $run/space/$1( |\$)"; }
-mover_there() { # bpinit's child that moves it: it traces
+mover_there() { # our bpinit's child that moves it: it traces
     local p
-    for p in $(pgrep -x bpinit -r R,S,D,t); do
+    for p in $(pgrep -xf "bpinit --space $run/space/.*" -r R,S,D,t); do
         grep -q "^TracerPid:.$p\$" /proc/[0-9]*/status 2>/dev/null && echo "$p"
     done
 }
@@ -104,6 +104,28 @@ ok 'there and back' breaks mover master 1
 if [ -n "${CM_MOVES:-}" ]; then # one in forty fails: doc/moving.md, "What is missing"
     ok 'all of them are' breaks all 1 2 master 0
 fi
+
+asked() { # node 1's agent, which does not read it
+    mover_there && [ "$(nsenter -t "$1" -n ss -Htn state established dport = :2223 |
+        awk '{ n += $1 } END { print n + 0 }')" -gt 0 ]
+}
+early() { # what moves it is killed while the other node has not answered yet
+    local there mv
+    count 0 1 || { cat "$tmp/said"; return 1; }
+    there=$(agent 1) && kill -STOP "$there" || return 1
+    on_exit+=("kill -CONT $there 2>/dev/null")
+    bpmove "$pid" 1 >"$tmp/moved" 2>&1 & mv=$!
+    eventually 20 asked "$there" || { kill -CONT "$there"; return 1; }
+    break_it mover
+    kill -CONT "$there"
+    wait $mv
+    one && ticks || { echo 'it does not run'; return 1; }
+    kill -USR1 "$pid"
+    wait "$job"
+    rc=$?
+    [ $rc = 7 ] && said '^right$' || { echo "status $rc"; cat "$tmp/said"; return 1; }
+}
+ok 'what moves it is killed before anything is sent: it goes on' early
 
 # --- what moves it is killed when only the other machine knows where it runs
 
