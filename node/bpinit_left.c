@@ -94,24 +94,26 @@ bool kin_left_signal(struct init *in, pid_t npid, int sig, const uint64_t *value
 
 /* ---- a process leaves ---- */
 
-/* A row [npid, launch, as] of one that it has made: a body like others from now on. */
+/* A row [npid, pid (its ghost's), launch, as] of one that it has made: a body like others from now on. */
 static int take_child(struct kin_parent *p, const msgpack_object *row, mp_buf *took,
                       uint32_t *n)
 {
     struct init *in = p->in;
-    int64_t npid;
+    int64_t npid, pid;
     struct body b = { .gen = 1, .uid = p->uid, .gid = p->gid, .start = wall_ms(),
                       .slot = { -1, -1, -1 }, .parent = p, .home = -1 };
     struct err err = { 0 };
 
-    if (row->type != MSGPACK_OBJECT_ARRAY || row->via.array.size < 3 ||
+    if (row->type != MSGPACK_OBJECT_ARRAY || row->via.array.size < 4 ||
         !mp_as_int(&row->via.array.ptr[0], &npid) || npid < 2 || npid > INT32_MAX ||
-        row->via.array.ptr[1].type != MSGPACK_OBJECT_POSITIVE_INTEGER ||
-        row->via.array.ptr[2].type != MSGPACK_OBJECT_POSITIVE_INTEGER)
+        !mp_as_int(&row->via.array.ptr[1], &pid) || pid < 2 || pid > INT32_MAX ||
+        row->via.array.ptr[2].type != MSGPACK_OBJECT_POSITIVE_INTEGER ||
+        row->via.array.ptr[3].type != MSGPACK_OBJECT_POSITIVE_INTEGER)
         return -1;
-    b.pid = b.npid = (pid_t)npid;
-    b.launch = row->via.array.ptr[1].via.u64;
-    b.as = row->via.array.ptr[2].via.u64;
+    b.npid = (pid_t)npid;
+    b.pid = (pid_t)pid;
+    b.launch = row->via.array.ptr[2].via.u64;
+    b.as = row->via.array.ptr[3].via.u64;
     const struct body *known = bodies_by_npid(in->bodies, b.npid);
     if (!known && kids_to_body(in->kids, &b, p->npid) == 0 &&
         bodies_add(in->bodies, &b, &err) == 0) {

@@ -43,7 +43,7 @@
  *        was let go; go: let those that are ready go, in the same step; abort: end those that
  *        were not let go
  *   ["depart", {id, pid, gen, launch, npid?, name?, kids?}]  it runs elsewhere now: its end
- *        here is not told. name: as "parent" of spawn; kids: [[npid, launch, as]...] that it has
+ *        here is not told. name: as "parent" of spawn; kids: [[npid, pid, launch, as]...] that it has
  *        made here, and that are bodies from now on -> ["arrivals", {id, heard, stays: it
  *        stands for relatives here, gen: for its parent, as a kid of this name, took: [npid]}]
  *   ["move", {id, pid, npid? (of a kid), launch, to, check?, no_input?}]  this body goes to another machine

@@ -12,6 +12,7 @@
  * that it leaves is a body like others from then on, whose parent has a stand-in there.
  */
 #include "services/procspace/family.h"
+#include "services/procspace/move_kin.h"
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -134,7 +135,8 @@ static int take_here(const struct starting *s, struct child *c, struct err *err)
 static int take_there(const struct starting *s, struct child *c, struct err *err)
 {
     struct kid *k = kid_find(s->ps, s->from, c->pid);
-    struct proc *p = k ? k->body : NULL, *here = k ? NULL : proc_find(s->ps, c->pid);
+    struct proc *p = k ? k->body : NULL, *here = k ? NULL : proc_there(s->ps, s->from, c->pid);
+    const struct proc *mover = kin_made(s);
 
     if (here && here->node == s->from && here->local == s->mover_npid)
         return name_it(c, here, err); /* it was made there, or was there before */
@@ -143,12 +145,12 @@ static int take_there(const struct starting *s, struct child *c, struct err *err
     c->made = !p;
     if (c->made)
         p = &k->p;
-    if (kid_parent(s->ps, k) != proc_find(s->ps, s->mover))
+    if (kid_parent(s->ps, k) != (mover ? mover : proc_find(s->ps, s->mover)))
         return err_set(err, EINVAL, "process %d is no child of process %d", (int)c->pid,
                        (int)s->mover);
     if (p->state != PROC_RUNNING || k->stage != KID_HERE || k->p.pidfd < 0)
         return err_set(err, EAGAIN, "its child %d is being started", (int)c->pid);
-    if (k->p.pid != c->pid)
+    if (!c->made && k->p.pid != c->pid)
         return busy(c->pid, "has another number on the master", err);
     c->there = !c->made && s->node[0] >= 0 && p->node == s->node[0];
     return c->made ? 0 : name_it(c, p, err);
@@ -343,16 +345,19 @@ bool family_whole(procspace_t *ps, uint64_t launch)
     return true;
 }
 
+void family_took(procspace_t *ps, uint64_t launch, pid_t npid, const struct proc *p)
+{
+    struct family *b = *place(ps, launch);
+
+    for (uint32_t i = 0; b && i < b->n; i++)
+        if (b->child[i].made && b->child[i].pid == npid)
+            b->child[i].launch = p->launch->id;
+}
+
 void family_parted(procspace_t *ps, uint64_t launch)
 {
     struct family *b = *place(ps, launch);
 
-    for (uint32_t i = 0; b && i < b->n; i++) {
-        struct child *c = &b->child[i];
-        const struct proc *p = c->made && !c->launch ? proc_find(ps, c->pid) : NULL;
-        if (p && !p->kid && p->node == b->from)
-            c->launch = p->launch->id;
-    }
     if (b && b->gone && b->to >= 0)
         settle(ps, b);
 }

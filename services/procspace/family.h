@@ -17,6 +17,7 @@ bool family_whole(procspace_t *ps, uint64_t launch);
 /* Their parent runs at the place that it went to. */
 void family_gone(procspace_t *ps, uint64_t launch);
 /* And what it was on a node has given up those that it has made there. */
+void family_took(procspace_t *ps, uint64_t launch, pid_t npid, const struct proc *p);
 void family_parted(procspace_t *ps, uint64_t launch);
 /* p, that has been there with its parent, has left: npid stands for it, as soon as the
  * node tells of it. */

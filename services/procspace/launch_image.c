@@ -161,7 +161,12 @@ int image_take_mover(struct starting *s, struct launch *l, struct err *err)
         s->parent = kin_hold(old->parent);
     }
     if (!old)
+        old = kin_made(s);
+    if (!old)
         old = proc_find(s->ps, s->mover);
+    if (old && !old->kid && old->npid && old->npid != old->pid)
+        return err_set(err, EBUSY, "process %d is %d on the master: it would have two numbers",
+                       (int)old->npid, (int)old->pid);
     if (old && kin_take_mover(s, old, err) < 0)
         return -1;
     if (!old || old->node != s->from || old->state != PROC_RUNNING ||

@@ -32,11 +32,15 @@ int kin_mover(struct starting *s, pid_t npid, struct err *err)
     }
     if (!k || k->stage != KID_HERE || k->p.pidfd < 0)
         return err_set(err, EAGAIN, "process %d of node %d is not known yet", (int)npid, s->from);
-    if (k->p.pid != npid)
-        return err_set(err, EBUSY, "process %d of node %d is %d on the master: it would have two "
-                                   "numbers", (int)npid, s->from, (int)k->p.pid);
     s->mover = npid;
     return 0;
+}
+
+struct proc *kin_made(const struct starting *s)
+{
+    struct kid *k = kid_find(s->ps, s->from, s->mover_npid);
+
+    return k && !k->body ? &k->p : NULL;
 }
 
 int kin_take_local(struct starting *s, struct launch *l, struct kid *k, struct err *err)
@@ -123,8 +127,7 @@ struct leaving {
 
 static bool is_left(const struct leaving *l, const struct kid *k)
 {
-    return k->p.node == l->node && !k->body && k->p.state != PROC_ENDED &&
-           k->p.pid == k->npid && k->p.pidfd >= 0 &&
+    return k->p.node == l->node && !k->body && k->p.state != PROC_ENDED && k->p.pidfd >= 0 &&
            (k->parent_ghost ? k->parent_ghost == l->ghost : k->ppid == l->npid);
 }
 
@@ -137,8 +140,9 @@ static void pack_left(void *arg, struct kid *k)
     if (!k->as_body)
         k->as_body = launch_new_id();
     l->n++;
-    mp_array(&l->rows, 3);
+    mp_array(&l->rows, 4);
     mp_int(&l->rows, k->npid);
+    mp_int(&l->rows, k->p.pid);
     mp_uint(&l->rows, k->as_body);
     mp_uint(&l->rows, l->as);
 }
@@ -216,6 +220,7 @@ static void took(struct move *m, int node, pid_t npid, uint64_t as)
     p->state = PROC_RUNNING;
     kid_takes(ps, p, k);
     kin_adopt(m->par, p);
+    family_took(ps, m->launch, npid, p);
 }
 
 /* A stand-in waits for it now. */

@@ -10,6 +10,8 @@
 int kin_mover(struct starting *s, pid_t npid, struct err *err);
 /* The mover is a process of the master whose parent waits on a node, by k. */
 int kin_take_local(struct starting *s, struct launch *l, struct kid *k, struct err *err);
+/* The kid that it is; NULL: it is none. */
+struct proc *kin_made(const struct starting *s);
 /* What it was may be a kid; whoever waits for it there is s->parent. */
 int kin_take_mover(struct starting *s, const struct proc *old, struct err *err);
 /* The node where its parent will wait for it, and for whom there; -1: on the master. */
