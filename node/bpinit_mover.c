@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -148,6 +149,25 @@ static int start(struct mover *v, const msgpack_object *note, struct err *err)
     return -1;
 }
 
+/* The pipe that is its output, if that is a stream of ours: by way of whoever has made it. */
+static uint64_t stream_of(const struct init *in, pid_t npid, int fd)
+{
+    char path[48], text[64];
+    unsigned long inode = 0;
+    size_t n;
+    const uint32_t *slot = rings_list(in->rings, &n);
+
+    snprintf(path, sizeof path, "/proc/%d/fd/%d", (int)npid, fd);
+    ssize_t len = readlink(path, text, sizeof text - 1);
+    text[len > 0 ? len : 0] = 0;
+    if (sscanf(text, "pipe:[%lu]", &inode) != 1)
+        return 0;
+    for (size_t i = 0; i < n; i++)
+        if (pump_inode(in->pump, slot[i]) == inode)
+            return inode;
+    return 0;
+}
+
 /* ["move", {id, pid, npid?, launch, to, check?, no_input?}] */
 int mover_ask(struct init *in, const msgpack_object *map, struct err *err)
 {
@@ -186,6 +206,8 @@ int mover_ask(struct init *in, const msgpack_object *map, struct err *err)
                             .no_input = mp_opt_bool(map, "no_input", false) };
     for (int fd = 0; b && fd < 3; fd++)
         c.stream[fd] = b->slot[fd] < 0 ? 0 : pump_inode(in->pump, (uint32_t)b->slot[fd]);
+    for (int fd = 1; kid && fd < 3; fd++)
+        c.stream[fd] = stream_of(in, npid, fd);
     struct mover *v = calloc(1, sizeof *v);
     if (!v || !(v->text = malloc(RESULT_MAX))) {
         free(v);

@@ -342,8 +342,8 @@ static void pack_launch(struct starting *s, mp_buf *m)
         mp_obj(m, &b->ptr[i].key);
         if (s->io.b.size && mp_is(&b->ptr[i].key, "io"))
             msgpack_sbuffer_write(&m->b, s->io.b.data, s->io.b.size);
-        else if (home >= 0 && s->self && mp_is(&b->ptr[i].key, "streams"))
-            pack_mute(m); /* nobody reads what the child of a node's process says */
+        else if (s->mute && mp_is(&b->ptr[i].key, "streams"))
+            pack_mute(m);
         else
             mp_obj(m, &b->ptr[i].val);
     }

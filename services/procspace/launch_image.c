@@ -179,7 +179,8 @@ int image_take_mover(struct starting *s, struct launch *l, struct err *err)
     if (!p && !(p = proc_new(s->ps, l, 0, s->mover, -1, s->node[0], err)))
         return -1;
     p->was = old;
-    if (old->kid || old->homed || old->local)
+    s->mute = kin_mute(s->ps, old);
+    if (s->mute)
         l->forwarded = false;
     p->gen = s->gen = old->kid ? 2 : old->gen + 1;
     p->as = s->as = proc_first(old);

@@ -8,7 +8,9 @@
  */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
+#include "bus/forwarder.h"
 #include "services/procspace/family.h"
 #include "services/procspace/move_kin.h"
 
@@ -54,7 +56,6 @@ int kin_take_local(struct starting *s, struct launch *l, struct kid *k, struct e
         return -1;
     p->was = was;
     p->gen = s->gen = was->gen + 1;
-    l->forwarded = false;
     if (s->node[0] == was->home) /* it is its parent's child there */
         kin_release(&s->parent);
     return 0;
@@ -73,6 +74,25 @@ int kin_take_mover(struct starting *s, const struct proc *old, struct err *err)
     kin_release(&s->parent);
     s->parent = kin_parent_there(up, npid, err);
     return s->parent ? 0 : -1;
+}
+
+bool kin_mute(procspace_t *ps, const struct proc *was)
+{
+    if (was->kid)
+        return !readers_heard(ps, was->launch->id);
+    return (was->homed || was->local) && !was->launch->forwarded;
+}
+
+/* What it says elsewhere goes where its launch's output does, by way of the master. */
+static void speak(procspace_t *ps, uint64_t from, const struct proc *p)
+{
+    int out[2] = { readers_out(ps, from, 1), readers_out(ps, from, 2) };
+
+    if (forwarder_start(p->launch->id, p->node, (uid_t)p->uid, (gid_t)p->gid, out) < 0)
+        svc_log("warning", "process %d: what it says on node %d is lost: %s", (int)p->pid,
+                p->node, strerror(errno));
+    cleanup_close(&out[0]);
+    cleanup_close(&out[1]);
 }
 
 int kin_home(const struct starting *s, const struct proc *was, pid_t *npid)
@@ -99,6 +119,8 @@ void kin_arrived(struct move *m, struct proc *p)
         p->was = NULL;
         m->was_npid = k->npid;
         kin_moved(ps, was, p);
+        if (p->launch->forwarded)
+            speak(ps, was->launch->id, p);
         if (up)
             home_stays(ps, p, k);
         else

@@ -14,6 +14,8 @@ int kin_take_local(struct starting *s, struct launch *l, struct kid *k, struct e
 struct proc *kin_made(const struct starting *s);
 /* What it was may be a kid; whoever waits for it there is s->parent. */
 int kin_take_mover(struct starting *s, const struct proc *old, struct err *err);
+/* Nobody reads what it says where it is. */
+bool kin_mute(procspace_t *ps, const struct proc *was);
 /* The node where its parent will wait for it, and for whom there; -1: on the master. */
 int kin_home(const struct starting *s, const struct proc *was, pid_t *npid);
 /* p is there: in the place of what it was, as its relatives see it. */

@@ -465,6 +465,7 @@ bool readers_busy(procspace_t *ps, uint64_t launch, uint32_t rank);
 /* One is expected, and has not been heard of yet. */
 bool readers_awaited(procspace_t *ps, uint64_t launch);
 /* Where what it says on fd (1, 2) goes: a copy; -1 nowhere. */
+bool readers_heard(procspace_t *ps, uint64_t launch); /* somebody would hear it */
 int readers_out(procspace_t *ps, uint64_t launch, int fd);
 
 /* --- lists.c --- */

@@ -263,6 +263,13 @@ bool readers_busy(procspace_t *ps, uint64_t launch, uint32_t rank)
     return r != NULL;
 }
 
+bool readers_heard(procspace_t *ps, uint64_t launch)
+{
+    const struct launch *l = launch_find(ps, launch);
+
+    return reader_of(ps, launch) || (l && l->forwarded && l->owner > 0 && kill(l->owner, 0) == 0);
+}
+
 int readers_out(procspace_t *ps, uint64_t launch, int fd)
 {
     struct reader *r = reader_of(ps, launch);

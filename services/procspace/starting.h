@@ -41,6 +41,7 @@ struct starting { /* a launch on its way */
     int from;     /* the node that it moves on from; -1 the master */
     pid_t mover, mover_npid; /* its pid, or its ghost's; its own there */
     bool to_master;
+    bool mute; /* nobody has read what it says till now */
     struct at { /* with image: where nodes are */
         int node;
         char addr[64];

@@ -17,6 +17,7 @@
  *   kin burden NODE MB TO   a child on NODE has that much memory, and finds none at TO
  *   kin leave NODE FILE [TO]   a child on NODE, go to TO, and end; the child notes in
  *                        FILE, there, who its parent is then, and what it was before
+ *   kin says TO,TO...    a child made by fork goes from place to place, and says so
  *   kin sent TO          a child made by fork goes to TO; says both numbers, waits for it
  *   kin hold NODE [TO]   a child on NODE that sleeps; go to TO; say its pid; end as it does
  *
@@ -597,6 +598,25 @@ static int hold(int node, const char *to)
     return WIFEXITED(status) ? WEXITSTATUS(status) : 100 + WTERMSIG(status);
 }
 
+static int speaks(const char *to)
+{
+    int status = 0;
+    pid_t pid = fork();
+
+    for (; pid == 0 && to && *to; to = strchr(to, ',') ? strchr(to, ',') + 1 : NULL) {
+        if (bproc_move(atoi(to)) < 0)
+            _exit(97);
+        printf("the child is on %d\n", bproc_currnode());
+        fflush(stdout);
+    }
+    if (pid == 0)
+        _exit(7);
+    if (pid < 0 || waitpid(pid, &status, 0) != pid)
+        return 98;
+    printf("its parent is on %d\n", bproc_currnode());
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 100 + WTERMSIG(status);
+}
+
 static int sent(int to)
 {
     int status = 0;
@@ -658,6 +678,8 @@ int main(int argc, char **argv)
         return leave(atoi(argv[2]), argv[3], argv[4]);
     if (argc >= 3 && strcmp(what, "hold") == 0)
         return hold(atoi(argv[2]), argv[3]);
+    if (argc == 3 && strcmp(what, "says") == 0)
+        return speaks(argv[2]);
     if (argc == 3 && strcmp(what, "sent") == 0)
         return sent(atoi(argv[2]));
     return child(argc, argv);

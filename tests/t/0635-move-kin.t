@@ -55,6 +55,13 @@ ok 'a child on the master comes to it, and goes on' at 0 roam -1 0,1,-1
 ok 'one that node 0 has made goes away from two of its own' at 0 under -2 -2 1 2 0
 ok 'to the master and home, with a child there and one left' at 0 under -2 -1 -1 0 1 0
 
+both_say() {
+    timeout 60 bpsh 0 "$kin" says 1,2,-1,0 >"$tmp/said" 2>&1
+    is 7 echo $? && eventually 20 grep -q 'child is on 0' "$tmp/said" && is "$(printf 'the child is on %s\n' 1 2 -1 0)" grep child "$tmp/said" &&
+        is 'its parent is on 0' grep parent "$tmp/said"
+}
+ok 'what it says is heard, in order' both_say
+
 # --- services die meanwhile
 
 held() { read -r parent child <"$tmp/pids" && [ -n "$child" ]; }

@@ -268,7 +268,7 @@ ok 'another user may not' fails_with "process $pid is another user's" as 61001 \
     "$CM_BUILD/bin/bpmove" "$pid" 1
 ok 'nor look' fails_with "process $pid is another user's" as 61001 \
     "$CM_BUILD/bin/bpmove" --check "$pid"
-bpsh -n 1 --with "$(command -v sleep)" sh -c 'sleep 1000 >/dev/null 2>&1; exit $?' & shell=$!
+bpsh -n 1 --with "$(command -v sleep)" sh -c 'sleep 1000; exit $?' & shell=$!
 on_exit+=("kill -9 $shell 2>/dev/null")
 sleeper() {
     parent=$(pgrep -P $shell) && kid=$(pgrep -P "$parent") && [ -n "$kid" ] && is_on "$kid" 1
