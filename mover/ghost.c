@@ -38,8 +38,9 @@ void become_ghost(struct frozen *f, const struct request *r, const struct held_l
     if (!r->c->node)
         start_forwarder(r, l);
     snprintf(prog, sizeof prog, "%.4000s/bpghost", r->c->node ? NODE_RUN : cm_libexec());
-    /* Of a launch of one, and there is nobody to whom it says its number. */
-    snprintf(param, sizeof param, "CM_GHOST=1:0:%s",
+    /* Of a launch of one, and there is nobody to whom it says its number; on a node it
+     * says that it is here. */
+    snprintf(param, sizeof param, "CM_GHOST=%d:0:%s", r->c->node ? 0 : 1,
              r->c->node ? KIN_GATE : cm_path(gate, "gate"));
     snprintf(launch, sizeof launch, "CM_LAUNCH=%llu", (unsigned long long)r->launch);
     uint64_t shut[6] = { 0 }, open_arg[6] = { f->room, O_WRONLY };

@@ -716,6 +716,8 @@ static void here(struct ghost *g)
     put_head(&o, "procspace.here");
     put(&o, 0x80);
     insist(g, &o);
+    if (g->real) /* one may have ended before we stood here */
+        reap(g);
     haunt(g);
 }
 

@@ -584,7 +584,8 @@ static void forget_questions(arrivals_t *t)
 
 /* --- the other way --- */
 
-/* What stands for children of it ends; what it has left here has a parent still. */
+/* What it has left here has a parent still. What stands for children of it elsewhere ends
+ * with its old self, or as soon as that is a ghost (stand_here). */
 static void leave_relatives(arrivals_t *t, pid_t npid, kin_parent_t *own,
                             const msgpack_object *map, struct departure *d)
 {
@@ -597,8 +598,6 @@ static void leave_relatives(arrivals_t *t, pid_t npid, kin_parent_t *own,
         d->stays = true;
     else
         kin_child_ended(in, own);
-    if (d->stays)
-        stands_left(in, npid);
 }
 
 /* ["depart", {pid, gen, launch, npid, name, kids}]: it runs elsewhere now. npid: of that

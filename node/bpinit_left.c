@@ -39,6 +39,7 @@ static void on_pidfd(void *arg, int fd, uint32_t events)
     (void)events;
     if (!p->leaving)
         journal_up(p->in, &p->name, SIGKILL, NULL, 0, 0);
+    stands_left(p->in, p->npid);
     kin_forget(p);
 }
 

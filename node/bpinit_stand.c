@@ -62,6 +62,7 @@ static void on_pidfd(void *arg, int fd, uint32_t events)
     (void)events;
     if (!s->ending)
         journal_cut(s->in, s->npid, s->gen);
+    stands_left(s->in, s->npid);
     forget(s);
 }
 
@@ -265,6 +266,7 @@ void stand_here(struct init *in, pid_t npid)
 
     if (parent > 1)
         arrival_made(in->arrivals, npid, parent);
+    stands_left(in, npid);
 }
 
 int stand_self(struct init *in, pid_t npid, uint32_t *gen)

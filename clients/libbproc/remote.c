@@ -275,7 +275,7 @@ void ghost_become(uint64_t launch, char *const *argv, bool parent)
     struct ghost_env e;
     int fd = open("/dev/null", O_WRONLY); /* for its pid, which nobody needs to be told */
 
-    ghost_env(&e, launch, 1, fd);
+    ghost_env(&e, launch, lib_on_node() ? 0 : 1, fd); /* there it says that it is here */
     if (parent) {
         e.env[2] = real;
         e.env[3] = NULL;

@@ -9,6 +9,7 @@
  */
 #include <errno.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -522,6 +523,11 @@ void kid_stands(procspace_t *ps, struct kid *k, pid_t pid, int pidfd, bool real)
     struct err err = { 0 };
 
     k->stage = pidfd >= 0 ? KID_HERE : KID_NONE;
+    if (k->p.pid) { /* one was made for it before it was known that another stands */
+        if (k->p.pid != pid)
+            ghost_signal(&k->p, SIGKILL);
+        proc_forget(ps, &k->p);
+    }
     if (pidfd < 0)
         return;
     k->p.pid = pid;
@@ -541,6 +547,7 @@ void kid_takes(procspace_t *ps, struct proc *p, struct kid *k)
         for (struct kid *c = ps->kids->bucket[b]; c; c = c->next)
             if (c->p.node == k->p.node && c->ppid == k->npid && !c->parent_ghost)
                 c->parent_ghost = k->p.pid;
+    move_of(ps, &k->p, p);
     ghost_unwatch(ps, &k->p);
     k->p.pidfd = -1;
     p->pidfd = fd;
@@ -618,6 +625,7 @@ static void kid_free(procspace_t *ps, struct kid *k)
         at = &(*at)->next;
     if (*at)
         *at = k->next;
+    move_of(ps, &k->p, NULL);
     home_kid_gone(k);
     home_cries_free(k);
     loop_timer_del(ps->loop, k->timer);

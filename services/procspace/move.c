@@ -634,6 +634,16 @@ static void call_off(struct move *m)
     m->ended = now_ms();
 }
 
+void move_of(procspace_t *ps, const struct proc *was, struct proc *now)
+{
+    for (struct move *m = ps->moves ? ps->moves->first : NULL; m; m = m->next) {
+        struct launch *l = launch_find(ps, m->launch);
+        struct proc *p = l && l->ranks ? l->rank[0] : NULL;
+        if (p && p->was == was)
+            p->was = now;
+    }
+}
+
 /* A process asks to go anew only if it has given up what it asked for before: nobody
  * will send that image, and who waits for it would stand in the way. */
 int moves_sent_anew(procspace_t *ps, pid_t pid, uint64_t launch, struct err *err)

@@ -116,7 +116,7 @@ void kin_arrived(struct move *m, struct proc *p)
 
     if (was->kid) {
         struct kid *k = was->kid;
-        p->was = NULL;
+        p->was = NULL; /* it stays, or is no more */
         m->was_npid = k->npid;
         kin_moved(ps, was, p);
         if (p->launch->forwarded)

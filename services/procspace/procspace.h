@@ -465,6 +465,8 @@ bool readers_busy(procspace_t *ps, uint64_t launch, uint32_t rank);
 /* One is expected, and has not been heard of yet. */
 bool readers_awaited(procspace_t *ps, uint64_t launch);
 /* Where what it says on fd (1, 2) goes: a copy; -1 nowhere. */
+/* What is to move is now known as this; NULL: it is no more. */
+void move_of(procspace_t *ps, const struct proc *was, struct proc *now);
 bool readers_heard(procspace_t *ps, uint64_t launch); /* somebody would hear it */
 int readers_out(procspace_t *ps, uint64_t launch, int fd);
 
