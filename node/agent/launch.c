@@ -528,7 +528,8 @@ void launches_never_came(launches_t *l, const msgpack_object *map)
     if (mp_get_uint(map, "launch", &id, NULL) < 0 ||
         mp_get_int(map, "rank", 0, UINT32_MAX - 1, &rank, NULL) < 0)
         return;
-    streams_drop(l->a->streams, id, (uint32_t)rank);
+    if (l->a->streams) /* else we have only just met bpinit, and have none */
+        streams_drop(l->a->streams, id, (uint32_t)rank);
     launches_exited(l, id, rank);
 }
 
