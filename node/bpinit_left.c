@@ -238,6 +238,7 @@ static void now_its_own(void *arg, struct body *b)
     if (b->parent != s->p)
         return;
     b->parent = NULL;
+    b->home = -1; /* wherever it waited till now */
     local_watch(s->in, b);
 }
 

@@ -697,14 +697,17 @@ void home_recover_plain(procspace_t *ps)
 
     for (struct proc *p = ps->homed, *next; p; p = next) {
         next = p->next_homed;
-        if (p->stand || home_is_local(p) || proc_find(ps, p->home_npid) ||
-            (ghost_kid(p->home_npid, &who) && who.node != p->node))
+        if (p->stand || home_is_local(p) || proc_find(ps, p->home_npid))
             continue;
+        /* Its ghost may have stood for the kid that it was, or beside a parent on a node. */
+        bool kid = ghost_kid(p->home_npid, &who) && who.npid == p->home_npid;
         int fd = ghost_take(p->home_npid, p->uid, &of, NULL);
-        if (fd < 0 || of != proc_first(p)) {
+        if (fd < 0 || (of != proc_first(p) && !kid)) {
             cleanup_close(&fd);
             continue;
         }
+        if (of != p->launch->id)
+            p->as = of;
         leave_home(ps, p);
         p->pidfd = fd;
         proc_enter(ps, p);

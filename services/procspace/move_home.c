@@ -290,6 +290,7 @@ static void seek(void *arg)
         m->timer = loop_timer(ps->loop, SEEK_AGAIN_MS, false, seek, m);
     } else {
         m->home = HOME_HERE;
+        kin_seen_here(m, p);
         if (p && p->state == PROC_RUNNING) /* it was taken for its own ghost */
             proc_leave(ps, p);
         move_left_node(m);

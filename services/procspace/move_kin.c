@@ -169,6 +169,16 @@ static void pack_left(void *arg, struct kid *k)
     mp_uint(&l->rows, l->as);
 }
 
+void kin_seen_here(struct move *m, struct proc *p)
+{
+    struct err err = { 0 };
+
+    if (!p || p->kid || p->state != PROC_RUNNING || p->node != m->was_on)
+        return;
+    m->left_as = proc_first(p);
+    m->par = kin_parent_there(p, m->was_npid ? m->was_npid : p->pid, &err);
+}
+
 static bool is_with(const struct proc *p, int node, pid_t npid)
 {
     return p->node == node && p->local && p->local == npid && p->state == PROC_RUNNING;
@@ -200,14 +210,15 @@ uint32_t kin_pack_departure(struct move *m, const struct proc *was, mp_buf *out)
         p = p->was;
     while (p && p->moved_to)
         p = p->moved_to;
-    if (!p)
+    if (!p && !m->par)
         return 0;
-    kin_release(&m->par);
     m->left_npid = left.npid;
-    left.as = m->left_as = proc_first(p);
+    left.as = m->left_as = p ? proc_first(p) : m->left_as;
     mp_init(&left.rows);
     kids_each(ps, pack_left, &left);
-    if (left.n || any_with(ps, left.node, left.npid))
+    if (!left.n && !any_with(ps, left.node, left.npid))
+        kin_release(&m->par);
+    else if (!m->par)
         m->par = kin_parent_there(p, left.npid, &err);
     if (!m->par) {
         mp_free(&left.rows);

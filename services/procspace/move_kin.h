@@ -22,6 +22,9 @@ int kin_home(const struct starting *s, const struct proc *was, pid_t *npid);
 void kin_arrived(struct move *m, struct proc *p);
 /* What the node that it leaves is told besides: "name", "kids". */
 uint32_t kin_pack_departure(struct move *m, const struct proc *was, mp_buf *out);
+/* The same of a move that an earlier procspace began: p, or NULL, is what we took it for
+ * till now. */
+void kin_seen_here(struct move *m, struct proc *p);
 /* The node's answer. */
 void kin_departed(struct move *m, const msgpack_object *value);
 /* p comes to the master: whoever stands for it there is told. */

@@ -206,6 +206,11 @@ static struct proc *adopt(procspace_t *ps, pid_t pid, uint32_t rank, uint64_t la
     uint64_t as = 0;
     if (mp_get(o, "as") && mp_get_uint(o, "as", &as, NULL) == 0 && of == as)
         of = launch; /* its ghost stands since an earlier move */
+    struct ghost_kid who;
+    if (of != launch && ghost_kid(pid, &who) && who.npid == pid) {
+        as = of; /* it stood on a node too, beside a parent that has left it since */
+        of = launch;
+    }
     struct launch *l = of == launch ? launch_known(ps, launch, rank, uid, gid, o) : NULL;
     struct proc *p = NULL;
     if (l && !l->rank[rank])
@@ -360,6 +365,9 @@ static void settle(void *arg)
         struct proc *p = proc_find(ps, left.pid);
         bool stands = p && p->kid && kid_body(p->kid); /* it names that one's launch */
         if (!stands && (!p || proc_first(p) != r->c[i].launch) && ghost_lives(&left)) {
+            svc_log("warning", "ghost %d of launch %llu has no body on any node: killed (%s)",
+                    (int)left.pid, (unsigned long long)r->c[i].launch,
+                    !p ? "unknown" : p->kid ? "a kid's" : "another launch's");
             ghost_signal(&left, SIGKILL);
             n++;
         }
