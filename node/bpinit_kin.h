@@ -66,8 +66,8 @@ bool kin_leave(struct init *in, pid_t npid, struct kin_parent *own, const msgpac
                mp_buf *took, uint32_t *n);
 /* What wait() has said to by. */
 void kin_left_child(struct init *in, pid_t by, pid_t pid, int status, const struct rusage *ru);
-/* False: npid is none of these. */
-bool kin_left_signal(struct init *in, pid_t npid, int sig, const uint64_t *value, pid_t from,
+/* What npid was sent, if it is one of these. */
+void kin_left_signal(struct init *in, pid_t npid, int sig, const uint64_t *value, pid_t from,
                      uid_t uid);
 /* Somebody stands for process pid here, and is ready to be it; err->code: not. */
 bool kin_waits(struct init *in, const struct plan *plan, pid_t pid, struct err *err);

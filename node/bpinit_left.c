@@ -8,7 +8,6 @@
  * process comes back it does so into this one's place, and has its children again.
  */
 #include <errno.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -81,23 +80,21 @@ void kin_left_child(struct init *in, pid_t by, pid_t pid, int status, const stru
     kin_told(p, pid, status, ru);
 }
 
-bool kin_left_signal(struct init *in, pid_t npid, int sig, const uint64_t *value, pid_t from,
+void kin_left_signal(struct init *in, pid_t npid, int sig, const uint64_t *value, pid_t from,
                      uid_t uid)
 {
-    struct kin_parent *p = find(in, npid);
+    const struct kin_parent *p = find(in, npid);
 
-    if (!p)
-        return false;
-    if (sig != SIGCONT || from != getpid()) /* ours: to go on after a stop */
+    if (p && (sig != SIGCONT || from != getpid())) /* ours: to go on after a stop */
         journal_up(in, &p->name, sig, value, from, uid);
-    return true;
 }
 
 /* ---- a process leaves ---- */
 
-/* A row [npid, pid (its ghost's), launch, as] of one that it has made: a body like others from now on. */
-static int take_child(struct kin_parent *p, const msgpack_object *row, mp_buf *took,
-                      uint32_t *n)
+/* A row [npid, pid (its ghost's), launch, as] of one that it has made: a body like others
+ * from now on. */
+static void take_child(struct kin_parent *p, const msgpack_object *row, mp_buf *took,
+                       uint32_t *n)
 {
     struct init *in = p->in;
     int64_t npid, pid;
@@ -110,7 +107,7 @@ static int take_child(struct kin_parent *p, const msgpack_object *row, mp_buf *t
         !mp_as_int(&row->via.array.ptr[1], &pid) || pid < 2 || pid > INT32_MAX ||
         row->via.array.ptr[2].type != MSGPACK_OBJECT_POSITIVE_INTEGER ||
         row->via.array.ptr[3].type != MSGPACK_OBJECT_POSITIVE_INTEGER)
-        return -1;
+        return;
     b.npid = (pid_t)npid;
     b.pid = (pid_t)pid;
     b.launch = row->via.array.ptr[2].via.u64;
@@ -127,7 +124,6 @@ static int take_child(struct kin_parent *p, const msgpack_object *row, mp_buf *t
         mp_int(took, npid);
         ++*n;
     }
-    return 0;
 }
 
 struct search {

@@ -3,7 +3,6 @@
  * Nobody tells us how they end: that they have is said by a pidfd, and how by /proc,
  * if their parent has not asked yet. It is asked by nobody else then.
  */
-#include <errno.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
