@@ -97,6 +97,23 @@ static int step_out(struct frozen *f, uint64_t start, uint64_t end, struct err *
     return 0;
 }
 
+/* Until it stands as it is interrupted. Signals that come before that it has; not where
+ * its mask and registers are ours: only SIGSTOP comes then, and it is noted. */
+static int interrupted(struct frozen *f, bool ours, int *status, struct err *err)
+{
+    for (;;) {
+        if (wait_stop(f, STOP_MS, status, err) < 0)
+            return -1;
+        if (*status >> 16 == PTRACE_EVENT_STOP)
+            return 0;
+        int sig = *status >> 16 ? 0 : WSTOPSIG(*status);
+        if (ours && sig == SIGSTOP)
+            f->was_stopped = true;
+        if (ptrace(PTRACE_CONT, f->pid, 0, ours ? 0 : sig) < 0)
+            return died(f, err);
+    }
+}
+
 static int stop(struct frozen *f, struct err *err)
 {
     int status;
@@ -107,14 +124,8 @@ static int stop(struct frozen *f, struct err *err)
     f->held = true;
     if (ptrace(PTRACE_INTERRUPT, f->pid, 0, 0) < 0)
         return died(f, err);
-    for (;;) {
-        if (wait_stop(f, STOP_MS, &status, err) < 0)
-            return -1;
-        if (status >> 16 == PTRACE_EVENT_STOP)
-            break;
-        if (ptrace(PTRACE_CONT, f->pid, 0, status >> 16 ? 0 : WSTOPSIG(status)) < 0)
-            return died(f, err);
-    }
+    if (interrupted(f, false, &status, err) < 0)
+        return -1;
     if (WSTOPSIG(status) != SIGTRAP)
         return err_set(err, EBUSY, "process %d is stopped: continue it first", (int)f->pid);
     return 0;
@@ -184,42 +195,28 @@ static void waits_for_ever(const struct frozen *f, struct user_regs_struct *r)
     r->orig_rax = NO_CALL;
 }
 
-/* Until it stands as it is interrupted. */
-static int interrupted(struct frozen *f, struct err *err)
-{
-    int status;
-
-    for (;;) {
-        if (wait_stop(f, STOP_MS, &status, err) < 0)
-            return -1;
-        if (status >> 16 == PTRACE_EVENT_STOP)
-            break;
-        if (WSTOPSIG(status) == SIGSTOP)
-            f->was_stopped = true;
-        if (ptrace(PTRACE_CONT, f->pid, 0, 0) < 0)
-            return died(f, err);
-    }
-    return 0;
-}
-
 /* Parked it does wait, and is stopped for each row of calls. */
 static int halt(struct frozen *f, struct err *err)
 {
+    int status;
+
     if (!f->runs || !f->held)
         return 0;
     if (ptrace(PTRACE_INTERRUPT, f->pid, 0, 0) < 0)
         return died(f, err);
     f->runs = false;
-    return interrupted(f, err);
+    return interrupted(f, true, &status, err);
 }
 
 /* Where it stands after a step it would have the step's SIGTRAP if we died, and die of
  * it: so it is let go on to its next stop, without a step in between. */
 static int step_over(struct frozen *f, struct err *err)
 {
+    int status;
+
     return ptrace(PTRACE_INTERRUPT, f->pid, 0, 0) < 0 || ptrace(PTRACE_CONT, f->pid, 0, 0) < 0
                ? died(f, err)
-               : interrupted(f, err);
+               : interrupted(f, true, &status, err);
 }
 
 /* What it is while we do nothing with it. Parked it is let run into its wait: so

@@ -2,15 +2,10 @@
  *
  * Started by procspace, as root. What it finds is one msgpack map on stdout.
  */
-#include <errno.h>
-#include <fcntl.h>
 #include <getopt.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/file.h>
-#include <sys/stat.h>
 #include <unistd.h>
 #include "bus/rundir.h"
 #include "mover/mover.h"
@@ -41,54 +36,6 @@ static bool number(const char *text, long min, long max, long *out)
 
     *out = strtol(text, &end, 10);
     return end != text && !*end && *out >= min && *out <= max;
-}
-
-/* RUN/held.PID: what must be known to end what we begin, should we die. Ours as long as
- * it is locked. */
-static int open_note(const char *path, bool *end, struct err *err)
-{
-    struct stat st;
-    CLEANUP(cleanup_close) int fd =
-        open(path, O_RDWR | (*end ? 0 : O_CREAT) | O_CLOEXEC | O_NOFOLLOW, 0600);
-
-    if (fd < 0)
-        return err_set(err, errno, "%s: %s", path, strerror(errno));
-    if (flock(fd, LOCK_EX | LOCK_NB) < 0)
-        return err_set(err, EBUSY, "it is being moved");
-    *end |= fstat(fd, &st) == 0 && st.st_size > 0; /* that first */
-    int out = fd;
-    fd = -1;
-    return out;
-}
-
-static void refuse(const struct err *err, mp_buf *result)
-{
-    mp_map(result, 3);
-    mp_kint(result, "code", err->code);
-    mp_kstr(result, "text", err->text);
-    mp_key(result, "hindrances");
-    mp_array(result, 0);
-}
-
-/* One that died before it had noted anything has begun nothing. */
-static void end_it(struct mover_conf *conf, mp_buf *result)
-{
-    char text[4096];
-    struct err err = { 0 };
-    msgpack_unpacked u;
-    int64_t to = 0;
-
-    msgpack_unpacked_init(&u);
-    ssize_t n = pread(conf->note, text, sizeof text, 0);
-    if (n > 0 && mp_decode(&u, text, (size_t)n, &err) == 0 &&
-        mp_get_int(&u.data, "to", 0, INT32_MAX, &to, &err) == 0) {
-        conf->to = (int)to;
-        mover_end(conf, &u.data, result);
-    } else {
-        err_set(&err, EIO, "what moved it has ended");
-        refuse(&err, result);
-    }
-    msgpack_unpacked_destroy(&u);
 }
 
 int main(int argc, char **argv)
@@ -129,11 +76,11 @@ int main(int argc, char **argv)
     snprintf(name, sizeof name, "held.%ld", pid);
     cm_path(path, name);
     if (!conf.check)
-        conf.note = open_note(path, &end, &err);
+        conf.note = note_open(path, &end, &err);
     if (err.code)
-        refuse(&err, &result);
+        mover_result(&err, NULL, &result);
     else if (end)
-        end_it(&conf, &result);
+        note_end(&conf, &result);
     else
         mover_run(&conf, &result);
     if (conf.note >= 0)

@@ -8,6 +8,7 @@
  *   collect.c   what an image needs that only the process itself is told
  *   request.c   what it would have asked the cluster
  *   ghost.c     the old self becomes a ghost, on a node if it has relatives there
+ *   note.c      for who ends a move whose mover has died
  *   main.c      the program bpmover: for processes of the master
  *
  * On a node bpinit runs it in a child of its own; on the master procspace starts
@@ -58,6 +59,8 @@ struct hindrances {
 };
 void hindered(struct hindrances *h, const char *what, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
+/* What mover_run() packs; NULL: nothing stands in the way. */
+void mover_result(const struct err *err, const struct hindrances *h, mp_buf *result);
 
 /* --- what it has open --- */
 #define HELD_MAX 256
@@ -143,6 +146,15 @@ void frozen_end(struct frozen *f);
 /* or executes this in its place. */
 int frozen_exec(struct frozen *f, const char *path, char *const *argv, char *const *envp,
                 struct err *err);
+
+/* --- note.c --- */
+/* On the master, of this path: ours as long as it is open. *end becomes true where another
+ * mover has left one, and must be for one that has to be there. -1: EBUSY, it is another's. */
+int note_open(const char *path, bool *end, struct err *err);
+int note_write(const struct mover_conf *c, uint64_t launch, const struct frozen *f,
+               struct err *err);
+/* mover_end() of what is noted there. */
+void note_end(struct mover_conf *c, mp_buf *result);
 
 /* --- collect.c --- */
 #define XSTATE_ROOM 16384

@@ -115,29 +115,13 @@ static int ready(struct moving *m, struct err *err)
     }
 }
 
-/* For who comes after us, should we die. One write: all of it, or nothing. */
-static int note(struct moving *m, struct err *err)
-{
-    CLEANUP(mp_free) mp_buf b;
-
-    mp_init(&b);
-    mp_map(&b, 3);
-    mp_kuint(&b, "launch", m->r.launch);
-    mp_kint(&b, "to", m->c->to);
-    mp_key(&b, "frozen");
-    frozen_note(&m->f, &b);
-    return write(m->c->note, b.b.data, b.b.size) == (ssize_t)b.b.size
-               ? 0
-               : err_set(err, errno, "what is begun cannot be noted: %s", strerror(errno));
-}
-
 static int send_it(struct moving *m, struct err *err)
 {
     struct err why = { 0 };
 
     if (request_launch(&m->r, &m->held, &m->w, err) < 0)
         return -1;
-    if (note(m, err) < 0) {
+    if (note_write(m->c, m->r.launch, &m->f, err) < 0) {
         request_moved(&m->r, true, true, &why);
         return -1;
     }
@@ -221,17 +205,25 @@ static struct moving *begin(const struct mover_conf *c)
     return m;
 }
 
+void mover_result(const struct err *err, const struct hindrances *h, mp_buf *result)
+{
+    mp_map(result, 3);
+    mp_kint(result, "code", err->code);
+    mp_kstr(result, "text", err->text);
+    mp_key(result, "hindrances");
+    mp_array(result, h ? h->n : 0);
+    if (h)
+        msgpack_sbuffer_write(&result->b, h->rows.b.data, h->rows.b.size);
+}
+
 static void finish(struct moving *m, int rc, const struct err *why, mp_buf *result)
 {
-    struct err err = *why;
+    struct err err = rc < 0 ? *why : (struct err){ 0 };
 
     thaw(&m->f);
-    mp_map(result, 3);
-    mp_kint(result, "code", rc < 0 ? err.code ? err.code : EIO : 0);
-    mp_kstr(result, "text", rc < 0 ? err.text : "");
-    mp_key(result, "hindrances");
-    mp_array(result, m->h.n);
-    msgpack_sbuffer_write(&result->b, m->h.rows.b.data, m->h.rows.b.size);
+    if (rc < 0 && !err.code)
+        err.code = EIO;
+    mover_result(&err, &m->h, result);
     image_close(&m->w);
     request_close(&m->r);
     held_free(&m->held);
