@@ -614,7 +614,7 @@ void move_ask(void *arg)
 static void round_begin(struct move *m)
 {
     for (size_t i = 0; i < m->stops; i++)
-        m->stop[i].state = STOP_OPEN;
+        m->stop[i].state = m->stop[i].lost ? STOP_DONE : STOP_OPEN;
     move_ask(m);
 }
 
@@ -749,6 +749,7 @@ void moves_node_lost(procspace_t *ps, int node)
         for (size_t i = 0; i < m->stops; i++)
             if (m->stop[i].node == node && !m->over) {
                 m->stop[i].state = STOP_DONE;
+                m->stop[i].lost = true;
                 if (!m->list || m->copies)
                     node_failed(m, node, BE_SLAVEDIED, err_name(BE_SLAVEDIED));
                 else if (m->ghost) /* it was there, and has ended with it */

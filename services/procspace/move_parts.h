@@ -17,6 +17,7 @@ struct stop { /* a node that an image goes to; or the master: -1 */
     int node;
     struct pump_dial to;
     enum { STOP_OPEN, STOP_DONE } state; /* in the present round */
+    bool lost; /* nothing of it is there any more */
 };
 
 struct move {
