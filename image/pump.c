@@ -25,6 +25,10 @@ struct pump {
     struct pump_plan p;
     bulk_t *to[PUMP_DIALS];
     size_t living; /* outputs */
+    struct pump *next_read; /* of those that a connection brings it, shown with this */
+    char token[BULK_TOKEN + 1];
+    int fd; /* -1: not open yet, or no more */
+    bool cut;
 };
 
 static void tcp_options(int fd)
@@ -130,11 +134,63 @@ static void discard(struct pump_plan *p)
     explicit_bzero(p, sizeof *p);
 }
 
+/* --- connections that are read, for pump_cut() --- */
+
+static pthread_mutex_t reading = PTHREAD_MUTEX_INITIALIZER;
+static struct pump *readers;
+
+static void read_begin(struct pump *u)
+{
+    const struct pump_plan *p = &u->p;
+
+    if (!p->bulk && p->conn < 0)
+        return;
+    memcpy(u->token, p->bulk ? bulk_token(p->bulk) : p->ticket.token, sizeof u->token);
+    pthread_mutex_lock(&reading);
+    u->next_read = readers;
+    readers = u;
+    pthread_mutex_unlock(&reading);
+}
+
+static void read_open(struct pump *u)
+{
+    pthread_mutex_lock(&reading);
+    u->fd = u->p.bulk ? bulk_fd(u->p.bulk) : -1;
+    if (u->cut && u->fd >= 0)
+        shutdown(u->fd, SHUT_RDWR);
+    pthread_mutex_unlock(&reading);
+}
+
+static void read_end(const struct pump *u)
+{
+    pthread_mutex_lock(&reading);
+    for (struct pump **p = &readers; *p; p = &(*p)->next_read)
+        if (*p == u) {
+            *p = u->next_read;
+            break;
+        }
+    pthread_mutex_unlock(&reading);
+}
+
+void pump_cut(const char *token)
+{
+    pthread_mutex_lock(&reading);
+    for (struct pump *u = readers; u; u = u->next_read)
+        if (strcmp(u->token, token) == 0) {
+            u->cut = true;
+            if (u->fd >= 0)
+                shutdown(u->fd, SHUT_RDWR);
+        }
+    pthread_mutex_unlock(&reading);
+}
+
 static void carry(struct pump *u, char *buf)
 {
     ssize_t n = -1;
 
+    read_begin(u);
     open_all(u);
+    read_open(u);
     while (buf && u->living && (n = take(u, buf)) > 0)
         give(u, buf, (size_t)n);
     for (size_t i = 0; i < u->p.dials; i++) {
@@ -143,6 +199,7 @@ static void carry(struct pump *u, char *buf)
             bulk_finish(u->to[i], STUCK_MS, NULL);
         bulk_close(&u->to[i]);
     }
+    read_end(u);
     discard(&u->p);
     free(u);
 }
@@ -209,6 +266,7 @@ int pump_start(const struct pump_plan *plan, struct err *err)
         return err_set(err, ENOMEM, "out of memory");
     }
     u->p = *plan;
+    u->fd = -1;
     if (give_to_waiting(u))
         return 0;
     sigfillset(&all);

@@ -38,4 +38,7 @@ void pump_widen(int fd);
 /* All that is in the plan is the thread's from now on, or closed. */
 int pump_start(const struct pump_plan *p, struct err *err);
 
+/* No more is read of what comes under this ticket: those that it goes to see a cut image. */
+void pump_cut(const char *token);
+
 #endif

@@ -2,7 +2,9 @@
  *
  * The children's stand-ins are made first, children of ours like any others.
  * One image of us is sent, which the nodes pass on to each other, and each copy
- * learns which one it is. They start together when all have come.
+ * learns which one it is. They start together when all have come. If one that passes
+ * it on ends meanwhile, those behind it have got a part of it only: another image is
+ * sent to them, in a launch of its own.
  */
 #include <errno.h>
 #include <signal.h>
@@ -14,13 +16,15 @@
 #include "clients/libbproc/transfer.h"
 
 #define PLAIN (BPROC_DUMP_EXEC | BPROC_DUMP_OTHER)
+#define SENDS_MAX 5 /* in each but the first, one more has ended that was to pass it on */
 
 struct family {
     struct transfer t;
-    uint32_t n; /* of the children on other nodes */
+    uint32_t n; /* of the children on other nodes that are sent now */
     int *index; /* by rank: which entry of the caller's list it is */
     int *node, *code;
     int32_t *pid;
+    int *result; /* of all, by entry: as the caller gets it in pids */
     bool heard; /* a child's signal was waiting before ours were made */
 };
 
@@ -30,6 +34,7 @@ static void family_free(struct family *f)
     free(f->node);
     free(f->code);
     free(f->pid);
+    free(f->result);
 }
 
 /* Stand-ins of children that there are none: the caller does not hear of them. */
@@ -97,19 +102,61 @@ static int send_family(struct family *f)
     return copy;
 }
 
+/* Not its node's doing: who passed the image on to it has ended. */
+static bool was_cut(int code)
+{
+    return code == EBADMSG || code == EPIPE || code == ECONNRESET;
+}
+
+/* What has come of this one; what is left are those to whom it has to be sent again. */
+static void settle(struct family *f)
+{
+    uint32_t left = 0;
+
+    for (uint32_t i = 0; i < f->n; i++) {
+        f->result[f->index[i]] = f->code[i] ? -f->code[i] : f->pid[i];
+        if (!was_cut(f->code[i]))
+            continue;
+        f->index[left] = f->index[i];
+        f->node[left++] = f->node[i];
+    }
+    f->n = left;
+    memset(f->pid, 0, left * sizeof *f->pid);
+}
+
+/* As send_family(), to all of them that can be reached. */
+static int send_all(struct family *f)
+{
+    const struct transfer asked = f->t;
+    int rc = 0;
+
+    for (int sends = 0; f->n && sends < SENDS_MAX; sends++) {
+        if (sends) {
+            transfer_close(&f->t, true);
+            f->t = asked;
+        }
+        rc = send_family(f);
+        int code = errno;
+        if (rc > 0)
+            return rc;
+        end_ghosts(f, rc < 0);
+        if (rc < 0 && !sends)
+            return lib_errno(code);
+        for (uint32_t i = 0; rc < 0 && i < f->n; i++)
+            f->code[i] = code;
+        settle(f);
+    }
+    return 0;
+}
+
 /* The return value of the call: in a copy its number. */
 static int fork_all(struct family *f, int nnodes, const int *nodes, int here, int *pids)
 {
-    int rc = f->n ? send_family(f) : 0, code = errno;
+    int rc = send_all(f);
 
-    if (rc > 0)
-        return rc - 1;
-    if (f->n)
-        end_ghosts(f, rc < 0);
-    if (rc < 0)
-        return lib_errno(code);
-    for (uint32_t i = 0; i < f->n; i++)
-        pids[f->index[i]] = f->code[i] ? -f->code[i] : f->pid[i];
+    if (rc)
+        return rc < 0 ? -1 : rc - 1;
+    memcpy(pids, f->result, (size_t)nnodes * sizeof *pids);
     for (int i = 0; i < nnodes; i++) {
         if (lib_node(nodes[i]) != here)
             continue;
@@ -121,7 +168,7 @@ static int fork_all(struct family *f, int nnodes, const int *nodes, int here, in
     return nnodes;
 }
 
-static int sort_out(struct family *f, int nnodes, const int *nodes, int here, int *pids)
+static int sort_out(struct family *f, int nnodes, const int *nodes, int here)
 {
     size_t n = (size_t)nnodes;
 
@@ -129,13 +176,13 @@ static int sort_out(struct family *f, int nnodes, const int *nodes, int here, in
     f->node = malloc(n * sizeof *f->node);
     f->code = calloc(n, sizeof *f->code);
     f->pid = calloc(n, sizeof *f->pid);
-    if (!f->index || !f->node || !f->code || !f->pid)
+    f->result = calloc(n, sizeof *f->result);
+    if (!f->index || !f->node || !f->code || !f->pid || !f->result)
         return lib_errno(ENOMEM);
     for (int i = 0; i < nnodes; i++) {
         int node = lib_node(nodes[i]);
-        pids[i] = 0;
         if (node < BPROC_NODE_MASTER) {
-            pids[i] = -BE_INVALIDNODE;
+            f->result[i] = -BE_INVALIDNODE;
         } else if (node != here) {
             f->index[f->n] = i;
             f->node[f->n++] = node;
@@ -163,7 +210,7 @@ int _bproc_vrfork_io(int nnodes, int *nodes, int *pids, struct bproc_io_t *io, i
         return lib_errno(EBUSY);
     sigfillset(&all);
     sigprocmask(SIG_SETMASK, &all, &old);
-    int rc = sort_out(&f, nnodes, nodes, here, pids), code;
+    int rc = sort_out(&f, nnodes, nodes, here), code;
     if (rc == 0)
         rc = fork_all(&f, nnodes, nodes, here, pids);
     code = errno;

@@ -200,6 +200,8 @@ int copies_image(copies_t *c, uint64_t launch, int *out, size_t outs, struct bul
                  struct err *err);
 /* Who was to send it is no more: what is not on its way by now will not come. */
 void copies_image_cut(copies_t *c, uint64_t launch);
+/* Who sends it is lost: no more of it comes. */
+void copies_image_stop(copies_t *c, const char *token);
 int copies_image_on(copies_t *c, const char *token, const struct pump_dial *d, size_t n,
                     struct err *err);
 

@@ -211,6 +211,16 @@ void copies_image_cut(copies_t *c, uint64_t launch)
             at = &(*at)->next;
 }
 
+void copies_image_stop(copies_t *c, const char *token)
+{
+    for (struct ticket **at = &c->tickets; *at; at = &(*at)->next)
+        if ((*at)->image && strcmp((*at)->peer.ticket.token, token) == 0) {
+            ticket_free(c, at);
+            return;
+        }
+    pump_cut(token); /* it has begun, or has come */
+}
+
 int copies_image_on(copies_t *c, const char *token, const struct pump_dial *d, size_t n,
                     struct err *err)
 {

@@ -221,7 +221,8 @@ int on_move(void *self, struct svc_req *req, struct err *err)
 }
 
 /* node.N.relay: {token, to: [[addr ("": the master's), port, token, key, say_token]...]} ->
- * nil: the image that is expected here under this ticket goes on there */
+ * nil: the image that is expected here under this ticket goes on there; or {token, cut: true}:
+ * it will not come, or the rest of it will not */
 int on_relay(void *self, struct svc_req *req, struct err *err)
 {
     agent_t *a = self;
@@ -229,8 +230,14 @@ int on_relay(void *self, struct svc_req *req, struct err *err)
     struct pump_dial d[PUMP_DIALS];
     const msgpack_object_array *to;
 
-    if (mp_get_dup(req->body, "token", &token, err) < 0 ||
-        mp_get_array(req->body, "to", &to, err) < 0)
+    if (mp_get_dup(req->body, "token", &token, err) < 0)
+        return -1;
+    if (mp_opt_bool(req->body, "cut", false)) {
+        copies_image_stop(a->copies, token);
+        mp_nil(req->reply);
+        return 0;
+    }
+    if (mp_get_array(req->body, "to", &to, err) < 0)
         return -1;
     if (to->size > PUMP_DIALS)
         return err_set(err, EINVAL, "to: %u; at most %d", to->size, PUMP_DIALS);

@@ -27,7 +27,6 @@
 #define KEEP_MS 300000 /* a move that is over, for who asks again */
 #define SWEEP_MS 1000
 #define PAST_SWEEP_MS 30000
-#define FAN_OUT 2
 #define DEPART_MS 5000
 #define UNASKED_MS 120000
 #define UNHEARD_MS 30000 /* a node of which we know nothing may still say something */
@@ -750,6 +749,7 @@ void moves_node_lost(procspace_t *ps, int node)
             if (m->stop[i].node == node && !m->over) {
                 m->stop[i].state = STOP_DONE;
                 m->stop[i].lost = true;
+                move_cut_behind(m, i);
                 if (!m->list || m->copies)
                     node_failed(m, node, BE_SLAVEDIED, err_name(BE_SLAVEDIED));
                 else if (m->ghost) /* it was there, and has ended with it */

@@ -2,8 +2,10 @@
  *
  * Who sends one may find that it cannot all be written; or it is written, and who was to
  * carry it ends before that has begun. A node would wait for it for minutes, since nobody
- * tells it: so it is told.
+ * tells it: so it is told. The same if the node that passes it on is lost: that may be a
+ * machine which only stands still, and its connections with it.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include "services/procspace/move_parts.h"
 
@@ -61,4 +63,38 @@ void move_sent(struct move *m, bool cut)
     m->cut |= cut;
     if (!m->come_timer)
         m->come_timer = loop_timer(m->all->ps->loop, COME_MS, false, on_late, m);
+}
+
+static void on_cut(void *arg, const msgpack_object *value, const struct err *err)
+{
+    (void)arg;
+    (void)value;
+    (void)err;
+}
+
+static void cut_stop(const struct move *m, const struct stop *s)
+{
+    CLEANUP(mp_free) mp_buf b;
+    char topic[48];
+
+    mp_init(&b);
+    if (s->node < 0) {
+        if (!contents_image_drop(m->all->ps->contents, s->to.ticket.token))
+            pump_cut(s->to.ticket.token);
+        return;
+    }
+    mp_map(&b, 2);
+    mp_kstr(&b, "token", s->to.ticket.token);
+    mp_kbool(&b, "cut", true);
+    snprintf(topic, sizeof topic, "node.%d.relay", s->node);
+    svc_call(m->all->ps->svc, topic, &b, SAY_MS, on_cut, NULL);
+}
+
+void move_cut_behind(struct move *m, size_t stop)
+{
+    size_t first = stop * FAN_OUT + 1;
+
+    if (m->known && !m->home)
+        for (size_t i = first; i < first + FAN_OUT && i < m->stops; i++)
+            cut_stop(m, &m->stop[i]); /* it cuts it for those behind itself */
 }

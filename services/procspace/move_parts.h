@@ -13,6 +13,8 @@
 #include "image/pump.h"
 #include "services/procspace/move.h"
 
+#define FAN_OUT 2 /* stops that one passes an image on to: i to 2 i + 1 and 2 i + 2 */
+
 struct stop { /* a node that an image goes to; or the master: -1 */
     int node;
     struct pump_dial to;
@@ -100,6 +102,8 @@ void move_look(struct move *m);
 void move_sent(struct move *m, bool cut);
 /* To all its nodes: "abort", "cut" of node.N.arrived. */
 void move_say(struct move *m, const char *what);
+/* This stop's node is lost: those that it was to pass the image on to have had what they get. */
+void move_cut_behind(struct move *m, size_t stop);
 
 /* --- move_before.c --- */
 struct move *move_of_before(procspace_t *ps, uint64_t launch, const struct who *a,

@@ -4,6 +4,8 @@
  *     rfork many NODE...       one for each; a node may be down: reported
  *     rfork signals NODE BAD   what SIGCHLD says of children that there were none of
  *     rfork says NODE FILE     a child that writes to FILE there; one that cannot
+ *     rfork large MB NODE...   with so much memory; which ones say that they ran, and why
+ *                              others did not
  *     rfork again N NODE...    N times; it may fail, and then leaves no child
  *
  * Ends with the number of faults.
@@ -153,6 +155,38 @@ static int says(int node, const char *file)
     return bad;
 }
 
+static int large(size_t megabytes, int n, char **argv)
+{
+    size_t words = megabytes << 17, i = 0;
+    uint64_t *memory = (uint64_t *)malloc(words * sizeof *memory);
+    int nodes[32], pids[32], bad = 0, status, here = bproc_currnode();
+
+    for (; i < words; i++)
+        memory[i] = state_word(i);
+    for (int k = 0; k < n; k++)
+        nodes[k] = atoi(argv[k]);
+    int rc = bproc_vrfork(n, nodes, pids);
+    if (rc < 0)
+        return STATE_BAD("vrfork: %s", bproc_strerror(errno));
+    if (rc < n) {
+        for (i = 0; i < words && memory[i] == state_word(i); i++)
+            continue;
+        printf("%d ran%s\n", rc, i < words || bproc_currnode() != nodes[rc] ? ", wrongly" : "");
+        exit(100 + rc);
+    }
+    for (int k = 0; k < n; k++) {
+        if (pids[k] < 0)
+            printf("%d did not: %s\n", k, bproc_strerror(-pids[k]));
+        else if ((status = wait_for(pids[k])) != (100 + k) << 8)
+            bad += STATE_BAD("child %d ended with %x", k, status);
+        else if (here >= 0 && nodes[k] != here) /* what it says goes nowhere */
+            printf("%d ran\n", k);
+    }
+    if (waitpid(-1, &status, WNOHANG) != -1 || errno != ECHILD)
+        bad += STATE_BAD("there are children left");
+    return bad;
+}
+
 /* Services may be away meanwhile. */
 static int again(int times, int n, char **argv)
 {
@@ -184,6 +218,8 @@ int main(int argc, char **argv)
 {
     if (argc == 4 && strcmp(argv[1], "says") == 0)
         return says(atoi(argv[2]), argv[3]);
+    if (argc > 3 && argc <= 35 && strcmp(argv[1], "large") == 0)
+        return large(strtoul(argv[2], NULL, 10), argc - 3, argv + 3);
     if (argc > 3 && argc <= 11 && strcmp(argv[1], "again") == 0)
         return again(atoi(argv[2]), argc - 3, argv + 3);
     if (argc == 3 && strcmp(argv[1], "one") == 0)

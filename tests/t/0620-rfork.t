@@ -1,7 +1,8 @@
 #!/bin/bash
 # 0620-rfork: copies of a process on other nodes, and from there on the master: one,
 # many, in a tree; to each other they are parents and children; nodes that are down
-# are told, and nothing is left of what did not come about, services killed or not
+# are told, those behind one that ends in the middle of the image get it all the same,
+# and nothing is left of what did not come about, services killed or not
 # shellcheck disable=SC2317 # functions are called by ok
 . tests/lib.sh
 
@@ -79,6 +80,71 @@ survives() { # WHAT N NODE...: from node 0
 }
 ok 'procspace is killed: each runs once, or is none' survives procspace 100 -1 1 -1
 ok 'agents are' survives agents 100 -1 1 -1
+
+# --- the image goes from node to node: the first passes it on to two, these to two each
+
+agent() { pgrep -f "^[^ ]*bpnode .*--space $run/space/$1( |\$)"; }
+at() { # NODE CMD...: in its network
+    local there
+    there=$(agent "$1") && nsenter -t "$there" -n "${@:2}"
+}
+hold() { # NODE: it gets so much of an image, and then nothing
+    at "$1" nft -f - <<END
+table ip hold {
+    chain in {
+        type filter hook input priority 0;
+        tcp dport 2226 quota over 3000000 bytes counter drop
+    }
+}
+END
+}
+release() { agent "$1" >/dev/null && not at "$1" nft delete table ip hold && agent "$1" >/dev/null; } 2>/dev/null
+held() { # some node
+    local n
+    for n in $up; do at "$n" nft list table ip hold | grep -q 'counter packets [1-9]' && return; done
+    return 1
+}
+peers() { at "$1" ss -Htn state established "$2" = :2226 dst "$3" | awk '{ sub(":.*", "", $4); print $4 }'; }
+find_relay() { # first|middle SENDER: sets relay
+    local from n
+    for n in $up; do
+        from=$(peers "$n" sport 198.18.0.0/15)
+        case $1 in first) [ "$from" = "$2" ] ;; *) [ "${from:-$2}" != "$2" ] ;; esac &&
+            [ -n "$(peers "$n" dport 198.18.1.0/24)" ] && relay=$n && return
+    done
+    return 1
+}
+up='0 1 2 3 4 5 6'
+all_up() { [ "$(bpstat -t up)" = 7 ]; }
+cut_off() { # agent|machine first|middle FROM: of that one, while it passes the image on
+    local job on=() relay n sender=198.18.0.1
+    [ "$3" = -1 ] || { on=(bpsh -n "$3"); sender=198.18.1.$3; }
+    eventually 20 all_up || return 1
+    for n in $up; do hold "$n" || return 1; done
+    (
+        set -o pipefail # what they say is passed on to its end by others
+        # shellcheck disable=SC2086 # numbers
+        timeout -k 1 90 "${on[@]}" "$tmp/rfork" large 40 $up </dev/null 2>"$tmp/also" | sort >"$tmp/said"
+    ) & job=$!
+    eventually 20 held && eventually 20 find_relay "$2" "$sender" || return 1
+    case $1 in agent) kill -9 "$(agent "$relay")" ;; machine) kill -9 "$(pid_of "node.$relay")" ;; esac
+    for n in $up; do eventually 20 release "$n" || return 1; done
+    wait $job || { echo "status $?"; cat "$tmp/said" "$tmp/also"; return 1; }
+    for n in $up; do
+        [ "$1 $n" != "machine $relay" ] && echo "$n ran" || echo "$n did not: Slave node died"
+    done >"$tmp/want"
+    diff "$tmp/want" "$tmp/said"
+}
+if command -v nft >/dev/null; then
+    ok 'an agent that passes the image on is killed: all run' cut_off agent middle -1
+    ok 'the one that gets it first' cut_off agent first -1
+    ok 'from a node' cut_off agent middle 6
+    ok 'its machine ends: all others run' cut_off machine middle -1
+    ok 'that of the first' cut_off machine first -1
+else
+    skip 'one that passes the image on ends' 'nft is not installed'
+fi
+
 ok 'eight queens, spread over seven nodes' is '92 ways' \
     timeout 60 "$tmp/queens" 8 0 1 2 3 4 5 6
 left() { bpstat -p | tail -n +2 | grep -q .; }
