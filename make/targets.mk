@@ -41,6 +41,11 @@ check-boot-all: check-boot-deps
 	$(SUBMAKE) all
 	@$(MAKE) -s --no-print-directory run-tests CM_TEST_LIMIT=1800 \
 	    T="$(sort $(wildcard tests/boot/*.t)) $(sort $(wildcard tests/boot/slow/*.t))"
+# Processes that move on and on, with all their memory and while services are killed.
+check-moves-all: check-deps
+	$(SUBMAKE) all
+	@$(MAKE) -s --no-print-directory run-tests CM_TEST_LIMIT=1800 CM_MOVES=1000 \
+	    T="$(sort $(wildcard tests/t/063*.t))"
 # Two at a time: tests of clusters mostly wait, those that need no nodes keep a
 # processor busy. Each kind goes one after the other.
 no_nodes := 000 0100 0120 0350 0420 0600 0605 0710 0711 0720 0730 0750
@@ -98,4 +103,4 @@ install: all
 
 clean:
 	rm -rf build build-san build-analyze build-clang
-.PHONY: man deps check-deps check-boot-deps bench-deps check check-boot-all units run-tests analyze bench demo install clean
+.PHONY: man deps check-deps check-boot-deps bench-deps check check-boot-all check-moves-all units run-tests analyze bench demo install clean

@@ -1,7 +1,8 @@
 #!/bin/bash
-# 0630-move-on: from node to node and back to the master, a hundred times; what it
-# says keeps its order; signals act once, wherever it is; services that are killed
-# lose nothing. CM_MOVES=1000 CM_MEGABYTES=1000: the same with more of both
+# 0630-move-on: from node to node and back to the master, with 1 GB, a hundred times;
+# what it says keeps its order; signals act once, wherever it is, a thousand moves long;
+# services that are killed lose nothing. CM_MOVES=1000: the hundred moves with 1 GB, and
+# five signals a move (make check-moves-all)
 # shellcheck disable=SC2317 # functions are called by ok
 . tests/lib.sh
 
@@ -15,7 +16,11 @@ for prog in go hop says silent; do
         -L"$libdir" -lbproc -lm -lpthread
 done
 cluster_up 3
-moves=${CM_MOVES:-60} megabytes=${CM_MEGABYTES:-100}
+moves=${CM_MOVES:-1000} signals=$((${CM_MOVES:-200} * 5)) megabytes=1000 each=1
+# It is there three times for a moment: where it was, on its way, and where it will be.
+[ "$(awk '/^MemAvailable/ { print int($2 / 1024) }' /proc/meminfo)" -gt 6000 ] || megabytes=100
+[ -z "${CM_MOVES:-}" ] || each=$megabytes
+[ -z "${CM_SAN:-}" ] || moves=100 signals=300
 go() { timeout -k 1 $((100 + moves)) "$tmp/go" "$@" </dev/null; }
 user=(setpriv --reuid 61001 --regid 61001 --clear-groups)
 ugo() { timeout -k 1 60 "${user[@]}" "$tmp/go" "$@" </dev/null; }
@@ -25,8 +30,8 @@ ok 'and to the master' is 'from -1 to 0 to -1: 0 faults' go 1 0 -1
 ok 'a user too' is 'from -1 to 1 to 2 to -1 to 0: 0 faults' ugo 1 1 2 -1 0
 ok "with $megabytes MB" is 'from -1 to 0 to 1 to -1: 0 faults' go "$megabytes" 0 1 -1
 # shellcheck disable=SC2046 # numbers
-hundred() { go 1 $(for _ in $(seq 25); do echo 0 1 2 -1; done) | tail -c 20 | grep -q '2 to -1: 0 faults'; }
-ok 'a hundred moves' hundred
+hundred() { go "$each" $(for _ in $(seq 25); do echo 0 1 2 -1; done) | tail -c 20 | grep -q '2 to -1: 0 faults'; }
+ok "a hundred moves, with $each MB" hundred
 
 # --- what bpsh has started
 
@@ -52,7 +57,7 @@ hop() { # NODES TIMES SEED COUNT: values sent while it moves
     grep -q "^last $4 missing 0 doubled 0 failed 0" "$tmp/hop.said"
 }
 ok "signals with values while it moves $moves times: each once" \
-    hop 0,1,2,-1 "$moves" 1 $((moves * 5))
+    hop 0,1,2,-1 "$moves" 1 "$signals"
 ok 'between two nodes' hop 0,1 40 2 100
 ok 'there and back' hop 0,-1 40 3 100
 
