@@ -27,6 +27,7 @@
 #define STACK_BYTES (128u * 1024)
 #define POLL_MS 50 /* of a call: is it still there, and not stopped? */
 #define FULL_MS 5  /* the pipe is full */
+#define LEAVE_MS 1000 /* to be gone once it is told */
 #define BELL SIGRTMAX
 
 enum { IDLE, ASKED, DONE };
@@ -65,6 +66,8 @@ APART static void __attribute__((noreturn)) become_program(struct kin_parent *p)
         raw3(SYS_exit_group, 1, 0, 0);
 }
 
+static pid_t begin_stand(struct kin_parent *p);
+
 /* We, that is bpinit, wait for this: libc may be used in here. */
 APART static void carry_out(struct kin_parent *p)
 {
@@ -72,7 +75,7 @@ APART static void carry_out(struct kin_parent *p)
         return;
     if (p->become)
         become_program(p);
-    p->result = child_start(p->child, p->want);
+    p->result = p->under ? begin_stand(p->under) : child_start(p->child, p->want);
     atomic_store(&p->call, DONE);
     raw4(SYS_futex, (long)&p->call, FUTEX_WAKE, 1, 0);
 }
@@ -215,6 +218,33 @@ static void ring(struct kin_parent *p)
         kill(p->npid, SIGCONT);
 }
 
+static bool dead(const struct kin_parent *p)
+{
+    struct pollfd fd = { p->pidfd, POLLIN, 0 };
+    const struct timespec now = { 0, 0 };
+
+    return raw5(SYS_ppoll, (long)&fd, 1, (long)&now, 0, 8) > 0;
+}
+
+/* It does what is asked of it. False: it was killed. errno is not ours meanwhile. */
+static bool ask(struct kin_parent *p)
+{
+    const struct timespec step = { 0, POLL_MS * 1000000l };
+
+    atomic_store(&p->call, ASKED);
+    ring(p);
+    while (atomic_load(&p->call) != DONE) {
+        raw5(SYS_futex, (long)&p->call, FUTEX_WAIT, ASKED, (long)&step, 0);
+        if (atomic_load(&p->call) == DONE)
+            break;
+        if (dead(p))
+            return false;
+        raw3(SYS_kill, p->npid, SIGCONT, 0); /* it may have been stopped */
+    }
+    atomic_store(&p->call, IDLE);
+    return true;
+}
+
 static void parent_free(struct kin_parent *p)
 {
     if (p->read_fd >= 0)
@@ -289,6 +319,9 @@ void kin_forget(struct kin_parent *p)
     while (*at != p)
         at = &(*at)->next;
     *at = p->next;
+    for (struct kin_parent *q = p->in->kin->first; q; q = q->next)
+        if (q->own == p) /* our child from now on */
+            q->own = NULL;
     bodies_forget_parent(p->in->bodies, p);
     kids_forget_parent(p->in->kids, p);
     kin_parent_t *own = p->own;
@@ -297,7 +330,7 @@ void kin_forget(struct kin_parent *p)
     kin_child_ended(in, own);
 }
 
-static void leave(struct kin_parent *p)
+void kin_leaves(struct kin_parent *p)
 {
     if (p->leaving)
         return;
@@ -310,28 +343,74 @@ static void leave(struct kin_parent *p)
     ring(p);
 }
 
+static struct kin_parent *on_its_way_out(const struct init *in, pid_t npid)
+{
+    struct kin_parent *p = in->kin->first;
+
+    while (p && !(p->leaving && p->npid == npid))
+        p = p->next;
+    return p;
+}
+
 /* One that is on its way out has the pid that its successor wants. */
 static void wait_for(struct init *in, pid_t npid)
 {
-    for (struct kin_parent *p = in->kin->first; p; p = p->next) {
-        if (p->npid != npid || !p->leaving)
-            continue;
-        struct pollfd fd = { p->pidfd, POLLIN, 0 };
-        int status;
-        if (poll(&fd, 1, 1000) > 0 && waitpid(npid, &status, WNOHANG) == npid)
-            kin_forget(p);
+    struct kin_parent *p = on_its_way_out(in, npid);
+    int64_t end = now_ms() + LEAVE_MS;
+    struct pollfd fd = { p ? p->pidfd : -1, POLLIN, 0 };
+    int status;
+
+    if (!p || poll(&fd, 1, LEAVE_MS) <= 0)
         return;
+    for (; on_its_way_out(in, npid) == p && now_ms() < end; poll(NULL, 0, 1))
+        if (waitpid(npid, &status, WNOHANG) == npid)
+            kin_forget(p);
+        else if (p->own) /* who tells of it first, */
+            drain(p->own);
+    while (kill(npid, 0) == 0 && now_ms() < end) /* and then lets it go */
+        poll(NULL, 0, 1);
+}
+
+/* As bpinit, or as the stand-in of its own parent. */
+static pid_t begin_stand(struct kin_parent *p)
+{
+    struct clone_args a = {
+        .flags = CLONE_VM | CLONE_FILES | CLONE_CLEAR_SIGHAND | CLONE_PIDFD | CLONE_PARENT_SETTID,
+        .pidfd = (uintptr_t)&p->pidfd, .parent_tid = (uintptr_t)&p->npid, .exit_signal = SIGCHLD,
+        .stack = (uintptr_t)p->stack, .stack_size = STACK_BYTES,
+        .set_tid = (uintptr_t)&p->name.pid, .set_tid_size = 1,
+    };
+    long r = clone3_call(&a, haunt, p);
+
+    if (r < 0) { /* taken, or not ours to choose: any then */
+        a.set_tid = a.set_tid_size = 0;
+        r = clone3_call(&a, haunt, p);
     }
+    if (r > 0)
+        setpgid((pid_t)r, (pid_t)r); /* before its first child wants to join */
+    return (pid_t)r;
+}
+
+/* Where its parent has a stand-in as well, it is that one's child: so its process, when it
+ * comes into its place, is it too. */
+static pid_t begin(struct kin_parent *p)
+{
+    struct kin_parent *own = p->own;
+
+    if (own) {
+        own->under = p;
+        bool done = ask(own);
+        own->under = NULL;
+        if (done ? own->result > 0 : p->npid > 0)
+            return p->npid;
+        p->own = NULL;
+        kin_child_ended(p->in, own);
+    }
+    return begin_stand(p);
 }
 
 static int start(struct kin_parent *p, struct err *err)
 {
-    pid_t want = p->name.pid;
-    struct clone_args a = {
-        .flags = CLONE_VM | CLONE_FILES | CLONE_CLEAR_SIGHAND | CLONE_PIDFD,
-        .pidfd = (uintptr_t)&p->pidfd, .exit_signal = SIGCHLD,
-        .stack_size = STACK_BYTES, .set_tid = (uintptr_t)&want, .set_tid_size = 1,
-    };
     int fds[2];
 
     if (pipe2(fds, O_CLOEXEC | O_NONBLOCK) < 0)
@@ -343,19 +422,13 @@ static int start(struct kin_parent *p, struct err *err)
     if (m == MAP_FAILED)
         return err_set(err, errno, "stack: %s", strerror(errno));
     p->stack = m;
-    a.stack = (uintptr_t)m;
     if (loop_fd(p->in->loop, p->read_fd, EPOLLIN, on_pipe, p, err) < 0)
         return -1;
-    wait_for(p->in, want);
-    long r = clone3_call(&a, haunt, p);
-    if (r < 0) { /* taken, or not ours to choose: any then */
-        a.set_tid = a.set_tid_size = 0;
-        r = clone3_call(&a, haunt, p);
-    }
-    if (r < 0)
-        return err_set(err, (int)-r, "a stand-in of the parent: %s", strerror((int)-r));
-    p->npid = (pid_t)r;
-    setpgid(p->npid, p->npid); /* before its first child wants to join */
+    wait_for(p->in, p->name.pid);
+    pid_t npid = begin(p);
+    if (npid < 0)
+        return err_set(err, -npid, "a stand-in of the parent: %s", strerror(-npid));
+    p->npid = npid;
     return 0;
 }
 
@@ -372,17 +445,15 @@ int kin_read_name(const msgpack_object *o, struct kin_name *name)
     return 0;
 }
 
-int kin_parent(struct init *in, const msgpack_object *map, kin_parent_t **out,
-               struct err *err)
+/* Of a row [pid, node, id, uid, gid, comm, its own parent?]; above: one of these rows, the
+ * last of which does not count. */
+static int stand_for(struct init *in, const msgpack_object *o, bool above, kin_parent_t **out,
+                     struct err *err)
 {
-    const msgpack_object *o = mp_get(map, "parent");
-    const msgpack_object_array *a = o ? &o->via.array : NULL;
+    const msgpack_object_array *a = &o->via.array;
     struct kin_name name;
     int64_t uid, gid;
 
-    *out = NULL;
-    if (!o)
-        return 0;
     if (kin_read_name(o, &name) < 0 || a->size < 6 || !mp_as_int(&a->ptr[3], &uid) || uid < 0 ||
         !mp_as_int(&a->ptr[4], &gid) || gid < 0)
         return err_set(err, EPROTO, "parent: want [pid, node, id, uid, gid, comm]");
@@ -399,7 +470,13 @@ int kin_parent(struct init *in, const msgpack_object *map, kin_parent_t **out,
     p->gid = (gid_t)gid;
     p->pidfd = p->read_fd = p->write_fd = -1;
     snprintf(p->comm, sizeof p->comm, "%s", comm ? comm : "parent");
+    if (!above && a->size > 6 && stand_for(in, &a->ptr[6], true, &p->own, NULL) < 0)
+        p->own = NULL;
+    if (p->own && p->own->left) /* a program makes none */
+        p->own = NULL;
+    kin_child_added(p->own);
     if (start(p, err) < 0) {
+        kin_child_ended(in, p->own);
         parent_free(p);
         return -1;
     }
@@ -407,6 +484,15 @@ int kin_parent(struct init *in, const msgpack_object *map, kin_parent_t **out,
     in->kin->first = p;
     *out = p;
     return 0;
+}
+
+int kin_parent(struct init *in, const msgpack_object *map, kin_parent_t **out,
+               struct err *err)
+{
+    const msgpack_object *o = mp_get(map, "parent");
+
+    *out = NULL;
+    return o ? stand_for(in, o, false, out, err) : 0;
 }
 
 pid_t kin_parent_npid(const kin_parent_t *p) { return p->npid; }
@@ -420,14 +506,6 @@ void kin_pack_name(const kin_parent_t *p, mp_buf *m)
 }
 
 /* ---- children ---- */
-
-static bool dead(const struct kin_parent *p)
-{
-    struct pollfd fd = { p->pidfd, POLLIN, 0 };
-    const struct timespec now = { 0, 0 };
-
-    return raw5(SYS_ppoll, (long)&fd, 1, (long)&now, 0, 8) > 0;
-}
 
 int kin_become(kin_parent_t *p, const struct plan *plan, struct err *err)
 {
@@ -464,8 +542,6 @@ int kin_become(kin_parent_t *p, const struct plan *plan, struct err *err)
 
 pid_t kin_start(struct init *in, kin_parent_t *p, struct child *c, pid_t pid)
 {
-    const struct timespec step = { 0, POLL_MS * 1000000l };
-
     (void)in;
     c->tid = 0;
     if (!p)
@@ -474,24 +550,15 @@ pid_t kin_start(struct init *in, kin_parent_t *p, struct child *c, pid_t pid)
         return -EBUSY;
     p->child = c;
     p->want = pid;
-    atomic_store(&p->call, ASKED);
-    ring(p);
-    while (atomic_load(&p->call) != DONE) { /* errno is not ours meanwhile */
-        raw5(SYS_futex, (long)&p->call, FUTEX_WAIT, ASKED, (long)&step, 0);
-        if (atomic_load(&p->call) == DONE)
-            break;
-        if (dead(p)) { /* killed, with a child perhaps that runs in our memory */
-            if (c->tid > 0 && kill(c->tid, SIGKILL) == 0)
-                while (waitpid(c->tid, NULL, 0) < 0 && errno == EINTR)
-                    continue;
-            p->child = NULL;
-            return -ESRCH;
-        }
-        raw3(SYS_kill, p->npid, SIGCONT, 0); /* it may have been stopped */
-    }
-    atomic_store(&p->call, IDLE);
+    bool done = ask(p);
     p->child = NULL;
-    return p->result;
+    if (done)
+        return p->result;
+    /* There may be a child that runs in our memory. */
+    if (c->tid > 0 && kill(c->tid, SIGKILL) == 0)
+        while (waitpid(c->tid, NULL, 0) < 0 && errno == EINTR)
+            continue;
+    return -ESRCH;
 }
 
 void kin_child_added(kin_parent_t *p)
@@ -509,14 +576,14 @@ void kin_child_continues(kin_parent_t *p, pid_t npid)
 void kin_parent_settle(kin_parent_t *p)
 {
     if (p && !p->children)
-        leave(p);
+        kin_leaves(p);
 }
 
 void kin_child_ended(struct init *in, kin_parent_t *p)
 {
     (void)in;
     if (p && --p->children == 0)
-        leave(p);
+        kin_leaves(p);
 }
 
 int kin_orphan(struct init *in, const msgpack_object *map, struct err *err)
@@ -528,7 +595,7 @@ int kin_orphan(struct init *in, const msgpack_object *map, struct err *err)
         return err_set(err, EPROTO, "parent: want [pid, node, id]");
     struct kin_parent *p = *kin_place(in->kin, &name);
     if (p)
-        leave(p);
+        kin_leaves(p);
     return 0;
 }
 
@@ -585,9 +652,11 @@ void kin_destroy(kin_t **kp)
     while ((*kp)->first) {
         struct kin_parent *p = (*kp)->first;
         (*kp)->first = p->next;
-        if (!p->left) {
-            kill(p->npid, SIGKILL); /* it runs on a stack of ours */
-            waitpid(p->npid, NULL, 0);
+        if (!p->left) { /* it runs on a stack of ours */
+            struct pollfd fd = { p->pidfd, POLLIN, 0 };
+            kill(p->npid, SIGKILL);
+            poll(&fd, 1, LEAVE_MS);
+            waitpid(p->npid, NULL, WNOHANG);
         }
         parent_free(p);
     }

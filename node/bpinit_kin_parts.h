@@ -24,6 +24,7 @@ struct kin_parent {
     pid_t npid, init;
     int pidfd, read_fd, write_fd;
     uint32_t children;
+    kin_parent_t *own; /* whose child it is itself, if that lives elsewhere */
     bool leaving;
     void *stack;
     _Atomic unsigned conts[KIN_CONTS]; /* by pid of child: SIGCONTs sent to it */
@@ -32,12 +33,12 @@ struct kin_parent {
     _Atomic int leave;
     struct child *child;
     pid_t want, result;
+    struct kin_parent *under; /* or: make this one's stand-in */
     const struct plan *become; /* or: execute bpghost, with these */
     char **argv, **envp;
     _Atomic int program; /* cleared by the kernel when it has */
     /* of one that is a program */
     bool left;
-    kin_parent_t *own; /* whose child it is itself, if that lives elsewhere */
     bool missed; /* it has waited for a child since its process is on the way back */
 };
 
@@ -49,6 +50,7 @@ struct kin {
 void left_begin(struct kin_parent *p);  /* it is a program from now on */
 void left_leaves(struct kin_parent *p); /* nobody needs it any more */
 
+void kin_leaves(struct kin_parent *p); /* nobody needs it any more, or its process is dead */
 /* Its process has ended, or it is none of these any more. */
 void kin_forget(struct kin_parent *p);
 /* What wait() has said to it of a child. */

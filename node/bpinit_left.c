@@ -201,6 +201,14 @@ bool kin_waits(struct init *in, const struct plan *plan, pid_t pid, struct err *
         return false;
     if (!p && !stand_known(in, pid))
         return false;
+    for (const struct kin_parent *q = in->kin->first; p && q; q = q->next)
+        if (q->own == p && !q->left) {
+            err_set(err, EBUSY, "its child %d is elsewhere, and has children here",
+                    (int)q->name.pid);
+            return false;
+        }
+    if (p && p->own && p->own != plan->parent && p->own->children == 1)
+        kin_leaves(p->own); /* its parent has ended since */
     if (p && !p->left && kin_become(p, plan, err) < 0)
         return false;
     if (!kids_is_of(in->kids, pid, plan->uid, plan->gid)) {

@@ -212,6 +212,7 @@ void kin_release(struct parent **pp)
     while (*at != par)
         at = &(*at)->next;
     *at = par->next;
+    kin_release(&par->over);
     unwatch(par);
     nodelist_free(&par->nodes);
     free(par);
@@ -348,30 +349,61 @@ void kin_stands(struct parent *par, int node)
         nodelist_add(&par->nodes, node);
 }
 
+static void stands_on(struct parent *par, int node)
+{
+    if (gone(par) && !ps_recovering(par))
+        orphan_on(par, node);
+    else
+        kin_stands(par, node);
+}
+
 void kin_adopt(struct parent *par, struct proc *p)
 {
-
     if (p->parent == par || p->state == PROC_ENDED)
         return;
     kin_release(&p->parent);
     p->parent = par;
     par->refs++;
-    if (gone(par) && !ps_recovering(par)) {
-        orphan_on(par, p->node);
-        return;
-    }
-    kin_stands(par, p->node);
+    if (par->over)
+        stands_on(par->over, p->node);
+    stands_on(par, p->node);
 }
 
-void kin_pack(const struct parent *par, mp_buf *m)
+/* As what a launch of its own that moves it would name its parent (launch.c). */
+static struct parent *over_of(const struct parent *par)
 {
-    mp_array(m, 6);
+    struct err err = { 0 };
+    pid_t npid, here = par->proc ? par->proc->pid : par->pid;
+    struct proc *up = par->proc ? kin_maker(par->ps, par->proc, &npid) : NULL;
+
+    if (up)
+        return kin_parent_there(up, npid, &err);
+    return par->proc || par->node < 0 ? kin_parent_of(par->ps, here) : NULL;
+}
+
+static void pack(const struct parent *par, mp_buf *m)
+{
     mp_int(m, par->pid);
     mp_int(m, par->node);
     mp_uint(m, par->id);
     mp_int(m, par->uid);
     mp_int(m, par->gid);
     mp_str(m, par->comm);
+}
+
+void kin_pack(struct parent *par, bool over, mp_buf *m)
+{
+    if (over) {
+        kin_release(&par->over);
+        par->over = over_of(par);
+        over = par->over && !gone(par->over);
+    }
+    mp_array(m, over ? 7 : 6);
+    pack(par, m);
+    if (over) {
+        mp_array(m, 6);
+        pack(par->over, m);
+    }
 }
 
 void kin_moved(procspace_t *ps, const struct proc *old, struct proc *p)
@@ -468,6 +500,8 @@ void kin_recover(procspace_t *ps, struct proc *p, const msgpack_object *row)
     struct parent *par = recovered(ps, (pid_t)pid, (int)node, a->ptr[2].via.u64);
     if (!par)
         return;
+    if (!par->over)
+        par->over = over_of(par);
     kin_adopt(par, p);
     kin_release(&par);
 }

@@ -19,6 +19,7 @@ struct parent {
     char comm[16];
     struct proc *proc; /* it, if it is one that we know: on a node */
     int pidfd;         /* its, or its ghost's, on the master; -1 none */
+    struct parent *over; /* its own, as its children's nodes know it; NULL: none */
     uint32_t refs;
     nodelist_t nodes; /* that may have a stand-in of it */
 };
@@ -38,11 +39,14 @@ void kin_stands(struct parent *par, int node);
 void kin_adopt(struct parent *par, struct proc *p);
 /* p is now what old was, somewhere else; NULL: a process of the master. */
 void kin_moved(procspace_t *ps, const struct proc *old, struct proc *p);
+/* Who has made p by fork, and runs beside it, by its number there; NULL: nobody. (move_kin.c) */
+struct proc *kin_maker(procspace_t *ps, const struct proc *p, pid_t *npid);
 /* What the kernel says of a process of the master: its parent (0: it is not there),
  * whether its real or saved user is uid. */
 pid_t kin_ppid(pid_t pid);
 bool kin_is_of(pid_t pid, int64_t uid);
-/* The value of "parent" in what is sent to nodes. */
-void kin_pack(const struct parent *par, mp_buf *m);
+/* The value of "parent" in what is sent to nodes. over: with its own parent, as whose child
+ * its stand-in is made, and so it itself once it comes into that one's place. */
+void kin_pack(struct parent *par, bool over, mp_buf *m);
 
 #endif

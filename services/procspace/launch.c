@@ -332,7 +332,7 @@ static void pack_launch(struct starting *s, mp_buf *m)
     }
     if (s->parent) {
         mp_key(m, "parent");
-        kin_pack(s->parent, m);
+        kin_pack(s->parent, !s->self, m);
     }
     if (s->image && s->self)
         mp_kint(m, "gen", s->gen);

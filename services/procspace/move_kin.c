@@ -23,6 +23,12 @@ static struct proc *parent_of(procspace_t *ps, const struct proc *p)
     return up && up->state == PROC_RUNNING && up->node == p->node ? up : NULL;
 }
 
+struct proc *kin_maker(procspace_t *ps, const struct proc *p, pid_t *npid)
+{
+    *npid = p->kid ? p->kid->ppid : p->local;
+    return parent_of(ps, p);
+}
+
 int kin_mover(struct starting *s, pid_t npid, struct err *err)
 {
     struct kid *k = kid_find(s->ps, s->from, npid);
@@ -63,8 +69,8 @@ int kin_take_local(struct starting *s, struct launch *l, struct kid *k, struct e
 
 int kin_take_mover(struct starting *s, const struct proc *old, struct err *err)
 {
-    struct proc *up = parent_of(s->ps, old);
-    pid_t npid = old->kid ? old->kid->ppid : old->local;
+    pid_t npid;
+    struct proc *up = kin_maker(s->ps, old, &npid);
 
     if (old->kid && old->kid->body)
         return err_set(err, EAGAIN, "process %d stands for one that is elsewhere",
@@ -226,7 +232,7 @@ uint32_t kin_pack_departure(struct move *m, const struct proc *was, mp_buf *out)
     }
     kin_stands(m->par, left.node); /* it may speak before it answers */
     mp_key(out, "name");
-    kin_pack(m->par, out);
+    kin_pack(m->par, false, out);
     mp_key(out, "kids");
     mp_array(out, left.n);
     msgpack_sbuffer_write(&out->b, left.rows.b.data, left.rows.b.size);

@@ -257,7 +257,7 @@ static void are_ours(const pid_t *pid)
 
 static int away(int a, int b, char **to)
 {
-    pid_t pid[2], self = getpid();
+    pid_t pid[2], self = getpid(), parent = getppid();
     int status = 0;
 
     prepare(a, b);
@@ -268,6 +268,8 @@ static int away(int a, int b, char **to)
         if (!ok(rc == 0, "with two children to %d", here))
             printf("#   %s\n", bproc_strerror(why));
         ok(bproc_currnode() == here && getpid() == self, "it is there, by its number");
+        if (parent > 1) /* bpsh's have none on their node */
+            equals(getppid(), parent, "and its parent is who it was");
         are_ours(pid);
     }
     equals(kill(pid[0], SIGHUP), 0, "the first is to end");
