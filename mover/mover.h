@@ -97,7 +97,6 @@ uint64_t status_number(const char *status, const char *key, int base, uint64_t d
 /* --- kept.c --- */
 /* One that has ended stands in the way, until it is waited for. */
 void kept_look(pid_t pid, struct hindrances *h);
-uint32_t kept_pack(pid_t pid, mp_buf *rows); /* [pid, leads, comm]; how many */
 
 /* --- freeze.c --- */
 struct frozen {

@@ -13,6 +13,7 @@
 #include <unistd.h>
 #include "bus/limits.h"
 #include "bus/loop.h"
+#include "image/going.h"
 #include "mover/mover.h"
 
 #define LAUNCH_MS 120000
@@ -173,7 +174,8 @@ int request_again(struct request *r, struct err *err)
     CLEANUP(mp_free) mp_buf rows;
 
     mp_init(&rows);
-    r->kept = kept_pack(r->c->pid, &rows);
+    int n = going_children(r->c->pid, &rows);
+    r->kept = n > 0 ? (uint32_t)n : 0;
     mp_init(&r->maps);
     return read_argv(r, err);
 }
@@ -199,7 +201,8 @@ static void pack(struct request *r, const struct held_list *l, const struct imag
     CLEANUP(mp_free) mp_buf rows;
 
     mp_init(&rows);
-    r->kept = kept_pack(r->c->pid, &rows);
+    int children = going_children(r->c->pid, &rows);
+    r->kept = children > 0 ? (uint32_t)children : 0;
     mp_map(m, r->kept ? 15 : 14);
     if (r->kept) {
         mp_key(m, "children");
@@ -236,7 +239,8 @@ static void pack(struct request *r, const struct held_list *l, const struct imag
     mp_kbool(m, "reader", false);
     mp_kbool(m, "self", true);
     mp_key(m, "image");
-    mp_map(m, 1);
+    mp_map(m, 2);
+    mp_kuint(m, "bytes", going_bytes(r->c->pid));
     mp_key(m, "maps");
     mp_array(m, r->nmaps);
     msgpack_sbuffer_write(&m->b, r->maps.b.data, r->maps.b.size);

@@ -46,19 +46,13 @@ int lib_node_map(int node, msgpack_unpacked *reply, const msgpack_object **map);
 int lib_info(const msgpack_object *map, struct bproc_node_info_t *info);
 
 /* --- launches --- */
-struct kept { /* a child, while its parent goes elsewhere */
-    int32_t pid;
-    bool leads; /* a process group of its own */
-    char comm[16];
-};
-
 struct start { /* what a call asks for */
     const char *cmd;
     char *const *argv, *const *envp;
     const struct bproc_io_t *io;
     int iolen; /* -1: default forwarding */
     bool found; /* the program is the node's own: nothing is sent */
-    const struct kept *kept; /* children of a caller that goes itself */
+    const mp_buf *kept; /* children of a caller that goes itself: nkept rows; NULL: none */
     uint32_t nkept;
     const mp_buf *maps; /* not NULL: an image of us is sent; the files it names,
                            as a list of [path, size, crc] */

@@ -175,12 +175,7 @@ int start_pack(const struct start *s, uint64_t launch, const int *node, const in
     if (s->nkept) {
         mp_key(m, "children");
         mp_array(m, s->nkept);
-        for (uint32_t i = 0; i < s->nkept; i++) {
-            mp_array(m, 3);
-            mp_int(m, s->kept[i].pid);
-            mp_bool(m, s->kept[i].leads);
-            mp_bin(m, s->kept[i].comm, strlen(s->kept[i].comm));
-        }
+        msgpack_sbuffer_write(&m->b, s->kept->b.data, s->kept->b.size);
     }
     if (s->maps) {
         mp_key(m, "image");

@@ -16,6 +16,7 @@
 #include "bus/loop.h"
 #include "bus/pkt.h"
 #include "bus/rundir.h"
+#include "image/going.h"
 
 #define MOVED_MS 60000    /* one question; it is asked until it is answered */
 #define ABSENT_MS 60000   /* no cluster any more */
@@ -134,20 +135,6 @@ static bool by_value(void *arg, const char *path)
     return false;
 }
 
-/* Pages of our own: what is a file's unchanged is not sent. */
-static uint64_t own_bytes(void)
-{
-    char text[128];
-    unsigned long all, of_files;
-    CLEANUP(cleanup_close) int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
-
-    text[n > 0 ? n : 0] = 0;
-    if (sscanf(text, "%*u %lu %lu", &all, &of_files) != 2 || all < of_files)
-        return 0;
-    return (all - of_files) * (uint64_t)sysconf(_SC_PAGESIZE);
-}
-
 int transfer_open(struct transfer *t, bool timers)
 {
     static char *none[] = { NULL };
@@ -163,7 +150,7 @@ int transfer_open(struct transfer *t, bool timers)
     t->s.argv = t->argv;
     t->s.envp = none;
     t->s.maps = &t->maps;
-    t->s.bytes = own_bytes();
+    t->s.bytes = going_bytes(0);
     return 0;
 }
 

@@ -20,7 +20,7 @@ struct transfer {
     mp_buf maps; /* files that the image names: [path, size, crc] */
     uint32_t nmaps;
     bool stands; /* what we were stands for us, or for a parent, where we were */
-    struct kept *kept; /* with self */
+    mp_buf kept; /* with self */
     struct image_ticket ticket;
 };
 

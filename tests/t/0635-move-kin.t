@@ -7,7 +7,7 @@
 . tests/lib.sh
 
 need_root
-need lib/libbproc.so libexec/clustermatic/bprestore bin/bpsh bin/bpps
+need lib/libbproc.so libexec/clustermatic/bprestore bin/bpsh bin/bpps bin/bpmove
 kin=$tmp/kin
 ok 'the program compiles' gcc -Wall -Wextra -Werror -g -I"$CM_BUILD/include" -I. \
     -o "$kin" tests/libbproc/kin.c -L"$libdir" -lbproc
@@ -205,5 +205,13 @@ little() {
 ok 'a cluster with 50 MB left comes up' little
 ok '100 MB do not go from node to node' at -1 burden 0 100 1
 ok 'nor to the master' at -1 burden 0 100 -1
+bpsh -n 0 awk 'BEGIN { x = "x"; while (length(x) < 1e8) x = x x; print 1; fflush(); while (1) n++ }' \
+    >"$tmp/large" & large=$!
+on_exit+=("kill -KILL $large 2>/dev/null")
+eventually 20 [ -s "$tmp/large" ] || diag 'no process with 100 MB'
+ok 'nor by bpmove' fails_with 'it has 1.. MB, and 50 MB of memory are available' \
+    bpmove "$(pgrep -P $large)" 1
+ok 'and it goes on' kill -0 $large
+kill -KILL $large
 ok 'what fits does' at -1 roam 0 1,-1,0
 done_testing
