@@ -29,7 +29,8 @@ int note_open(const char *path, bool *end, struct err *err)
     return out;
 }
 
-/* One write: all of it, or nothing. */
+/* One write: all of it, or nothing. Before a launch is asked for: should the word of it be
+ * lost with us, it is called off. The last one counts. */
 int note_write(const struct mover_conf *c, uint64_t launch, const struct frozen *f,
                struct err *err)
 {
@@ -41,6 +42,8 @@ int note_write(const struct mover_conf *c, uint64_t launch, const struct frozen 
     mp_kint(&b, "to", c->to);
     mp_key(&b, "frozen");
     frozen_note(f, &b);
+    if (lseek(c->note, 0, SEEK_SET) == 0 && ftruncate(c->note, 0) < 0)
+        return err_set(err, errno, "what is begun cannot be noted: %s", strerror(errno));
     return write(c->note, b.b.data, b.b.size) == (ssize_t)b.b.size
                ? 0
                : err_set(err, errno, "what is begun cannot be noted: %s", strerror(errno));

@@ -256,7 +256,8 @@ static int launch_once(struct request *r, const struct held_list *l,
     msgpack_unpacked_init(&reply);
     r->launch = new_id();
     pack(r, l, w, &m);
-    return ask(r, "procspace.launch", &m, LAUNCH_MS, &reply, err) < 0 ||
+    return note_write(r->c, r->launch, r->f, err) < 0 ||
+                   ask(r, "procspace.launch", &m, LAUNCH_MS, &reply, err) < 0 ||
                    failed(&reply.data, err) < 0
                ? -1
                : ticket_take(&r->ticket, &reply.data, err);

@@ -121,10 +121,6 @@ static int send_it(struct moving *m, struct err *err)
 
     if (request_launch(&m->r, &m->held, &m->w, err) < 0)
         return -1;
-    if (note_write(m->c, m->r.launch, &m->f, err) < 0) {
-        request_moved(&m->r, true, true, &why);
-        return -1;
-    }
     int fd = request_way(&m->r, &why), rc = -1;
     bool opened = fd >= 0;
     if (opened) {

@@ -63,31 +63,32 @@ static void drop(struct mover *v)
 
 static int start(struct mover *v, const msgpack_object *note, struct err *err);
 
-/* Its last words: a result if it got that far, else a note. */
+/* Its last word: a result if it got that far, else a note, behind others. */
 static void finish(struct mover *v)
 {
-    msgpack_unpacked u[2];
-    size_t off = 0;
-    int n = 0;
+    msgpack_unpacked u;
+    size_t off = 0, at = 0, end = 0;
     struct err err = { 0 };
 
     loop_fd_del(v->in->loop, v->fd);
     close(v->fd);
-    for (int i = 0; i < 2; i++)
-        msgpack_unpacked_init(&u[i]);
-    while (n < 2 && msgpack_unpack_next(&u[n], v->text, v->got, &off) == MSGPACK_UNPACK_SUCCESS)
-        n++;
-    const msgpack_object *last = n ? &u[n - 1].data : NULL;
+    msgpack_unpacked_init(&u);
+    while (msgpack_unpack_next(&u, v->text, v->got, &off) == MSGPACK_UNPACK_SUCCESS) {
+        at = end;
+        end = off;
+    }
+    off = at;
+    const msgpack_object *last =
+        end && msgpack_unpack_next(&u, v->text, end, &off) == MSGPACK_UNPACK_SUCCESS ? &u.data : NULL;
     if (!last || !mp_get(last, "code"))
         err_set(&err, EIO, "what moves it has ended");
     if (err.code && last && kill(v->c.pid, 0) == 0 && start(v, last, &err) == 0) {
-        v->got = off;
+        v->got = end;
     } else {
         reply(v->in, v->id, err.code ? NULL : last, &err);
         drop(v);
     }
-    for (int i = 0; i < 2; i++)
-        msgpack_unpacked_destroy(&u[i]);
+    msgpack_unpacked_destroy(&u);
 }
 
 static void on_result(void *arg, int fd, uint32_t events)

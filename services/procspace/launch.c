@@ -604,7 +604,7 @@ int take_ghosts(struct starting *s, struct err *err)
         return -1;
     if (s->home >= 0 && l->starting) /* its agent was restarted, or it asks again */
         return err_set(err, EAGAIN, "launch %llu is being answered", (unsigned long long)l->id);
-    if (s->home >= 0)
+    if (s->home >= 0 || (s->self && s->image))
         l->starting = s;
     if (!l->args)
         l->args = command_line(argv);

@@ -682,6 +682,9 @@ int on_moved(void *self, struct svc_req *req, struct err *err)
     if (mp_get_uint(req->body, "launch", &launch, err) < 0 || who_of(req, &a, err) < 0)
         return -1;
     identity_free(&a.who);
+    const struct launch *l = launch_find(ps, launch);
+    if (l && l->starting) /* who asks has not heard the answer: it takes another's place */
+        return err_set(err, EAGAIN, "launch %llu is being answered", (unsigned long long)launch);
     struct move *m = move_find(ps, launch);
     if (!m && !(m = move_of_before(ps, launch, &a, req->body, err)))
         return -1;
