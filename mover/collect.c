@@ -13,18 +13,12 @@
 #include <sys/ptrace.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/uio.h>
 #include <unistd.h>
 #include "image/timers.h"
 #include "mover/mover.h"
 
-#define NOTE_XSTATE 0x202
 #define RSEQ_ASK 0x420f /* PTRACE_GET_RSEQ_CONFIGURATION */
 #define ROOM_BYTES 8192
-#define CALL_BYTES 2 /* of the instruction */
-
-/* The kernel's words in rax for a call that was interrupted. */
-enum { RESTART_SYS = 512, RESTART_NOINTR = 513, RESTART_NOHAND = 514, RESTART_BLOCK = 516 };
 
 struct rseq_conf {
     uint64_t pointer;
@@ -33,24 +27,9 @@ struct rseq_conf {
 
 static void go_on(const struct frozen *f, struct image_process *p)
 {
-    struct user_regs_struct r = f->regs;
+    struct user_regs_struct r;
 
-    if ((int64_t)r.orig_rax >= 0)
-        switch (-(int64_t)r.rax) {
-        case RESTART_BLOCK: /* begun anew: a sleep with what glibc has left of it */
-            if (r.orig_rax == SYS_restart_syscall) {
-                r.rax = (uint64_t)-EINTR;
-                break;
-            }
-            /* fall through */
-        case RESTART_SYS:
-        case RESTART_NOINTR:
-        case RESTART_NOHAND:
-            r.rax = r.orig_rax;
-            r.rip -= CALL_BYTES;
-            break;
-        default: break;
-        }
+    back_registers(f, &r);
     memcpy(p->regs, &r, sizeof r);
     p->fs_base = r.fs_base;
     p->gs_base = r.gs_base;
@@ -162,14 +141,12 @@ static int inside(struct frozen *f, struct image_process *p, struct err *err)
 static int outside(struct frozen *f, struct image_writer *w, struct xstate *x, struct err *err)
 {
     struct image_process *p = &w->s->process;
-    struct iovec v = { x->data, sizeof x->data };
     char path[64];
     struct stat st;
 
-    if (ptrace(PTRACE_GETREGSET, f->pid, NOTE_XSTATE, &v) < 0)
+    if (back_state(f, x) < 0)
         return err_set(err, errno, "process %d: its registers cannot be read: %s", (int)f->pid,
                        strerror(errno));
-    x->len = v.iov_len;
     p->pid = (uint32_t)f->pid;
     p->flags |= IMAGE_FULL;
     p->mask = f->mask;
@@ -194,7 +171,7 @@ int collect(struct frozen *f, struct image_writer *w, struct xstate *x, struct e
         return err_set(err, errno, "out of memory");
     if (calls_begin(f, err) < 0 || room_make(f, ROOM_BYTES, err) < 0)
         return -1;
-    w->skip = (struct image_span){ f->room, f->room + f->room_bytes };
+    w->skip = (struct image_span){ f->room - BACK_BYTES, f->room + f->room_bytes };
     snprintf(path, sizeof path, "/proc/%d", (int)f->pid);
     if (image_open(w, path) < 0 || image_describe(w) < 0)
         return err_set(err, w->code, "process %d: %s: %s", (int)f->pid, w->what, w->why);

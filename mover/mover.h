@@ -5,6 +5,7 @@
  *   kept.c      its children, which stay
  *   files.c     what it has open, and how that is carried
  *   freeze.c    stopping it, and system calls in its name
+ *   back.c      it comes back to itself, if its mover dies in the middle of one
  *   collect.c   what an image needs that only the process itself is told
  *   request.c   what it would have asked the cluster
  *   ghost.c     the old self becomes a ghost, on a node if it has relatives there
@@ -106,14 +107,18 @@ struct frozen {
     bool borrowed;               /* its registers and mask are ours */
     bool parked;                 /* without us it would wait for ever, and not run */
     bool runs;                   /* parked: it waits, and is not stopped */
+    bool behind;                 /* it is stopped behind a call */
     bool alarmed;                /* a SIGALRM was waiting already */
-    int owed;                    /* a signal that it was about to have */
-    bool was_stopped;            /* a SIGSTOP came meanwhile, */
-    bool was_trapped;            /* a SIGTRAP */
+    bool was_stopped;            /* a SIGSTOP came meanwhile */
     struct user_regs_struct regs; /* as it was */
     uint64_t mask;
     uint64_t call_at;            /* a system call instruction of its own */
-    uint64_t room, room_bytes;   /* memory of ours in it */
+    uint64_t back_at;            /* code of its own that calls rt_sigreturn(2); 0: none */
+    uint64_t frame;              /* for that, FRAME_BYTES; 0: no way back is prepared */
+    bool other;                  /* it is the second of two places */
+    int undo_fd;                 /* closed on that way; -1: none */
+    uint64_t room, room_bytes;   /* memory of ours in it, behind BACK_BYTES for frames */
+    bool mapped;                 /* frames may lie there */
 };
 int freeze(struct frozen *f, pid_t pid, struct err *err);
 /* It may run elsewhere from now on: until thaw() it does not run here, whatever
@@ -146,6 +151,28 @@ void frozen_end(struct frozen *f);
 int frozen_exec(struct frozen *f, const char *path, char *const *argv, char *const *envp,
                 struct err *err);
 
+/* --- back.c --- */
+#define FRAME_BYTES 20480u
+#define BACK_BYTES (2 * FRAME_BYTES) /* one in use, one that is written */
+#define XSTATE_ROOM 16384
+struct xstate {
+    unsigned char data[XSTATE_ROOM];
+    size_t len;
+};
+/* Where such code is: call_at, back_at; 0 both, if not both are there. */
+void back_find(struct frozen *f);
+bool back_runs(const struct frozen *f, uint64_t rip); /* it is there */
+/* Room for frames where nothing of its is; 0: we do not know any. */
+uint64_t back_below_stack(const struct frozen *f);
+/* So many bytes where it has no memory, and will not have any soon; 0. */
+uint64_t back_gap(const struct frozen *f, uint64_t bytes);
+/* How it goes on: f->regs, with a call that was interrupted about to be made anew. */
+void back_registers(const struct frozen *f, struct user_regs_struct *r);
+/* The frames at f->frame: it closes undo_fd, gives up the room unless it is parked, and
+ * goes on with r, this mask and its processor's state. */
+int back_write(struct frozen *f, const struct user_regs_struct *r, uint64_t mask);
+int back_state(const struct frozen *f, struct xstate *x);
+
 /* --- note.c --- */
 /* On the master, of this path: ours as long as it is open. *end becomes true where another
  * mover has left one, and must be for one that has to be there. -1: EBUSY, it is another's. */
@@ -156,11 +183,6 @@ int note_write(const struct mover_conf *c, uint64_t launch, const struct frozen 
 void note_end(struct mover_conf *c, mp_buf *result);
 
 /* --- collect.c --- */
-#define XSTATE_ROOM 16384
-struct xstate {
-    unsigned char data[XSTATE_ROOM];
-    size_t len;
-};
 int collect(struct frozen *f, struct image_writer *w, struct xstate *x, struct err *err);
 
 /* --- request.c --- */

@@ -103,6 +103,42 @@ ok 'what moves it is' breaks mover 1 2 0
 ok 'there and back' breaks mover master 1
 ok 'all of them are' breaks all 1 2 master 0
 
+# --- at every moment, those within the calls that it is made to make, too
+
+ok 'the program compiles' gcc -Wall -Wextra -Werror -O1 -o "$tmp/calm" tests/libbproc/calm.c
+bodies() { pgrep -f "^$tmp/calm mark" -r R,S,D,T,t |
+    while read -r p; do
+        case $(readlink "/proc/$p/exe") in */calm) echo "$p" ;; esac
+    done; }
+one_body() { body=$(bodies) && [ "$(wc -w <<<"$body")" = 1 ]; }
+calm() { # TIMES PLACE PLACE: what moves it is killed so often
+    local times=$1 i mv at to on=()
+    shift
+    : >"$tmp/said"
+    [ "$1" = master ] || on=(bpsh -n "$1")
+    "${on[@]}" "$tmp/calm" mark >"$tmp/said" 2>&1 </dev/null & job=$!
+    on_exit+=("kill -9 $job 2>/dev/null")
+    pid=$job
+    eventually 20 said '^ready$' && { [ "$1" = master ] || its_pid; } || return 1
+    for ((i = 0; i < times; i++)); do
+        eventually 20 one_body || { echo "it runs $(bodies | wc -l) times, after $i"; cat "$tmp/said"; return 1; }
+        at=$(bpstat -p | awk -v pid="$pid" '$1 == pid { print $2 }')
+        [ "${at:-master}" = "$1" ] && to=$2 || to=$1
+        bpmove "$pid" "$to" >"$tmp/moved" 2>&1 & mv=$!
+        "$tmp/calm" kill "$body" 1 >/dev/null || { echo 'nobody traces it'; cat "$tmp/moved"; }
+        wait $mv
+    done
+    eventually 20 one_body || { echo "it runs $(bodies | wc -l) times"; cat "$tmp/said"; return 1; }
+    # Nothing that would stand in the way has been left in it.
+    bpmove "$pid" 2 && eventually 20 one_body || { bpmove --check "$pid"; return 1; }
+    kill -USR1 "$pid"
+    wait "$job"
+    rc=$?
+    [ $rc = 7 ] && said '^right$' || { echo "status $rc"; cat "$tmp/said"; return 1; }
+}
+ok 'its mover is killed at any moment: it notices nothing' calm $((4 * moves)) 0 1
+ok 'on the master, and from there' calm $((4 * moves)) master 1
+
 asked() { # node 1's agent, which does not read it
     mover_there && [ "$(nsenter -t "$1" -n ss -Htn state established dport = :2223 |
         awk '{ n += $1 } END { print n + 0 }')" -gt 0 ]
