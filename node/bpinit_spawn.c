@@ -460,8 +460,7 @@ static void note_children(struct init *in, const struct plan *p, const struct ou
 
     for (size_t i = 0; i < p->nchildren; i++)
         if (stand_made(in, p->children[i].made, o->npid, p->launch, &why) < 0)
-            init_log("process %d: its child %d: %s", (int)o->npid, (int)p->children[i].pid,
-                     why.text);
+            kill(p->children[i].made, SIGKILL); /* its parent has ended already */
 }
 
 static void end_children(const struct plan *p)
