@@ -169,6 +169,8 @@ int image_take_mover(struct starting *s, struct launch *l, struct err *err)
                        (int)old->npid, (int)old->pid);
     if (old && kin_take_mover(s, old, err) < 0)
         return -1;
+    if (old && old->node == s->from && old->state == PROC_STARTING)
+        return err_set(err, EAGAIN, "process %d is being started; try again", (int)s->mover_npid);
     if (!old || old->node != s->from || old->state != PROC_RUNNING ||
         old->uid != (int64_t)s->who.uid)
         return err_set(err, ENOSYS, "process %d of node %d is none that was sent there",
