@@ -30,7 +30,6 @@
 #define DEPART_MS 5000
 #define UNASKED_MS 120000
 #define UNHEARD_MS 30000 /* a node of which we know nothing may still say something */
-#define HEARD_MAX 4096 /* signals; only the last can still be on their way */
 
 static struct move **past_of(struct moves *all, uint64_t launch)
 {
@@ -369,16 +368,7 @@ static void take_heard(struct move *m, const msgpack_object *value)
         p = p->was;
     while (p->moved_to)
         p = p->moved_to;
-    uint64_t *ids = realloc(p->heard, (p->nheard + (size_t)a->size + 1) * sizeof *ids);
-    if (!ids)
-        return;
-    p->heard = ids;
-    for (uint32_t i = 0; i < a->size; i++)
-        if (a->ptr[i].type == MSGPACK_OBJECT_POSITIVE_INTEGER)
-            ids[p->nheard++] = a->ptr[i].via.u64;
-    uint32_t old = p->nheard > HEARD_MAX ? p->nheard - HEARD_MAX : 0;
-    memmove(ids, ids + old, (p->nheard - old) * sizeof *ids);
-    p->nheard -= old;
+    signal_heard(p, a);
 }
 
 static void departed(struct move *m, const msgpack_object *value)

@@ -273,6 +273,8 @@ void body_signal_value(procspace_t *ps, struct proc *p, int sig, bool has_value,
                        int64_t from_uid, int64_t from_pid, uint64_t once, struct signals *with);
 /* p had that one where it was before. */
 bool signal_had(procspace_t *ps, const struct proc *p, uint64_t once);
+/* It had these (numbers) on a node that it has left. */
+void signal_heard(struct proc *p, const msgpack_object_array *list);
 /* Those that are sent with it are answered together: nil, once each has got where its
  * process is. Between begin and end at least. NULL: out of memory. */
 struct signals *signals_begin(procspace_t *ps, svc_token *token);

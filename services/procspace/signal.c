@@ -1,11 +1,13 @@
 /* signal.c - signals on their way from the master to bodies */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/types.h>
 #include <unistd.h>
 #include "services/procspace/procspace.h"
 
 #define SIGNAL_MS 10000
+#define HEARD_MAX 4096 /* signals; only the last can still be on their way */
 #define AWAY_MS 200 /* an agent that was not there is asked again */
 
 struct sent { /* what was sent, and by whom */
@@ -168,6 +170,35 @@ static void done(void *arg)
 
     signals_end(f->with);
     free(f);
+}
+
+static int by_number(const void *a, const void *b)
+{
+    const uint64_t *x = a, *y = b;
+
+    return (*x > *y) - (*x < *y);
+}
+
+/* A node tells of all that it remembers, each time: what is known already would push out
+ * what other nodes have told. */
+void signal_heard(struct proc *p, const msgpack_object_array *list)
+{
+    size_t had = p->nheard;
+    uint64_t *ids = realloc(p->heard, (had + list->size + 1) * sizeof *ids);
+    CLEANUP(cleanup_free) uint64_t *known = malloc((had + 1) * sizeof *known);
+
+    p->heard = ids ? ids : p->heard;
+    if (!ids || !known)
+        return;
+    memcpy(known, ids, had * sizeof *known);
+    qsort(known, had, sizeof *known, by_number);
+    for (uint32_t i = 0; i < list->size; i++)
+        if (list->ptr[i].type == MSGPACK_OBJECT_POSITIVE_INTEGER &&
+            !bsearch(&list->ptr[i].via.u64, known, had, sizeof *known, by_number))
+            ids[p->nheard++] = list->ptr[i].via.u64;
+    uint32_t old = p->nheard > HEARD_MAX ? p->nheard - HEARD_MAX : 0;
+    memmove(ids, ids + old, (p->nheard - old) * sizeof *ids);
+    p->nheard -= old;
 }
 
 /* It had it where it was before it moved. */
