@@ -39,6 +39,7 @@ struct client {
 };
 
 struct asked { /* a request on its way */
+    struct asked *next;
     gate_t *g;
     uint64_t client;
     uint32_t uid;
@@ -52,6 +53,7 @@ struct gate {
     uint64_t next_id;
     size_t clients;
     struct client *first;
+    struct asked *asked;
 };
 
 static const char *const open_to_all[] = { "nodemgr.list", "nodemgr.config", "nodemgr.libs",
@@ -123,6 +125,38 @@ static void refuse(gate_t *g, uint64_t client, const struct wire *w, const struc
     answer(g, client, w, WIRE_ERROR, &m);
 }
 
+static struct asked *asked_new(gate_t *g, uint64_t client, uint32_t uid, const struct wire *w)
+{
+    struct asked *q = malloc(sizeof *q);
+
+    if (!q)
+        return NULL;
+    *q = (struct asked){ g->asked, g, client, uid, *w };
+    g->asked = q;
+    return q;
+}
+
+static void asked_free(struct asked *q)
+{
+    struct asked **at = &q->g->asked;
+
+    while (*at != q)
+        at = &(*at)->next;
+    *at = q->next;
+    free(q);
+}
+
+/* Said again by who has no answer yet: it is on its way, by a number of ours. Two of it
+ * would be two to the service, and the first answer, to either, would count. */
+static bool is_asked(const gate_t *g, uint64_t client, const struct wire *w)
+{
+    const struct asked *q = g->asked;
+
+    while (q && (q->client != client || q->w.id != w->id))
+        q = q->next;
+    return q != NULL;
+}
+
 /* Where an image is to go is for us to know; the process gets a token. */
 static void take_way(const struct asked *q, const msgpack_object *image)
 {
@@ -185,7 +219,7 @@ static void on_answer(void *arg, const msgpack_object *value, const struct err *
     } else {
         refuse(q->g, q->client, &q->w, err);
     }
-    free(q);
+    asked_free(q);
 }
 
 /* What a process asks in its own name. False: nothing of that kind. */
@@ -199,12 +233,11 @@ static bool in_person(struct client *c, const struct wire *w, const msgpack_obje
     } else if (!c->g->a->svc) {
         err_set(err, EAGAIN, "the node has not joined yet");
     } else {
-        struct asked *q = malloc(sizeof *q);
+        struct asked *q = asked_new(c->g, c->id, c->who.uid, w);
         if (!q) {
             err_set(err, ENOMEM, "out of memory");
             return true;
         }
-        *q = (struct asked){ c->g, c->id, c->who.uid, *w };
         kin_launch(c->g->a, &c->who, body, w->deadline, on_answer, q);
     }
     return true;
@@ -245,7 +278,8 @@ static void on_request(struct client *c, const struct pkt *p)
     gate_t *g = c->g;
 
     mp_init(&body);
-    if (wire_unpack(&w, p->data, p->len, &used, &err) < 0 || w.kind != WIRE_REQUEST)
+    if (wire_unpack(&w, p->data, p->len, &used, &err) < 0 || w.kind != WIRE_REQUEST ||
+        is_asked(g, id, &w))
         return;
     c->asked++;
     msgpack_unpacked_init(&u);
@@ -261,11 +295,10 @@ static void on_request(struct client *c, const struct pkt *p)
         else
             pack_body(c, w.topic, &u.data, &body, &err);
     }
-    struct asked *q = err.code || done ? NULL : malloc(sizeof *q);
+    struct asked *q = err.code || done ? NULL : asked_new(g, id, c->who.uid, &w);
     if (!err.code && !done && !q)
         err_set(&err, ENOMEM, "out of memory");
     if (q) {
-        *q = (struct asked){ g, id, c->who.uid, w };
         int64_t most = needs_asker(w.topic, &u.data) ? ASK_LONG_MS : ASK_MS;
         svc_call(g->a->svc, w.topic, &body,
                  (int)(w.deadline > 0 && w.deadline < most ? w.deadline : most), on_answer, q);
