@@ -66,7 +66,10 @@ static void on_each(void *arg, int node, const msgpack_object *value, const stru
     const struct target *t = target_of(c, node);
 
     if (!value) {
-        fail(c, node, err->code, err->text);
+        bool away = err->code == BE_NODEDOWN && n && !node_down(n);
+        fail(c, node, err->code, away ? "the node is up, but its agent is not connected just now "
+                                        "(restarted, or on its way to another address): try again"
+                                      : err->text);
         return;
     }
     /* A machine that was quick is back already, with another space. */

@@ -63,11 +63,12 @@ starts() {
         for pid in 1 2 3; do
             timeout 60 bpsh -n 0-2 true >>"$tmp/starts.$round" 2>&1 & pids+=($!)
         done
-        bpctl -S 0-2 --reconnect 198.18.9.1 >"$tmp/bpctl" 2>&1 # refused by who is away
+        bpctl -S 0-2 --reconnect 198.18.9.1 >>"$tmp/bpctl" 2>&1 # refused by who is away
         for pid in "${pids[@]}"; do wait "$pid" || { cat "$tmp/starts.$round"; return 1; }; done
     done
 }
 ok 'what is started meanwhile is started' starts
+ok 'whose agent is away is not said to be down' not grep 'Node is down' "$tmp/bpctl"
 settled() { # NODE MASTER: asked while nothing else changes, and there
     local it
     it=$(agent "$1")
