@@ -521,8 +521,8 @@ static void take_ranks(struct move *m, int node, const msgpack_object *value)
         if (code)
             move_failed(m, (uint32_t)rank, (int)code, text ? text : "");
     }
-    if (!seen) /* it does not remember it: then it never let it go */
-        node_failed(m, node, ESRCH, "the node knows nothing of it");
+    if (!seen) /* it does not remember it: then it never let it go, or has begun afresh */
+        node_failed(m, node, m->known ? BE_SLAVEDIED : ESRCH, "the node knows nothing of it");
 }
 
 static void on_node(void *arg, int node, const msgpack_object *value, const struct err *err)
