@@ -352,6 +352,15 @@ static struct kin_parent *on_its_way_out(const struct init *in, pid_t npid)
     return p;
 }
 
+/* Its parent has told of its end, and has not let it go yet. */
+static bool is_being_reaped(const struct init *in, pid_t npid)
+{
+    CLEANUP(cleanup_close) int fd = (int)syscall(SYS_pidfd_open, npid, 0);
+    struct pollfd ended = { fd, POLLIN, 0 };
+
+    return fd >= 0 && poll(&ended, 1, 0) > 0 && kids_ppid(in->kids, npid) > 1;
+}
+
 /* One that is on its way out has the pid that its successor wants. */
 static void wait_for(struct init *in, pid_t npid)
 {
@@ -360,14 +369,14 @@ static void wait_for(struct init *in, pid_t npid)
     struct pollfd fd = { p ? p->pidfd : -1, POLLIN, 0 };
     int status;
 
-    if (!p || poll(&fd, 1, LEAVE_MS) <= 0)
+    if (p && poll(&fd, 1, LEAVE_MS) <= 0)
         return;
-    for (; on_its_way_out(in, npid) == p && now_ms() < end; poll(NULL, 0, 1))
+    for (; p && on_its_way_out(in, npid) == p && now_ms() < end; poll(NULL, 0, 1))
         if (waitpid(npid, &status, WNOHANG) == npid)
             kin_forget(p);
         else if (p->own) /* who tells of it first, */
             drain(p->own);
-    while (kill(npid, 0) == 0 && now_ms() < end) /* and then lets it go */
+    while (is_being_reaped(in, npid) && now_ms() < end) /* and then lets it go */
         poll(NULL, 0, 1);
 }
 
