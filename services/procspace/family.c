@@ -447,7 +447,8 @@ bool family_may_stand(const struct kid *k)
 
     return !k->via && k->parent_ghost && k->p.pidfd < 0 &&
            k->stage == KID_WAITING && kin_ppid(k->npid) == k->parent_ghost &&
-           !(ghost_kid(k->npid, &who) && who.node == k->p.node && who.npid == k->npid);
+           !(ghost_kid(k->npid, &who) && who.node == k->p.node && who.npid == k->npid &&
+             who.gen == k->p.gen);
 }
 
 static struct family *that_awaits(procspace_t *ps, const struct kid *k)

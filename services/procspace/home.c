@@ -511,7 +511,8 @@ static void come_home(procspace_t *ps, struct proc *p)
         return;
     }
     if (!k || k->p.pidfd < 0) {
-        body_signal(ps, p, SIGKILL);
+        if (!ps->recovery) /* else it may be known yet (home_settle) */
+            body_signal(ps, p, SIGKILL);
         return;
     }
     if (p->node == p->home) /* who waits for it there does so itself */
@@ -688,33 +689,58 @@ struct proc *home_unstood(procspace_t *ps, pid_t npid, int64_t uid, int node)
     return p;
 }
 
-/* Their parents had come to the master, and their nodes had not been told. */
-void home_recover_plain(procspace_t *ps)
+/* Nobody waits for it on a node, whatever that has been told: its ghost stands for it alone. */
+static void be_plain(procspace_t *ps, struct proc *p)
 {
     struct ghost_kid who;
     struct err err = { 0 };
     uint64_t of;
 
+    if (p->stand || home_is_local(p) || proc_find(ps, p->home_npid))
+        return;
+    /* Its ghost may have stood for the kid that it was, or beside a parent on a node. */
+    bool kid = ghost_kid(p->home_npid, &who) && who.npid == p->home_npid;
+    int fd = ghost_take(p->home_npid, p->uid, &of, NULL);
+    if (fd < 0 || (of != proc_first(p) && !kid)) {
+        cleanup_close(&fd);
+        return;
+    }
+    if (of != p->launch->id)
+        p->as = of;
+    leave_home(ps, p);
+    p->pidfd = fd;
+    proc_enter(ps, p);
+    if (ghost_watch(ps, p, &err) < 0)
+        svc_log("warning", "ghost %d is not watched: %s", (int)p->pid, err.text);
+    tell_home(p);
+}
+
+/* Their parents had come to the master, and their nodes had not been told. */
+void home_recover_plain(procspace_t *ps)
+{
     for (struct proc *p = ps->homed, *next; p; p = next) {
         next = p->next_homed;
-        if (p->stand || home_is_local(p) || proc_find(ps, p->home_npid))
-            continue;
-        /* Its ghost may have stood for the kid that it was, or beside a parent on a node. */
-        bool kid = ghost_kid(p->home_npid, &who) && who.npid == p->home_npid;
-        int fd = ghost_take(p->home_npid, p->uid, &of, NULL);
-        if (fd < 0 || (of != proc_first(p) && !kid)) {
-            cleanup_close(&fd);
-            continue;
-        }
-        if (of != p->launch->id)
-            p->as = of;
-        leave_home(ps, p);
-        p->pidfd = fd;
-        proc_enter(ps, p);
-        if (ghost_watch(ps, p, &err) < 0)
-            svc_log("warning", "ghost %d is not watched: %s", (int)p->pid, err.text);
-        tell_home(p);
+        be_plain(ps, p);
     }
+}
+
+/* Such a row that names no home: its parent has come to where it is since it was told of. */
+bool home_recover_here(procspace_t *ps, int node, uint64_t launch, uint64_t rank,
+                       const msgpack_object *o)
+{
+    struct proc *p = home_find(ps, launch, rank);
+
+    if (!p || p->node != node || p->state != PROC_RUNNING)
+        return false;
+    if (p->stand && p->stand->p.pidfd < 0)
+        home_kid_gone(p->stand);
+    if (p->stand)
+        come_home(ps, p);
+    else
+        be_plain(ps, p);
+    if (!p->homed)
+        p->local = (pid_t)mp_opt_int(o, "local", 0);
+    return true;
 }
 
 /* All nodes have spoken: for whom does nobody stand? */

@@ -356,6 +356,8 @@ void home_settle(procspace_t *ps);
 /* One of this number for which nobody stands where it is said to be waited for, or none
  * that has a ghost, while its parent is on this other node. */
 struct proc *home_unstood(procspace_t *ps, pid_t npid, int64_t uid, int node);
+bool home_recover_here(procspace_t *ps, int node, uint64_t launch, uint64_t rank,
+                       const msgpack_object *o);
 void home_recover_plain(procspace_t *ps); /* those that are waited for on the master */
 struct identity;
 struct proc *home_asker(procspace_t *ps, int node, const msgpack_object *body, pid_t *npid,

@@ -267,6 +267,8 @@ static void on_body(procspace_t *ps, int node, const msgpack_object *o)
         home_recover(ps, node, o);
         return;
     }
+    if (home_recover_here(ps, node, launch, (uint64_t)rank, o))
+        return;
     struct proc *p = proc_find(ps, (pid_t)pid);
     if (p && p->launch->id != launch) {
         uint64_t as = launch;
@@ -341,6 +343,15 @@ static void on_node(void *arg, int node, const msgpack_object *value, const stru
         ps->recovery->silent++;
 }
 
+/* Or is it the process itself, which has come home since? */
+static bool is_ghost_still(pid_t pid)
+{
+    uint64_t of;
+    CLEANUP(cleanup_close) int fd = ghost_take(pid, -1, &of, NULL);
+
+    return fd >= 0;
+}
+
 /* Ghosts that no node knows, and no node has reported the end of. */
 static void settle(void *arg)
 {
@@ -364,7 +375,7 @@ static void settle(void *arg)
         struct proc left = { .pid = r->c[i].pid, .pidfd = r->c[i].pidfd };
         struct proc *p = proc_find(ps, left.pid);
         bool stands = p && p->kid && kid_body(p->kid); /* it names that one's launch */
-        if (!stands && (!p || proc_first(p) != r->c[i].launch) && ghost_lives(&left)) {
+        if (!stands && (!p || proc_first(p) != r->c[i].launch) && is_ghost_still(left.pid)) {
             svc_log("warning", "ghost %d of launch %llu has no body on any node: killed (%s)",
                     (int)left.pid, (unsigned long long)r->c[i].launch,
                     !p ? "unknown" : p->kid ? "a kid's" : "another launch's");
