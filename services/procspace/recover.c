@@ -343,13 +343,15 @@ static void on_node(void *arg, int node, const msgpack_object *value, const stru
         ps->recovery->silent++;
 }
 
-/* Or is it the process itself, which has come home since? */
-static bool is_ghost_still(pid_t pid)
+/* Since it was found it may have become the process itself, or that gone anew. */
+static bool is_nobodys(procspace_t *ps, pid_t pid, uint64_t *of)
 {
-    uint64_t of;
-    CLEANUP(cleanup_close) int fd = ghost_take(pid, -1, &of, NULL);
+    const struct proc *p = proc_find(ps, pid);
+    CLEANUP(cleanup_close) int fd = ghost_take(pid, -1, of, NULL);
+    bool known = p && (p->pidfd >= 0 || proc_first(p) == *of);
+    bool stands = p && p->kid && kid_body(p->kid); /* it names that one's launch */
 
-    return fd >= 0;
+    return fd >= 0 && !known && !stands;
 }
 
 /* Ghosts that no node knows, and no node has reported the end of. */
@@ -373,11 +375,11 @@ static void settle(void *arg)
     families_recover(ps, true);
     for (size_t i = 0; i < r->n; i++) {
         struct proc left = { .pid = r->c[i].pid, .pidfd = r->c[i].pidfd };
-        struct proc *p = proc_find(ps, left.pid);
-        bool stands = p && p->kid && kid_body(p->kid); /* it names that one's launch */
-        if (!stands && (!p || proc_first(p) != r->c[i].launch) && is_ghost_still(left.pid)) {
+        uint64_t of;
+        if (is_nobodys(ps, left.pid, &of)) {
+            const struct proc *p = proc_find(ps, left.pid);
             svc_log("warning", "ghost %d of launch %llu has no body on any node: killed (%s)",
-                    (int)left.pid, (unsigned long long)r->c[i].launch,
+                    (int)left.pid, (unsigned long long)of,
                     !p ? "unknown" : p->kid ? "a kid's" : "another launch's");
             ghost_signal(&left, SIGKILL);
             n++;
