@@ -668,6 +668,7 @@ void home_recover(procspace_t *ps, int node, const msgpack_object *o)
     p->state = PROC_RUNNING;
     p->gen = (uint32_t)mp_opt_int(o, "gen", 1);
     p->npid = (pid_t)mp_opt_int(o, "npid", 0);
+    p->local = (pid_t)mp_opt_int(o, "local", 0); /* its parent has left it a moment ago */
     p->conts = (uint32_t)mp_opt_int(o, "conts", 0);
     p->halts = (uint32_t)mp_opt_int(o, "halts", 0);
     p->started = mp_opt_int(o, "start", p->started);
