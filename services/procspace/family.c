@@ -574,6 +574,7 @@ static void let_be(void *arg, struct kid *k)
 
 void families_recover(procspace_t *ps, bool last)
 {
+    kin_find(ps);
     kids_each(ps, recover_one, ps);
     if (!last)
         return;

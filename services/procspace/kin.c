@@ -329,11 +329,30 @@ static struct proc *proc_named(procspace_t *ps, int node, pid_t npid)
     return p ? p : now && !now->kid && now->gen > 1 && now->state == PROC_RUNNING ? now : NULL;
 }
 
+void kin_find(procspace_t *ps)
+{
+    for (struct parent *par = ps->parents; par; par = par->next)
+        if (par->node >= 0 && gone(par))
+            par->proc = proc_named(ps, par->node, par->pid);
+}
+
+/* By the kernel's word it is on the master, whatever it is called by where its children
+ * are: it is their ghosts' parent. */
+static bool is_here(const struct parent *par)
+{
+    for (size_t b = 0; b < PROC_BUCKETS; b++)
+        for (const struct proc *p = par->ps->proc[b]; p; p = p->next)
+            if (p->parent == par && kin_ppid(p->pid) == par->pid)
+                return true;
+    return false;
+}
+
 void kin_settle(procspace_t *ps)
 {
+    kin_find(ps);
     for (struct parent *par = ps->parents; par; par = par->next) {
-        if (par->node >= 0 && !par->proc)
-            par->proc = proc_named(ps, par->node, par->pid);
+        if (gone(par) && is_here(par))
+            follow(par);
         if (gone(par))
             ended(par);
     }
@@ -472,8 +491,10 @@ bool kin_up(procspace_t *ps, int node, const struct event *e)
     bool there = ours != NULL;
     for (size_t i = 0; par && i < par->nodes.n; i++)
         there |= par->nodes.node[i] == node;
-    if (there && par->node >= 0 && gone(par) && ps->recovery)
-        par->proc = proc_named(ps, par->node, par->pid);
+    if (there && gone(par) && ps->recovery)
+        kin_find(ps);
+    if (there && gone(par) && recovered_all(ps) && is_here(par))
+        follow(par);
     if (!there || gone(par)) /* no child of it runs there, or it has ended */
         return recovered_all(ps);
     bool has_value = mp_as_int(&e->v[5], &value);
