@@ -438,15 +438,24 @@ void family_ended(procspace_t *ps, pid_t pid, int status)
 
 static void look_again(procspace_t *ps);
 
+/* Its number on the master. When that has left the node, what stands for it there has it. */
+static pid_t parent_of(const struct kid *k)
+{
+    if (k->parent_ghost || !k->stands || kid_find(k->p.launch->ps, k->p.node, k->ppid))
+        return k->parent_ghost;
+    return k->ppid > 1 ? k->ppid : 0;
+}
+
 /* Of a move that an earlier procspace began, or whose end is not known yet: by the
  * kernel's word there is one that it may stand for, a child of its parent's ghost under
  * its number. */
 bool family_may_stand(const struct kid *k)
 {
     struct ghost_kid who;
+    pid_t parent = parent_of(k);
 
-    return !k->via && k->parent_ghost && k->p.pidfd < 0 &&
-           k->stage == KID_WAITING && kin_ppid(k->npid) == k->parent_ghost &&
+    return !k->via && parent && k->p.pidfd < 0 &&
+           k->stage == KID_WAITING && kin_ppid(k->npid) == parent &&
            !(ghost_kid(k->npid, &who) && who.node == k->p.node && who.npid == k->npid &&
              who.gen == k->p.gen);
 }
@@ -485,22 +494,23 @@ bool family_born(procspace_t *ps, struct kid *k)
 /* Its parent has left for another place, or is a process of the master by now. */
 bool family_left(procspace_t *ps, const struct kid *k)
 {
-    const struct proc *parent = k->parent_ghost ? proc_find(ps, k->parent_ghost) : NULL;
+    pid_t up = parent_of(k);
+    const struct proc *parent = up ? proc_find(ps, up) : NULL;
     struct err err = { 0 };
     uint64_t of;
 
-    if (!k->parent_ghost || !k->body || k->body->state != PROC_RUNNING)
+    if (!up || !k->body || k->body->state != PROC_RUNNING)
         return false;
     if (parent)
         return parent->state == PROC_RUNNING && parent->node != k->p.node;
-    CLEANUP(cleanup_close) int fd = ghost_take(k->parent_ghost, -1, &of, &err);
+    CLEANUP(cleanup_close) int fd = ghost_take(up, -1, &of, &err);
     return fd < 0 && err.code == EINVAL;
 }
 
 static void recover(procspace_t *ps, struct kid *k)
 {
-    struct proc *parent = proc_find(ps, k->parent_ghost), *p = proc_find(ps, k->npid);
-    struct family b = { .to = k->p.node, .ghost = k->parent_ghost };
+    struct proc *parent = proc_find(ps, parent_of(k)), *p = proc_find(ps, k->npid);
+    struct family b = { .to = k->p.node, .ghost = parent_of(k) };
     struct child c = { .pid = k->npid };
     uint64_t of;
     struct err err = { 0 };

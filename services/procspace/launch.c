@@ -30,7 +30,7 @@ static void starting_free(struct starting *s)
 
     if (l && l->starting == s)
         l->starting = NULL;
-    if (!s->move)
+    if (!s->move && s->family)
         family_drop(s->ps, s->id);
     manifest_unref(s->ps->contents, &s->manifest);
     identity_free(&s->who);
@@ -602,14 +602,16 @@ int take_ghosts(struct starting *s, struct err *err)
                        err);
     if (!l)
         return -1;
-    if (s->home >= 0 && l->starting) /* its agent was restarted, or it asks again */
+    bool agents = s->home >= 0 || s->from >= 0;
+    if (agents && l->starting) /* its agent was restarted, or it asks again */
         return err_set(err, EAGAIN, "launch %llu is being answered", (unsigned long long)l->id);
-    if (s->home >= 0 || (s->self && s->image))
+    if (agents || (s->self && s->image))
         l->starting = s;
     if (!l->args)
         l->args = command_line(argv);
     if (s->self && s->image && moves_sent_anew(s->ps, s->mover, s->id, err) < 0)
         return -1;
+    s->family = true;
     if (family_take(s, err) < 0)
         return -1;
     l->forwarded = image_forwarded(&s->body);
@@ -660,6 +662,9 @@ static int parse(struct starting *s, struct svc_req *req, struct err *err)
                      : identity_of(req->w, &s->who, err) < 0 ||
                            relay_io(s->ps, (pid_t)req->w->pid, s->ranks, &s->body, &s->io, err) < 0)
         return -1;
+    s->answered = s->from >= 0 && move_begun(s->ps, s->id, s->who.uid, s->token);
+    if (s->answered)
+        return 0;
     if (s->from < 0)
         s->mover = (pid_t)req->w->pid;
     /* Its parent is known before anything is started; who is nobody's child by
@@ -720,7 +725,8 @@ int on_launch(void *self, struct svc_req *req, struct err *err)
         starting_free(s);
         return -1;
     }
-    if (s->home >= 0 && s->image && move_begun(ps, s->id, s->token)) {
+    s->answered |= s->home >= 0 && s->image && move_begun(ps, s->id, s->who.uid, s->token);
+    if (s->answered) {
         starting_free(s);
         return SVC_LATER;
     }

@@ -180,13 +180,12 @@ static void begun(struct move *m)
     svc_answer(m->all->ps->svc, t, &m->begun);
 }
 
-bool move_begun(procspace_t *ps, uint64_t launch, svc_token *asker)
+bool move_begun(procspace_t *ps, uint64_t launch, int64_t uid, svc_token *asker)
 {
     const struct move *m = move_find(ps, launch);
-
     struct err err = { 0 };
 
-    if (!m || !m->known || !m->begun.b.size)
+    if (!m || !m->known || !m->begun.b.size || m->uid != uid || (m->self && m->over))
         return false;
     err_set(&err, EAGAIN, "launch %llu is being answered", (unsigned long long)launch);
     if (m->asker)

@@ -17,7 +17,7 @@ const char *move_token(const struct move *m);
 /* Five pairs of a map: where its image is to go. */
 void move_pack_way(const struct move *m, mp_buf *out);
 /* It has been answered once, to who could not hear it: the same again. */
-bool move_begun(procspace_t *ps, uint64_t launch, svc_token *asker);
+bool move_begun(procspace_t *ps, uint64_t launch, int64_t uid, svc_token *asker);
 /* All have: tell them of each other, then give the asker its answer. mover: whose
  * copies they are, or its ghost; 0: it has none here. */
 void move_begin(struct move *m, svc_token *asker, pid_t mover, const mp_buf *answer);

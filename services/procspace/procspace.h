@@ -314,6 +314,7 @@ void kin_ended(procspace_t *ps, struct proc *p); /* p has */
 /* A signal to a parent. False: whose it is is not known yet. */
 bool kin_up(procspace_t *ps, int node, const struct event *e);
 void kin_settle(procspace_t *ps); /* after a restart: all nodes have spoken */
+void kin_find(procspace_t *ps); /* before that: whom nodes have told of since */
 /* The process npid of node, as we know it; NULL. */
 struct proc *proc_there(procspace_t *ps, int node, pid_t npid);
 void kin_recover(procspace_t *ps, struct proc *p, const msgpack_object *row);

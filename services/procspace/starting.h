@@ -41,6 +41,8 @@ struct starting { /* a launch on its way */
     int from;     /* the node that it moves on from; -1 the master */
     pid_t mover, mover_npid; /* its pid, or its ghost's; its own there */
     bool to_master;
+    bool answered; /* asked again by an agent that was restarted, or that took us for it */
+    bool family;   /* it has named the mover's children (family.c) */
     bool mute; /* nobody has read what it says till now */
     struct at { /* with image: where nodes are */
         int node;
