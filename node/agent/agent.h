@@ -202,6 +202,8 @@ int copies_image(copies_t *c, uint64_t launch, int *out, size_t outs, struct bul
 void copies_image_cut(copies_t *c, uint64_t launch);
 /* Who sends it is lost: no more of it comes. */
 void copies_image_stop(copies_t *c, const char *token);
+/* One of those that waited for it has failed: with the last of them nobody expects it. */
+void copies_image_gone(copies_t *c, uint64_t launch);
 int copies_image_on(copies_t *c, const char *token, const struct pump_dial *d, size_t n,
                     struct err *err);
 

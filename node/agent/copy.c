@@ -28,6 +28,7 @@ struct ticket {
     struct pump_plan *image; /* it is for one; NULL: for a bpcopy */
     struct ticket *next;
     uint64_t launch; /* of an image */
+    size_t gone;     /* who waited for it, and do no more */
 };
 
 struct copies {
@@ -219,6 +220,16 @@ void copies_image_stop(copies_t *c, const char *token)
             return;
         }
     pump_cut(token); /* it has begun, or has come */
+}
+
+void copies_image_gone(copies_t *c, uint64_t launch)
+{
+    for (struct ticket **at = &c->tickets; *at; at = &(*at)->next)
+        if ((*at)->image && (*at)->launch == launch) {
+            if (++(*at)->gone >= (*at)->image->outs)
+                ticket_free(c, at);
+            return;
+        }
 }
 
 int copies_image_on(copies_t *c, const char *token, const struct pump_dial *d, size_t n,

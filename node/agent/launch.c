@@ -530,6 +530,8 @@ void launches_never_came(launches_t *l, const msgpack_object *map)
         return;
     if (l->a->streams) /* else we have only just met bpinit, and have none */
         streams_drop(l->a->streams, id, (uint32_t)rank);
+    if (l->a->copies)
+        copies_image_gone(l->a->copies, id);
     launches_exited(l, id, rank);
 }
 
