@@ -66,35 +66,44 @@ static void on_pidfd(void *arg, int fd, uint32_t events)
     forget(s);
 }
 
-/* 0: npid is a child of its parent, and stands for somebody from now on. */
-static int add(struct init *in, pid_t npid, pid_t parent, uint32_t *gen, struct err *err)
+/* Its number may have been another's until a moment ago, of whose end we hear next. */
+static struct stand *find_living(const struct init *in, pid_t npid)
 {
     struct stand *s = find(in, npid);
     struct pollfd ended = { s ? s->pidfd : -1, POLLIN, 0 };
 
-    /* Its number may have been another's until a moment ago. */
-    if (s && poll(&ended, 1, 0) > 0) {
-        on_pidfd(s, s->pidfd, EPOLLIN);
-        s = NULL;
-    }
+    if (!s || poll(&ended, 1, 0) <= 0)
+        return s;
+    on_pidfd(s, s->pidfd, EPOLLIN);
+    return NULL;
+}
+
+/* 0: npid is a child of its parent, and stands for somebody from now on. */
+static int add(struct init *in, pid_t npid, pid_t parent, uint32_t *gen, struct err *err)
+{
+    struct stand *s = find_living(in, npid);
+
     if (s) {
         *gen = s->gen;
         return 0;
     }
     int fd = (int)syscall(SYS_pidfd_open, npid, 0);
-    if (fd < 0 || kids_note(in->kids, npid, parent, gen) < 0) {
+    s = fd >= 0 ? calloc(1, sizeof *s) : NULL;
+    if (!s || loop_fd(in->loop, fd, EPOLLIN, on_pidfd, s, err) < 0) {
+        free(s);
+        bool ended = fd < 0;
         cleanup_close(&fd);
+        return ended ? err_set(err, ESRCH, "process %d has ended", (int)npid)
+                     : err_set(err, ENOMEM, "out of memory");
+    }
+    *s = (struct stand){ in->stands->first, in, npid, parent, 0, 0, fd, false };
+    in->stands->first = s; /* told of as one that stands */
+    if (kids_note(in->kids, npid, parent, gen) < 0) {
+        forget(s);
         return err_set(err, ESRCH, "process %d is no child of process %d", (int)npid,
                        (int)parent);
     }
-    s = calloc(1, sizeof *s);
-    if (!s || loop_fd(in->loop, fd, EPOLLIN, on_pidfd, s, err) < 0) {
-        free(s);
-        close(fd);
-        return err_set(err, ENOMEM, "out of memory");
-    }
-    *s = (struct stand){ in->stands->first, in, npid, parent, *gen, 0, fd, false };
-    in->stands->first = s;
+    s->gen = *gen;
     return 0;
 }
 
@@ -261,8 +270,7 @@ int stand_cry(struct init *in, pid_t npid, const msgpack_object *map, struct err
 
 void stand_here(struct init *in, pid_t npid)
 {
-    struct stand *s = find(in, npid);
-    pid_t parent = s ? 0 : kids_ppid(in->kids, npid);
+    pid_t parent = find_living(in, npid) ? 0 : kids_ppid(in->kids, npid);
 
     if (parent > 1)
         arrival_made(in->arrivals, npid, parent);

@@ -247,6 +247,15 @@ static struct proc *moved_on(procspace_t *ps, struct proc *p, int node, uint32_t
     return n;
 }
 
+/* It runs here, or its ghost names a later launch: this is what it was there, and is about
+ * to be told so. */
+static bool has_moved_on(pid_t pid, int64_t uid)
+{
+    CLEANUP(cleanup_close) int fd = process_take(pid, uid, NULL);
+
+    return fd >= 0;
+}
+
 /* One line of a node's list of bodies. */
 static void on_body(procspace_t *ps, int node, const msgpack_object *o)
 {
@@ -284,6 +293,8 @@ static void on_body(procspace_t *ps, int node, const msgpack_object *o)
     }
     if (!p)
         p = adopt(ps, (pid_t)pid, (uint32_t)rank, launch, uid, mp_opt_int(o, "gid", -1), o);
+    if (!p && has_moved_on((pid_t)pid, uid))
+        return;
     if (!p) { /* nobody stands for it on the master any more */
         struct proc body = { .pid = (pid_t)pid, .node = node, .gen = (uint32_t)gen,
                              .pidfd = -1 };
