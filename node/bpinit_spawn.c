@@ -514,6 +514,8 @@ static int start_rank(struct init *in, const struct plan *p, pid_t pid, pid_t *p
             c.fd[fd] = theirs[fd];
         else if (p->stream[fd].mode != STREAM_FILE)
             c.fd[fd] = in->null_fd;
+    if (rc == 0 && p->image && p->gen > 1)
+        arrivals_sent_anew(in->arrivals, pid, p->launch, p->uid);
     bool into = rc == 0 && p->image && p->gen > 1 && kin_waits(in, p, pid, &o->err);
     rc = o->err.code ? -1 : rc;
     if (into) {
@@ -526,8 +528,6 @@ static int start_rank(struct init *in, const struct plan *p, pid_t pid, pid_t *p
     }
     if (rc == 0 && p->image && p->gen > 1)
         reap_departed(in, pid);
-    if (rc == 0 && p->image && p->gen > 1)
-        arrivals_sent_anew(in->arrivals, pid, p->launch, p->uid);
     if (rc == 0 && p->image && p->gen > 1 && kill(pid, 0) == 0) /* its old self, most likely */
         rc = err_set(&o->err, EAGAIN, "a process %d is still here", (int)pid);
     if (rc == 0 && p->image) {
