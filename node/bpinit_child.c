@@ -236,6 +236,8 @@ pid_t child_start(struct child *c, pid_t pid)
     }
     c->code = 0;
     long r = clone3_call(&args, run, c);
+    if (r == -EEXIST && c->plan->image && c->plan->gen > 1)
+        return -EAGAIN; /* its own: a group of those that it had here may have it still */
     if (r == -EEXIST || r == -EINVAL || r == -EPERM) {
         /* Taken, beyond this kernel's range, or not ours to choose. */
         args.set_tid = args.set_tid_size = 0;

@@ -542,6 +542,8 @@ static int start_rank(struct init *in, const struct plan *p, pid_t pid, pid_t *p
         if (o->npid == -EBUSY)
             rc = err_set(&o->err, EBUSY, "its parent has left children of its own here: none "
                                          "can be added before they have ended");
+        else if (o->npid == -EAGAIN)
+            rc = err_set(&o->err, EAGAIN, "the number %d is still in use here", (int)pid);
         else if (o->npid < 0)
             rc = err_set(&o->err, -o->npid, "start a process: %s", strerror(-o->npid));
     }

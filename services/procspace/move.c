@@ -436,15 +436,6 @@ void move_depart(struct move *m, const struct proc *was, int node)
     say_depart(m);
 }
 
-/* The same with less known: an earlier procspace began it. */
-void move_left_node(struct move *m)
-{
-    const struct launch *l = launch_find(m->all->ps, m->launch);
-    struct proc *p = l && l->ranks ? l->rank[0] : NULL, plain = { .pid = m->ghost };
-
-    move_depart(m, p && p->was ? p->was : &plain, m->was_on);
-}
-
 static void arrived(struct move *m, struct proc *p)
 {
     procspace_t *ps = m->all->ps;

@@ -17,6 +17,8 @@ const char *move_token(const struct move *m);
 /* Five pairs of a map: where its image is to go. */
 void move_pack_way(const struct move *m, mp_buf *out);
 /* It has been answered once, to who could not hear it: the same again. */
+/* Its mover asks whether it has gone. */
+bool move_is_asked(procspace_t *ps, uint64_t launch);
 bool move_begun(procspace_t *ps, uint64_t launch, int64_t uid, svc_token *asker);
 /* All have: tell them of each other, then give the asker its answer. mover: whose
  * copies they are, or its ghost; 0: it has none here. */

@@ -5,7 +5,10 @@
  */
 #include <errno.h>
 #include <stdlib.h>
+#include "services/procspace/move_kin.h"
 #include "services/procspace/move_parts.h"
+
+#define AGAIN_MS 100 /* not all nodes have spoken yet */
 
 struct move *move_of_before(procspace_t *ps, uint64_t launch, const struct who *a,
                             const msgpack_object *body, struct err *err)
@@ -46,4 +49,29 @@ struct move *move_of_before(procspace_t *ps, uint64_t launch, const struct who *
         home_seek(m);
     }
     return m;
+}
+
+bool move_is_asked(procspace_t *ps, uint64_t launch)
+{
+    const struct move *m = move_find(ps, launch);
+
+    return m && !m->over && m->asker;
+}
+
+/* The node that it has left is told; with less known than of moves of ours (move_depart). */
+void move_left_node(void *arg)
+{
+    struct move *m = arg;
+    procspace_t *ps = m->all->ps;
+    const struct launch *l = launch_find(ps, m->launch);
+    struct proc *p = l && l->ranks ? l->rank[0] : NULL, plain = { .pid = m->ghost };
+
+    m->timer = 0;
+    if (!recovered_all(ps)) { /* whom it has left there, and where it is now */
+        m->timer = loop_timer(ps->loop, AGAIN_MS, false, move_left_node, m);
+        return;
+    }
+    if (!p)
+        kin_seen(m, proc_find(ps, m->ghost));
+    move_depart(m, p && p->was ? p->was : &plain, m->was_on);
 }

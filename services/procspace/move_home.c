@@ -281,18 +281,23 @@ static void seek(void *arg)
     uint64_t of;
     CLEANUP(cleanup_close) int fd = ghost_take(m->ghost, m->uid, &of, &err);
 
+    /* If that stands for one that has been here, and gone on, it is another launch's. */
+    bool there = fd >= 0 && p && p->node == m->was_on;
     m->timer = 0;
-    if (fd >= 0) { /* its process goes on where it is */
+    if (fd >= 0 && !there && !recovered_all(ps)) {
+        m->timer = loop_timer(ps->loop, SEEK_AGAIN_MS, false, seek, m);
+    } else if (there) { /* its process goes on where it is */
         m->home = HOME_FAILED;
         err_set(&m->home_err, EIO, "it did not arrive");
         home_settled(m);
-    } else if (err.code != ESRCH && restoring(m)) {
+    } else if (fd < 0 && err.code != ESRCH && restoring(m)) {
         m->timer = loop_timer(ps->loop, SEEK_AGAIN_MS, false, seek, m);
     } else {
         m->home = HOME_HERE;
-        kin_seen_here(m, p);
-        if (p && p->state == PROC_RUNNING) /* it was taken for its own ghost */
+        if (fd < 0 && p && p->state == PROC_RUNNING) { /* it was taken for its own ghost */
+            kin_seen(m, p);
             proc_leave(ps, p);
+        }
         move_left_node(m);
     }
 }

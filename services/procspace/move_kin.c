@@ -150,13 +150,21 @@ struct leaving {
     uint32_t n;
     int node;
     pid_t npid, ghost;
-    uint64_t as;
 };
 
 static bool is_left(const struct leaving *l, const struct kid *k)
 {
     return k->p.node == l->node && !k->body && k->p.state != PROC_ENDED && k->p.pidfd >= 0 &&
            (k->parent_ghost ? k->parent_ghost == l->ghost : k->ppid == l->npid);
+}
+
+/* The launch that its ghost names. */
+static uint64_t named_by(const struct proc *p)
+{
+    uint64_t of = 0;
+    CLEANUP(cleanup_close) int fd = ghost_take(p->pid, -1, &of, NULL);
+
+    return fd >= 0 ? of : 0;
 }
 
 static void pack_left(void *arg, struct kid *k)
@@ -172,17 +180,19 @@ static void pack_left(void *arg, struct kid *k)
     mp_int(&l->rows, k->npid);
     mp_int(&l->rows, k->p.pid);
     mp_uint(&l->rows, k->as_body);
-    mp_uint(&l->rows, l->as);
+    mp_uint(&l->rows, named_by(&k->p));
 }
 
-void kin_seen_here(struct move *m, struct proc *p)
+void kin_seen(struct move *m, struct proc *p)
 {
     struct err err = { 0 };
 
-    if (!p || p->kid || p->state != PROC_RUNNING || p->node != m->was_on)
+    if (m->par || m->ghost <= 0)
         return;
-    m->left_as = proc_first(p);
-    m->par = kin_parent_there(p, m->was_npid ? m->was_npid : p->pid, &err);
+    if (p && !p->kid && p->state == PROC_RUNNING)
+        m->par = kin_parent_there(p, m->was_npid ? m->was_npid : p->pid, &err);
+    else if (!p)
+        m->par = kin_parent_here(m->all->ps, m->ghost, &err);
 }
 
 static bool is_with(const struct proc *p, int node, pid_t npid)
@@ -219,7 +229,6 @@ uint32_t kin_pack_departure(struct move *m, const struct proc *was, mp_buf *out)
     if (!p && !m->par)
         return 0;
     m->left_npid = left.npid;
-    left.as = m->left_as = p ? proc_first(p) : m->left_as;
     mp_init(&left.rows);
     kids_each(ps, pack_left, &left);
     if (!left.n && !any_with(ps, left.node, left.npid))
@@ -241,7 +250,7 @@ uint32_t kin_pack_departure(struct move *m, const struct proc *was, mp_buf *out)
 }
 
 /* A kid that is a body of its own now. */
-static void took(struct move *m, int node, pid_t npid, uint64_t as)
+static void took(struct move *m, int node, pid_t npid)
 {
     procspace_t *ps = m->all->ps;
     struct kid *k = kid_find(ps, node, npid);
@@ -255,7 +264,7 @@ static void took(struct move *m, int node, pid_t npid, uint64_t as)
         svc_log("warning", "process %d of node %d: %s", (int)npid, node, err.text);
         return;
     }
-    p->as = as;
+    p->as = named_by(&k->p);
     p->state = PROC_RUNNING;
     kid_takes(ps, p, k);
     kin_adopt(m->par, p);
@@ -281,7 +290,7 @@ void kin_departed(struct move *m, const msgpack_object *value)
     if (m->par && value && mp_get(value, "took") && mp_get_array(value, "took", &a, NULL) == 0)
         for (uint32_t i = 0; i < a->size; i++)
             if (mp_as_int(&a->ptr[i], &npid) && npid > 1 && npid <= INT32_MAX)
-                took(m, m->departs, (pid_t)npid, m->left_as);
+                took(m, m->departs, (pid_t)npid);
     for (size_t b = 0; m->par && b < PROC_BUCKETS; b++)
         for (struct proc *p = ps->proc[b]; p; p = p->next)
             parted(m, p);

@@ -24,7 +24,7 @@ void kin_arrived(struct move *m, struct proc *p);
 uint32_t kin_pack_departure(struct move *m, const struct proc *was, mp_buf *out);
 /* The same of a move that an earlier procspace began: p, or NULL, is what we took it for
  * till now. */
-void kin_seen_here(struct move *m, struct proc *p);
+void kin_seen(struct move *m, struct proc *p);
 /* The node's answer. */
 void kin_departed(struct move *m, const msgpack_object *value);
 /* p comes to the master: whoever stands for it there is told. */

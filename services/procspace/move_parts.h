@@ -42,7 +42,6 @@ struct move {
                         * number there, which mostly is the same */
     struct parent *par; /* who has left something on the node that it has left, */
     pid_t left_npid;    /* under this number; */
-    uint64_t left_as;   /* the launch that its ghost names */
     bool stands;        /* there what it was stands for it, or for a parent */
     int home_fd, control; /* its image; what its restorer says */
     bool late;         /* its reader has been waited for long enough */
@@ -89,7 +88,7 @@ void move_tell(struct move *m);   /* the last step: the asker hears of it */
 /* p is not on node any more. Then home_settled(). */
 void move_depart(struct move *m, const struct proc *p, int node);
 /* The same of one that moves since before our start. */
-void move_left_node(struct move *m);
+void move_left_node(void *m);
 
 struct move *move_find(procspace_t *ps, uint64_t launch);
 

@@ -32,6 +32,8 @@ struct recovery {
     struct candidate *c;
     size_t n;
     bool whole;  /* every node has told its own */
+    bool doubt;  /* of some it is not known whether they are what they were */
+    bool again;  /* so they have all been asked twice */
     int silent;  /* nodes that were asked and did not answer */
     int settle;  /* its timer */
 };
@@ -187,6 +189,20 @@ static struct launch *launch_known(procspace_t *ps, uint64_t id, uint32_t rank, 
     return l && l->uid == uid && launch_grow(l, rank + 1, &err) == 0 ? l : NULL;
 }
 
+/* It is no ghost. One that has just moved, and does not know it yet, is the process itself,
+ * and asks about it. So is what is to be it on the master, and may be its ghost again. But
+ * if it has come home, what its node speaks of is what it was there, about to end. */
+static bool is_it_still(procspace_t *ps, pid_t pid, uint64_t launch, int64_t gen)
+{
+    struct recovery *r = ps->recovery;
+
+    if (restorer_stands(pid) || (gen > 1 && move_is_asked(ps, launch)))
+        return true;
+    if (gen > 1 && r && !r->again)
+        r->doubt = true; /* who asks may have been killed */
+    return gen > 1 && r && r->again;
+}
+
 /* The candidate is whom the node speaks of: from now on it is a process. */
 static struct proc *adopt(procspace_t *ps, pid_t pid, uint32_t rank, uint64_t launch,
                           int64_t uid, int64_t gid, const msgpack_object *o)
@@ -195,9 +211,7 @@ static struct proc *adopt(procspace_t *ps, pid_t pid, uint32_t rank, uint64_t la
     uint64_t of = 0;
     int fd = ghost_take(pid, uid, &of, &err);
 
-    /* One that has just moved, and does not know it yet: the process itself. Or what is
-     * to be it on the master, and may be its ghost again. */
-    if (fd < 0 && err.code == EINVAL && (mp_opt_int(o, "gen", 1) > 1 || restorer_stands(pid))) {
+    if (fd < 0 && err.code == EINVAL && is_it_still(ps, pid, launch, mp_opt_int(o, "gen", 1))) {
         fd = process_take(pid, uid, &err);
         of = launch;
     }
@@ -378,7 +392,8 @@ static void settle(void *arg)
             r->c[i].arriving = false; /* is it still? */
             wait = true;
         }
-    if (wait) {
+    if (wait || (r->doubt && !r->again)) {
+        r->again = !wait;
         r->settle = 0;
         recover_nodes(ps);
         return;
@@ -417,7 +432,8 @@ static void on_all_asked(void *arg)
     if (ps->recovery->silent)
         loop_timer(ps->loop, AGAIN_MS, false, recover_nodes, ps);
     else if (!ps->recovery->settle)
-        ps->recovery->settle = loop_timer(ps->loop, SETTLE_MS, false, settle, ps);
+        ps->recovery->settle = loop_timer(ps->loop, ps->recovery->again ? 0 : SETTLE_MS, false,
+                                          settle, ps);
 }
 
 static void on_nodes(void *arg, const msgpack_object *value, const struct err *err)
