@@ -72,6 +72,8 @@ struct arrivals {
     struct question *asked;
     pid_t gone[64]; /* processes that have moved away and are about to end */
     unsigned ngone;
+    uint64_t left[1024]; /* moves by which processes have left */
+    unsigned nleft;
 };
 
 static struct arrival *find(const arrivals_t *t, uint64_t launch, uint32_t rank)
@@ -600,21 +602,38 @@ static void leave_relatives(arrivals_t *t, pid_t npid, kin_parent_t *own,
         kin_child_ended(in, own);
 }
 
-/* ["depart", {pid, gen, launch, npid, name, kids}]: it runs elsewhere now. npid: of that
- * very process, whatever the rest is; or 0. name, kids: kin_leave() */
+/* Has it been told before of this move, by a procspace that did not hear our answer? */
+static bool told_before(arrivals_t *t, uint64_t move)
+{
+    for (size_t i = 0; move && i < sizeof t->left / sizeof *t->left; i++)
+        if (t->left[i] == move)
+            return true;
+    t->left[t->nleft++ % (sizeof t->left / sizeof *t->left)] = move;
+    return false;
+}
+
+/* ["depart", {pid, gen, launch, npid, move, name, kids}]: it runs elsewhere now. npid: of
+ * that very process, whatever the rest is; or 0. name, kids: kin_leave() */
 int arrivals_depart(arrivals_t *t, const msgpack_object *map, struct departure *d,
                     struct err *err)
 {
     struct init *in = t->in;
     int64_t pid, gen, npid = mp_opt_int(map, "npid", 0);
-    uint64_t of;
+    uint64_t of, move = 0;
 
+    if (mp_get(map, "move"))
+        mp_get_uint(map, "move", &move, NULL);
     if (mp_get_int(map, "pid", 0, INT32_MAX, &pid, err) < 0 ||
         mp_get_uint(map, "launch", &of, err) < 0 ||
         mp_get_int(map, "gen", 0, UINT32_MAX, &gen, err) < 0)
         return -1;
     struct body *b = npid ? bodies_by_npid(in->bodies, (pid_t)npid)
                           : bodies_by_pid(in->bodies, (pid_t)pid);
+    if (told_before(t, move) && b && npid) {
+        if (!b->arriving)
+            return 0; /* it is back by now */
+        b = NULL; /* about to be, in the place of what it was, which waits for this answer */
+    }
     if (b && !npid && (b->gen != gen || b->launch != of))
         b = NULL; /* asked again; it may even be back by now */
     if (!b && npid && !arrivals_departed(t, (pid_t)npid)) { /* a kid, or asked again */

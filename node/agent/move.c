@@ -165,11 +165,11 @@ int on_arrived(void *self, struct svc_req *req, struct err *err)
     return ask(a, req, "arrived", &m, 4, err);
 }
 
-/* node.N.depart: {pid, gen, launch, rank, npid?, name?, kids?} -> {heard, stays, gen, took}:
+/* node.N.depart: {pid, gen, launch, rank, move, npid?, name?, kids?} -> {heard, stays, gen, took}:
  * it runs elsewhere now */
 int on_depart(void *self, struct svc_req *req, struct err *err)
 {
-    static const char *const kin[] = { "name", "kids" };
+    static const char *const rest[] = { "name", "kids", "move" };
     agent_t *a = self;
     CLEANUP(mp_free) mp_buf m;
     int64_t pid, gen, rank;
@@ -186,10 +186,10 @@ int on_depart(void *self, struct svc_req *req, struct err *err)
     mp_kuint(&m, "launch", launch);
     mp_kint(&m, "npid", mp_opt_int(req->body, "npid", 0));
     uint32_t pairs = 4;
-    for (size_t i = 0; i < 2; i++)
-        if (mp_get(req->body, kin[i])) {
-            mp_key(&m, kin[i]);
-            mp_obj(&m, mp_get(req->body, kin[i]));
+    for (size_t i = 0; i < sizeof rest / sizeof *rest; i++)
+        if (mp_get(req->body, rest[i])) {
+            mp_key(&m, rest[i]);
+            mp_obj(&m, mp_get(req->body, rest[i]));
             pairs++;
         }
     int rc = ask(a, req, "depart", &m, pairs, err);

@@ -424,8 +424,9 @@ void move_depart(struct move *m, const struct proc *was, int node)
     m->departs = node;
     CLEANUP(mp_free) mp_buf kin;
     mp_init(&kin);
-    mp_map(b, 5 + kin_pack_departure(m, was, &kin));
+    mp_map(b, 6 + kin_pack_departure(m, was, &kin));
     msgpack_sbuffer_write(&b->b, kin.b.data, kin.b.size);
+    mp_kuint(b, "move", m->launch);
     mp_kint(b, "npid", m->was_npid);
     mp_kint(b, "pid", was->pid);
     mp_kuint(b, "gen", was->gen);
