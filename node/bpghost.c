@@ -165,6 +165,7 @@ static int bad_map(const void *p)
     return (unsigned long)p > -4096ul;
 }
 
+#include "node/bpghost_text.h"
 #include "node/bpghost_wire.h"
 
 /* --- what the doorbell asks for --- */
@@ -176,27 +177,6 @@ static void raise_default(int sig)
     sys4(NR_rt_sigaction, sig, &dfl, 0, 8);
     sys2(NR_kill, sys0(NR_getpid), sig);
     set_mask(MASK_UNBLOCK, SIG_BIT(sig));
-}
-
-static char *add_text(char *to, const char *end, const char *s, unsigned long n)
-{
-    while (n-- && *s && to < end - 1)
-        *to++ = *s++;
-    *to = 0;
-    return to;
-}
-
-static char *add_number(char *to, const char *end, uint64_t v)
-{
-    char digits[20];
-    unsigned k = 0;
-
-    do
-        digits[k++] = (char)('0' + v % 10);
-    while (v /= 10);
-    while (k)
-        to = add_text(to, end, &digits[--k], 1);
-    return to;
 }
 
 /* "core dumped" in a wait status is the kernel's word alone: to have it, the
@@ -494,9 +474,7 @@ static void restore(const struct ghost *g, const struct order *o, struct scratch
     add_text(p, end, comm, sizeof comm);
     s->envp[envc++] = s->text[2];
     p = add_text(s->text[3], s->text[3] + 512, "CM_BACK=", ~0ul);
-    long n = sys3(NR_readlink, "/proc/self/exe", p, 400);
-    if (n > 0)
-        p[n] = 0;
+    own_path(p, 400);
     s->envp[envc++] = s->text[3];
     if (g->launch)
         s->envp[envc++] = (char *)(unsigned long)g->launch;
