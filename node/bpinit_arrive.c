@@ -72,7 +72,10 @@ struct arrivals {
     struct question *asked;
     pid_t gone[64]; /* processes that have moved away and are about to end */
     unsigned ngone;
-    uint64_t left[1024]; /* moves by which processes have left */
+    struct {
+        uint64_t move;
+        pid_t npid;
+    } left[1024]; /* who has left, and by which move */
     unsigned nleft;
 };
 
@@ -246,7 +249,7 @@ struct arrival *arrival_begin(arrivals_t *t, uint64_t launch, uint32_t rank, int
     int p[2];
 
     if (!a || a->state != ARRIVAL_EXPECTED) {
-        err_set(err, EPROTO, "no image is on its way for it");
+        err_set(err, a ? EAGAIN : EPROTO, "no image is on its way for it");
         return NULL;
     }
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, p) < 0) {
@@ -283,7 +286,7 @@ int arrival_into(arrivals_t *t, const struct plan *p, uint32_t rank, pid_t ghost
     struct arrival *a = find(t, p->launch, rank);
 
     if (!a || a->state != ARRIVAL_EXPECTED)
-        return err_set(err, EPROTO, "no image is on its way for it");
+        return err_set(err, a ? EAGAIN : EPROTO, "no image is on its way for it");
     if (p->nio || p->root)
         return err_set(err, EBUSY, "process %d has relatives here: it comes with its streams "
                                    "as they are", (int)ghost);
@@ -395,6 +398,10 @@ void arrival_begun(struct arrival *a, pid_t npid, uid_t uid, int theirs, const s
 
 void arrivals_sent_anew(arrivals_t *t, pid_t npid, uint64_t launch, uid_t uid)
 {
+    const struct arrival *own = find(t, launch, 0);
+
+    if (!own || settled(own)) /* it has been given up itself meanwhile */
+        return;
     for (struct arrival *a = t->first; a; a = a->next)
         if (a->npid == npid && a->launch != launch && a->uid == uid && !settled(a))
             fail(a, ECANCELED, "it was sent anew");
@@ -602,14 +609,21 @@ static void leave_relatives(arrivals_t *t, pid_t npid, kin_parent_t *own,
         kin_child_ended(in, own);
 }
 
-/* Has it been told before of this move, by a procspace that did not hear our answer? */
-static bool told_before(arrivals_t *t, uint64_t move)
+/* Who has left by this move, if we have been told before, and our answer was not heard; 0. */
+static pid_t left_by(const arrivals_t *t, uint64_t move)
 {
     for (size_t i = 0; move && i < sizeof t->left / sizeof *t->left; i++)
-        if (t->left[i] == move)
-            return true;
-    t->left[t->nleft++ % (sizeof t->left / sizeof *t->left)] = move;
-    return false;
+        if (t->left[i].move == move)
+            return t->left[i].npid;
+    return 0;
+}
+
+static void note_left(arrivals_t *t, uint64_t move, pid_t npid)
+{
+    unsigned at = t->nleft++ % (sizeof t->left / sizeof *t->left);
+
+    t->left[at].move = move;
+    t->left[at].npid = npid;
 }
 
 /* ["depart", {pid, gen, launch, npid, move, name, kids}]: it runs elsewhere now. npid: of
@@ -627,16 +641,19 @@ int arrivals_depart(arrivals_t *t, const msgpack_object *map, struct departure *
         mp_get_uint(map, "launch", &of, err) < 0 ||
         mp_get_int(map, "gen", 0, UINT32_MAX, &gen, err) < 0)
         return -1;
+    pid_t before = left_by(t, move);
+    npid = before ? before : npid;
     struct body *b = npid ? bodies_by_npid(in->bodies, (pid_t)npid)
                           : bodies_by_pid(in->bodies, (pid_t)pid);
-    if (told_before(t, move) && b && npid) {
-        if (!b->arriving)
-            return 0; /* it is back by now */
-        b = NULL; /* about to be, in the place of what it was, which waits for this answer */
-    }
+    if (before && b && !b->arriving)
+        return 0; /* it is back by now */
+    if (before)
+        b = NULL; /* or about to be, in the place of what it was, which waits for this answer */
     if (b && !npid && (b->gen != gen || b->launch != of))
         b = NULL; /* asked again; it may even be back by now */
     if (!b && npid && !arrivals_departed(t, (pid_t)npid)) { /* a kid, or asked again */
+        if (!before)
+            note_left(t, move, (pid_t)npid);
         leave_relatives(t, (pid_t)npid, NULL, map, d);
         return 0;
     }
@@ -652,6 +669,7 @@ int arrivals_depart(arrivals_t *t, const msgpack_object *map, struct departure *
     kin_parent_t *parent = b->parent;
     b->parent = NULL;
     bodies_drop(in->bodies, b);
+    note_left(t, move, self);
     leave_relatives(t, self, parent, map, d);
     if (!d->stays)
         t->gone[t->ngone++ % (sizeof t->gone / sizeof *t->gone)] = self;
