@@ -2,7 +2,7 @@
 # 0635-move-kin: a process moves while it has children: they stay where they are, and
 # are its children wherever it is: wait, stops, signals, getppid, each other's death;
 # one that finds no memory where it would go stays, and nobody notices; and
-# after services were killed. CM_MOVES=1: services are killed while one moves, too
+# after services were killed. CM_MOVES=N: services are killed N times while one moves
 # shellcheck disable=SC2317 # functions are called by ok and eventually
 . tests/lib.sh
 
@@ -120,13 +120,14 @@ restarted 'one that has left its parent'
 run_held 0 sent -1
 restarted 'for the master'
 
-survives() { # KILL: now and then, while a parent of two goes from place to place
-    local wanderer to rc
-    to=$(for _ in $(seq 40); do echo 0 -1 2 0; done)
+survives() { # KILL NODE A B: now and then, while a parent of two goes from place to place
+    local wanderer to rc cmd=("$kin" wander "$3" "$4")
+    [ "$2" = -1 ] || cmd=(bpsh "$2" "${cmd[@]}")
+    to=$(for _ in $(seq 12); do echo 0 -1 2 0 1; done)
     # shellcheck disable=SC2086 # numbers
-    timeout -k 1 100 "$kin" wander -1 1 $to </dev/null >"$tmp/run.out" 2>&1 & wanderer=$!
+    timeout -k 1 100 "${cmd[@]}" $to </dev/null >"$tmp/run.out" 2>&1 & wanderer=$!
     for _ in 1 2 3; do
-        sleep "0.0$((RANDOM % 9 + 1))"
+        sleep "0.$((RANDOM % 3))$((RANDOM % 9 + 1))"
         ! kill -0 "$wanderer" 2>/dev/null || "$1"
     done
     wait "$wanderer"
@@ -138,10 +139,12 @@ end_agents() {
     local pid
     for pid in $(pgrep -f "^[^ ]*bpnode .*--space $run/space/[0-2]( |\$)"); do kill -KILL "$pid"; done
 }
-if [ -n "${CM_MOVES:-}" ]; then # one in a hundred fails: doc/moving.md, "What is missing"
-    ok 'procspace is killed while it moves on and on' survives end_procspace
-    ok 'agents are' survives end_agents
-fi
+for _ in $(seq "${CM_MOVES:-1}"); do
+    ok 'procspace is killed while a parent moves on and on' survives end_procspace -1 -1 1
+    ok 'one that a node has begun, and that has children there' survives end_procspace 0 -2 1
+    ok 'agents are killed' survives end_agents -1 -1 1
+    ok 'and under one of a node' survives end_agents 0 -2 1
+done
 
 hold 0 1 2
 pgrep -f "^[^ ]*bpnode .*--space $run/space/[12]( |\$)" | while read -r pid; do kill -KILL "$pid"; done
