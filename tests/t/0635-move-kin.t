@@ -2,7 +2,7 @@
 # 0635-move-kin: a process moves while it has children: they stay where they are, and
 # are its children wherever it is: wait, stops, signals, getppid, each other's death;
 # one that finds no memory where it would go stays, and nobody notices; and
-# after services were killed. CM_MOVES=N: services are killed N times while one moves
+# after services were killed. CM_MOVES=1000: services are killed 100 times while one moves
 # shellcheck disable=SC2317 # functions are called by ok and eventually
 . tests/lib.sh
 
@@ -139,7 +139,8 @@ end_agents() {
     local pid
     for pid in $(pgrep -f "^[^ ]*bpnode .*--space $run/space/[0-2]( |\$)"); do kill -KILL "$pid"; done
 }
-for _ in $(seq "${CM_MOVES:-1}"); do
+rounds=${CM_MOVES:+25}
+for _ in $(seq "${rounds:-1}"); do
     ok 'procspace is killed while a parent moves on and on' survives end_procspace -1 -1 1
     ok 'one that a node has begun, and that has children there' survives end_procspace 0 -2 1
     ok 'agents are killed' survives end_agents -1 -1 1
