@@ -185,7 +185,7 @@ bool readers_hello(procspace_t *ps, int fd, uid_t uid, const struct pkt *p)
     }
     tell_waiting(ps);
     const struct proc *on = gone_on(r);
-    if (on) /* a procspace before us would have said so */
+    if (on && on->launch->forwarded) /* a procspace before us would have said so */
         tell_next(r, r->last, 0, on->launch->id, on->node);
     pkt_send(fd, "ok", 3, NULL, 0, NULL); /* it has heard all that was known */
     moves_drained(ps);

@@ -139,6 +139,11 @@ end_agents() {
     local pid
     for pid in $(pgrep -f "^[^ ]*bpnode .*--space $run/space/[0-2]( |\$)"); do kill -KILL "$pid"; done
 }
+silent() { # it moves with no streams at all
+    timeout -k 1 60 bpsh 1 "$kin" wander -2 2 0 2 -1 </dev/null >/dev/null 2>"$tmp/err" &&
+        [ ! -s "$tmp/err" ]
+}
+ok 'bpsh does not miss what nobody is to read' silent
 rounds=${CM_MOVES:+25}
 for _ in $(seq "${rounds:-1}"); do
     ok 'procspace is killed while a parent moves on and on' survives end_procspace -1 -1 1
