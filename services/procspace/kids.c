@@ -485,6 +485,8 @@ void kid_born(procspace_t *ps, int node, pid_t npid, uint32_t gen, const struct 
             reaped_before(ps, old);
         return;
     }
+    if (old && (int32_t)(gen - old->p.gen) < 0) /* told again, of one before it, after a list */
+        return;
     if (old)
         kid_gone(ps, old, 0);
     struct kid *k = calloc(1, sizeof *k);
