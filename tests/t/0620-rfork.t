@@ -5,6 +5,7 @@
 # and nothing is left of what did not come about, services killed or not
 # shellcheck disable=SC2317 # functions are called by ok
 . tests/lib.sh
+. tests/moves.sh
 
 need lib/libbproc.so libexec/clustermatic/bprestore bin/bpsh
 need_root
@@ -83,21 +84,6 @@ ok 'agents are' survives agents 100 -1 1 -1
 
 # --- the image goes from node to node: the first passes it on to two, these to two each
 
-agent() { pgrep -f "^[^ ]*bpnode .*--space $run/space/$1( |\$)"; }
-at() { # NODE CMD...: in its network
-    local there
-    there=$(agent "$1") && nsenter -t "$there" -n "${@:2}"
-}
-hold() { # NODE: it gets so much of an image, and then nothing
-    at "$1" nft -f - <<END
-table ip hold {
-    chain in {
-        type filter hook input priority 0;
-        tcp dport 2226 quota over 3000000 bytes counter drop
-    }
-}
-END
-}
 release() { agent "$1" >/dev/null && not at "$1" nft delete table ip hold && agent "$1" >/dev/null; } 2>/dev/null
 held() { # some node
     local n

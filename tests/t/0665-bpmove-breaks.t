@@ -3,6 +3,7 @@
 # moved from outside: it goes on in one place, and its parent hears how it ends
 # shellcheck disable=SC2317 # functions are called by ok and eventually
 . tests/lib.sh
+. tests/moves.sh
 
 need bin/bpmove bin/bpsh libexec/clustermatic/bpmover libexec/clustermatic/bprestore
 need_root
@@ -62,7 +63,6 @@ is_on() {
     at=$(on "$1")
     [ "$at" = "$2" ] || { echo "on ${at:-none}"; return 1; }
 }
-agent() { pgrep -f "^[^ ]*bpnode .*--space $run/space/$1( |\$)"; }
 mover_there() { # our bpinit's child that moves it: it traces
     local p
     for p in $(pgrep -xf "bpinit --space $run/space/.*" -r R,S,D,t); do
@@ -165,20 +165,6 @@ ok 'what moves it is killed before anything is sent: it goes on' early
 # --- what moves it is killed when only the other machine knows where it runs
 
 init_of() { pgrep -xf "bpinit --space $run/space/$1 .*"; }
-at() { # NODE CMD...: in its network
-    local there
-    there=$(agent "$1") && nsenter -t "$there" -n "${@:2}"
-}
-hold() { # NODE: it gets so much of an image, and then nothing
-    at "$1" nft -f - <<END
-table ip hold {
-    chain in {
-        type filter hook input priority 0;
-        tcp dport 2226 quota over 3000000 bytes counter drop
-    }
-}
-END
-}
 held() { at "$1" nft list table ip hold | grep -q 'counter packets [1-9]'; }
 release() { at "$1" nft delete table ip hold; }
 told() { # bpinit, which does not read it: that it is ready, and that it is to go on
