@@ -1,6 +1,7 @@
 /* go.c - a program that moves about, and checks itself each time
  *
- *     go MEGABYTES NODE...      to each of these in turn; -1 is the master
+ *     go MEGABYTES NODE...      to each of these in turn, each time deep in a recursion; -1
+ *                               is the master
  *     go refused NODE ERRNO     is refused with that, and goes on
  *     go try MEGABYTES NODE     moves or goes on here: one word on stdout, status
  *                               40 if it moved, 41 if not, and less for faults
@@ -23,7 +24,27 @@
 #include "clients/libbproc/bproc.h"
 #include "tests/libbproc/state.h"
 
+#define DEPTH 10000
+
 extern char **environ;
+
+/* last(arg) below so many frames, each of which looks at its own again on the way back. */
+static int deep(unsigned n, int (*last)(int), int arg, int *bad)
+{
+    volatile uint64_t mine[12];
+    volatile double part = n * 0.125; /* exact */
+    volatile long double more = n * 0.375L;
+
+    for (size_t i = 0; i < 12; i++)
+        mine[i] = state_word(n * 12ul + i);
+    int rc = n ? deep(n - 1, last, arg, bad) : last(arg), wrong = 0;
+    for (size_t i = 0; i < 12; i++)
+        wrong |= mine[i] != state_word(n * 12ul + i);
+    wrong |= part != n * 0.125 || more != n * 0.375L;
+    if (wrong && !*bad)
+        *bad += STATE_BAD("frame %u of the recursion has other contents", n);
+    return rc;
+}
 
 static int refused(const char *node, const char *code)
 {
@@ -151,8 +172,9 @@ static void on_term(int sig)
 }
 
 /* What is in registers, and nowhere else, from before SIGTERM until after. */
-static int hold_registers(void)
+static int hold_registers(int unused)
 {
+    (void)unused;
     static unsigned char in[64], out[64];
     long double pi = 0, from = 3.14159265358979323846L;
     int bad = 0;
@@ -192,7 +214,8 @@ static int wait_here(int argc, char **argv)
         return STATE_BAD("%s cannot be read", state.exe);
     puts("ready");
     fflush(stdout);
-    int bad = hold_registers() + state_check();
+    int bad = 0, held = deep(DEPTH, hold_registers, 0, &bad);
+    bad += held + state_check();
     if (ftell(f) != sizeof text || fread(text, 1, sizeof text, f) != sizeof text)
         bad += STATE_BAD("the file is at %ld", ftell(f));
     again = fopen(state.exe, "r");
@@ -229,8 +252,9 @@ int main(int argc, char **argv)
     bad += state_check();
     printf("from %d", bproc_currnode());
     for (int i = 2; i < argc; i++) {
-        int node = atoi(argv[i]);
-        if (bproc_move(node) < 0) {
+        int node = atoi(argv[i]), torn = 0, rc = deep(DEPTH, bproc_move, node, &torn);
+        bad += torn;
+        if (rc < 0) {
             bad += STATE_BAD("move to %d: %s", node, bproc_strerror(errno));
             break;
         }
