@@ -29,7 +29,7 @@ int stream_unpack(struct stream_msg *m, const unsigned char in[STREAM_HEADER])
     m->limit = le_get64(in + 24);
     m->len = le_get32(in + 32);
     m->node = (int32_t)le_get32(in + 36);
-    if (m->kind < STREAM_DATA || m->kind > STREAM_GO || m->fd > 2 ||
+    if (m->kind < STREAM_DATA || m->kind > STREAM_TAKEN || m->fd > 2 ||
         m->len > STREAM_BODY_MAX)
         return -1;
     return 0;

@@ -13,6 +13,7 @@ enum stream_kind {
     STREAM_BULK = 7,
     STREAM_NONE = 8,
     STREAM_GO = 9,
+    STREAM_TAKEN = 10,
 };
 enum { STREAM_EOF = 1, STREAM_RAW = 2, STREAM_GONE = 4, STREAM_STARTED = 8,
        STREAM_MOVED = 16 };

@@ -175,6 +175,8 @@ struct departure { /* what has become of what was here */
     uint32_t gen; /* for a child of a process here: its name with its number; 0: not */
     mp_buf took;  /* children that are bodies now, by number */
     uint32_t ntook;
+    mp_buf said;  /* pump_said(), if others here go on writing where it has written */
+    uint32_t nsaid;
 };
 int arrivals_depart(arrivals_t *t, const msgpack_object *map, struct departure *d,
                     struct err *err);
@@ -289,6 +291,9 @@ void pump_release(pump_t *p, uint32_t slot); /* close the pipe, give the ring ba
 void pump_drain(pump_t *p, int slot); /* read now what an ended body wrote; -1 fine */
 /* Its body runs elsewhere: what it has written is read, however slowly, then it ends. */
 void pump_depart(pump_t *p, int slot);
+/* How far the output of launch has come by now, of whoever writes there: rows
+ * [rank, fd, offset] to out; returns how many. */
+uint32_t pump_said(pump_t *p, uint64_t launch, mp_buf *out);
 void pump_hangup(pump_t *p, uint64_t launch, uint32_t rank, int fd);
 void pump_new_agent(pump_t *p);
 

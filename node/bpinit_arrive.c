@@ -626,17 +626,20 @@ static void note_left(arrivals_t *t, uint64_t move, pid_t npid)
     t->left[at].npid = npid;
 }
 
-/* ["depart", {pid, gen, launch, npid, move, name, kids}]: it runs elsewhere now. npid: of
- * that very process, whatever the rest is; or 0. name, kids: kin_leave() */
+/* ["depart", {pid, gen, launch, npid, move, name, kids, speaks}]: it runs elsewhere now. npid:
+ * of that very process, whatever the rest is; or 0. name, kids: kin_leave(). speaks: the
+ * launch in whose streams it has spoken, and others go on to */
 int arrivals_depart(arrivals_t *t, const msgpack_object *map, struct departure *d,
                     struct err *err)
 {
     struct init *in = t->in;
     int64_t pid, gen, npid = mp_opt_int(map, "npid", 0);
-    uint64_t of, move = 0;
+    uint64_t of, move = 0, speaks = 0;
 
     if (mp_get(map, "move"))
         mp_get_uint(map, "move", &move, NULL);
+    if (mp_get(map, "speaks") && mp_get_uint(map, "speaks", &speaks, NULL) == 0)
+        d->nsaid = pump_said(in->pump, speaks, &d->said);
     if (mp_get_int(map, "pid", 0, INT32_MAX, &pid, err) < 0 ||
         mp_get_uint(map, "launch", &of, err) < 0 ||
         mp_get_int(map, "gen", 0, UINT32_MAX, &gen, err) < 0)
@@ -661,7 +664,7 @@ int arrivals_depart(arrivals_t *t, const msgpack_object *map, struct departure *
         return 0;
     /* What it has said is told to its end, wherever it says more. */
     pump_hangup(in->pump, b->launch, b->rank, 0);
-    for (int fd = 1; fd < 3; fd++)
+    for (int fd = 1; fd < 3 && b->launch != speaks; fd++)
         pump_depart(in->pump, b->slot[fd]);
     rings_bell(in->rings);
     uint64_t launch = b->launch;

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -311,6 +312,30 @@ void pump_depart(pump_t *p, int slot)
     e->last = true;
     if (!e->blocked)
         read_output(e, 2 * PIPE_BYTES);
+}
+
+uint32_t pump_said(pump_t *p, uint64_t launch, mp_buf *out)
+{
+    size_t n;
+    uint32_t said = 0;
+    const uint32_t *slot = rings_list(p->in->rings, &n);
+
+    for (size_t i = 0; i < n; i++) {
+        struct ring *r = rings_get(p->in->rings, slot[i]);
+        struct pipe_end *e = &p->end[slot[i]];
+        int waits = 0; /* in the pipe, for want of room in the ring */
+        if (r->launch != launch || r->fd == 0)
+            continue;
+        pump_drain(p, (int)slot[i]);
+        if (e->fd >= 0 && ioctl(e->fd, FIONREAD, &waits) < 0)
+            waits = 0;
+        mp_array(out, 3);
+        mp_uint(out, r->rank);
+        mp_uint(out, r->fd);
+        mp_uint(out, atomic_load(&r->head) + (uint64_t)waits);
+        said++;
+    }
+    return said;
 }
 
 void pump_hangup(pump_t *p, uint64_t launch, uint32_t rank, int fd)

@@ -179,14 +179,16 @@ static int on_depart(struct init *in, const msgpack_object *map, struct err *err
 
     mp_init(&m);
     mp_init(&d.took);
+    mp_init(&d.said);
     if (mp_get_uint(map, "id", &id, err) < 0 ||
         arrivals_depart(in->arrivals, map, &d, err) < 0) {
         mp_free(&d.took);
+        mp_free(&d.said);
         return -1;
     }
     mp_array(&m, 2);
     mp_str(&m, "arrivals"); /* the same kind of answer */
-    mp_map(&m, 7);
+    mp_map(&m, 8);
     mp_kuint(&m, "id", id);
     mp_kuint(&m, "launch", 0);
     mp_key(&m, "ranks");
@@ -196,9 +198,13 @@ static int on_depart(struct init *in, const msgpack_object *map, struct err *err
     mp_key(&m, "took");
     mp_array(&m, d.ntook);
     msgpack_sbuffer_write(&m.b, d.took.b.data, d.took.b.size);
+    mp_key(&m, "said");
+    mp_array(&m, d.nsaid);
+    msgpack_sbuffer_write(&m.b, d.said.b.data, d.said.b.size);
     mp_key(&m, "heard");
     signals_pack(in->signals, (pid_t)mp_opt_int(map, "pid", 0), &m);
     mp_free(&d.took);
+    mp_free(&d.said);
     link_send(in->link, &m);
     return 0;
 }

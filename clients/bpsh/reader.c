@@ -22,6 +22,7 @@
 
 struct in_stream {
     uint64_t received, taken, acked, limit;
+    uint64_t asked; /* say when all before this is taken; 0: do not */
     bool over;     /* its end was seen, or it is forgotten */
     bool at_end;   /* received is the end: says EOF when acknowledging */
     bool bulk;     /* on the bulk channel */
@@ -113,6 +114,18 @@ static void send_credit(reader_t *r, uint32_t rank, int fd)
     s->acked = s->received;
     m.limit = s->limit;
     tx_message(r, &m);
+}
+
+/* Its node has asked: is all before that out of our hands? */
+static void say_taken(reader_t *r, uint32_t rank, int fd)
+{
+    struct in_stream *s = stream_of(r, rank, fd);
+
+    if (!s->asked || s->taken < s->asked)
+        return;
+    s->asked = 0;
+    tx_message(r, &(struct stream_msg){ .kind = STREAM_TAKEN, .fd = (uint8_t)fd, .rank = rank,
+                                        .offset = s->taken });
 }
 
 /* What a stream may still send of the window, as we have said so far. */
@@ -373,6 +386,12 @@ static void take_message(reader_t *r, const struct stream_msg *m, const char *bo
         if (m->fd == 0)
             r->ops.again(r->arg, m->offset);
         break;
+    case STREAM_TAKEN:
+        if (m->fd < 1 || m->rank >= r->conf.n)
+            break;
+        stream_of(r, m->rank, m->fd)->asked = m->offset;
+        say_taken(r, m->rank, m->fd);
+        break;
     case STREAM_NONE: take_none(r, m); break;
     case STREAM_BULK: take_bulk(r, m, body); break;
     case STREAM_GO: r->delay_ms = RETRY_FIRST_MS; break;
@@ -544,6 +563,7 @@ void reader_taken(reader_t *r, uint32_t rank, int fd, uint64_t taken)
     struct in_stream *s = stream_of(r, rank, fd);
 
     s->taken = taken;
+    say_taken(r, rank, fd);
     if (!s->over && !s->bulk && taken + r->conf.window >= s->limit + r->conf.window / 2)
         send_credit(r, rank, fd);
 }

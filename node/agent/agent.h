@@ -221,6 +221,7 @@ int moves_lacks(const agent_t *a, const char *root, const msgpack_object *maps, 
                 struct err *err);
 int on_arrived(void *self, struct svc_req *req, struct err *err);
 int on_depart(void *self, struct svc_req *req, struct err *err);
+int on_said(void *self, struct svc_req *req, struct err *err);
 int on_move(void *self, struct svc_req *req, struct err *err);
 int on_relay(void *self, struct svc_req *req, struct err *err);
 

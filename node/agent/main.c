@@ -82,6 +82,7 @@ const struct svc_method agent_methods[] = {
     { "node.*.relay", on_relay, SVC_ADMIN },
     { "node.*.arrived", on_arrived, SVC_ADMIN },
     { "node.*.depart", on_depart, SVC_ADMIN },
+    { "node.*.said", on_said, SVC_ADMIN },
     { "node.*.move", on_move, SVC_ADMIN | SVC_CHANGES },
     SVC_METHODS_END,
 };

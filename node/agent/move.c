@@ -18,6 +18,7 @@
 #include "image/pump.h"
 #include "node/agent/agent.h"
 #include "node/agent/place.h"
+#include "node/agent/streams.h"
 
 struct asked { /* of bpinit */
     struct asked *next;
@@ -165,11 +166,11 @@ int on_arrived(void *self, struct svc_req *req, struct err *err)
     return ask(a, req, "arrived", &m, 4, err);
 }
 
-/* node.N.depart: {pid, gen, launch, rank, move, npid?, name?, kids?} -> {heard, stays, gen, took}:
- * it runs elsewhere now */
+/* node.N.depart: {pid, gen, launch, rank, move, npid?, name?, kids?, speaks?} -> {heard, stays,
+ * gen, took, said}: it runs elsewhere now */
 int on_depart(void *self, struct svc_req *req, struct err *err)
 {
-    static const char *const rest[] = { "name", "kids", "move" };
+    static const char *const rest[] = { "name", "kids", "move", "speaks" };
     agent_t *a = self;
     CLEANUP(mp_free) mp_buf m;
     int64_t pid, gen, rank;
@@ -196,6 +197,35 @@ int on_depart(void *self, struct svc_req *req, struct err *err)
     if (rc >= 0)
         launches_exited(a->launches, launch, rank);
     return rc;
+}
+
+/* node.N.said: {launch, said: [[rank, fd, offset]...]} -> {read}: has its reader done with
+ * all before? To be asked again until it has */
+int on_said(void *self, struct svc_req *req, struct err *err)
+{
+    agent_t *a = self;
+    const msgpack_object_array *said;
+    uint64_t launch;
+    int64_t v[3];
+    bool read = true;
+
+    if (!space_ready(a->space) || !a->streams)
+        return err_set(err, ENOTCONN, "its process space is not there yet");
+    if (mp_get_uint(req->body, "launch", &launch, err) < 0 ||
+        mp_get_array(req->body, "said", &said, err) < 0)
+        return -1;
+    for (uint32_t i = 0; i < said->size; i++) {
+        const msgpack_object *o = &said->ptr[i];
+        bool good = o->type == MSGPACK_OBJECT_ARRAY && o->via.array.size >= 3;
+        for (int k = 0; k < 3 && good; k++)
+            good = mp_as_int(&o->via.array.ptr[k], &v[k]) && v[k] >= 0;
+        if (!good || v[0] > UINT32_MAX || v[1] > 2)
+            return err_set(err, EPROTO, "said: want [rank, fd, offset] rows");
+        read &= streams_taken(a->streams, launch, (uint32_t)v[0], (int)v[1], (uint64_t)v[2]);
+    }
+    mp_map(req->reply, 1);
+    mp_kbool(req->reply, "read", read);
+    return 0;
 }
 
 /* node.N.move: {pid, npid?, launch, to, check?, no_input?} -> {code, text, hindrances: [[what,

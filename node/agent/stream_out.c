@@ -143,6 +143,22 @@ void out_resume(stream_t *st, const struct stream_msg *m)
     queue(st);
 }
 
+bool out_taken(stream_t *st, uint64_t offset)
+{
+    if (st->taken >= offset)
+        return true;
+    if (st->bulk) { /* there nobody can be asked: its reader says from where to go on */
+        out_stop_bulk(st);
+        st->hold = true;
+    }
+    if (st->open)
+        link_say(st->launch->all->link,
+                 &(struct stream_msg){ .kind = STREAM_TAKEN, .fd = (uint8_t)st->fd,
+                                       .rank = st->rank, .launch = st->launch->id,
+                                       .offset = offset });
+    return false;
+}
+
 void out_changed(stream_t *st)
 {
     if (st->open)

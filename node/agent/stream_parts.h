@@ -28,6 +28,7 @@ struct stream { /* one ring */
     struct ring *ring;
     /* fd 1, 2 */
     uint64_t sent, limit;
+    uint64_t taken; /* its reader has done with all before, as far as it was asked */
     bool open;      /* a reader is there */
     bool hold;      /* ... that will say from where to go on */
     bool eof_sent;
@@ -94,6 +95,8 @@ void out_open(stream_t *st, uint64_t offset, uint64_t window);
 void out_credit(stream_t *st, const struct stream_msg *m);
 void out_resume(stream_t *st, const struct stream_msg *m);
 void out_bulk(stream_t *st, const struct stream_msg *m, const unsigned char *body);
+/* Has its reader done with all before offset? It is asked, if that is not known. */
+bool out_taken(stream_t *st, uint64_t offset);
 void out_changed(stream_t *st);
 void out_stop_bulk(stream_t *st);
 void out_send_all(streams_t *s);  /* at the end of each turn */

@@ -330,6 +330,13 @@ void streams_drop(streams_t *s, uint64_t launch, uint32_t rank)
     }
 }
 
+bool streams_taken(streams_t *s, uint64_t launch, uint32_t rank, int fd, uint64_t offset)
+{
+    stream_t *st = stream_find(s, launch, rank, fd);
+
+    return !st || out_taken(st, offset);
+}
+
 void streams_hangup(streams_t *s, uint64_t launch)
 {
     stream_launch_t *l = launch_find(s, launch);
@@ -436,6 +443,8 @@ void streams_message(streams_t *s, const struct stream_msg *m, const unsigned ch
         out_resume(st, m);
     else if (m->kind == STREAM_BULK)
         out_bulk(st, m, body);
+    else if (m->kind == STREAM_TAKEN && m->offset > st->taken)
+        st->taken = m->offset;
 }
 
 void streams_unlinked(streams_t *s)

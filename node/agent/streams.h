@@ -23,6 +23,9 @@ void streams_add(streams_t *s, uint64_t launch, uint32_t uid, uint32_t rank, int
 void streams_added(streams_t *s, uint64_t launch);
 /* bpinit rang the bell: some rings have dirty_for_agent set. */
 void streams_changed(streams_t *s);
+/* Its reader has done with all before offset, or there is no such stream (any more). Else
+ * it is asked whether it has: ask again. */
+bool streams_taken(streams_t *s, uint64_t launch, uint32_t rank, int fd, uint64_t offset);
 /* The reader of a launch is dead: its pipes are closed as if it had said CLOSE. */
 void streams_hangup(streams_t *s, uint64_t launch);
 /* Those of a rank that nobody will ever read: given back. */

@@ -181,6 +181,7 @@ void output_credit_node(launch_t *l, uint32_t rank, int fd, uint16_t flags);
 void output_data(launch_t *l, const struct stream_msg *m, zmq_msg_t *body);
 int output_credit(launch_t *l, const struct stream_msg *m, struct err *err);
 int output_resume(launch_t *l, const struct stream_msg *m, struct err *err);
+int output_taken(launch_t *l, const struct stream_msg *m, struct err *err);
 void output_written(launch_t *l, uint32_t rank, int fd, uint64_t end);
 void output_room(launch_t *l);
 

@@ -338,6 +338,7 @@ int launch_from_reader(launch_t *l, const struct stream_msg *m, zmq_msg_t *body,
     case STREAM_CREDIT: return output_credit(l, m, err);
     case STREAM_RESUME: return output_resume(l, m, err);
     case STREAM_CLOSE: return closing_from_reader(l, m, err);
+    case STREAM_TAKEN: return output_taken(l, m, err);
     default: return err_set(err, EPROTO, "message of kind %d from a reader", m->kind);
     }
 }
@@ -391,7 +392,7 @@ void launch_from_node(launch_t *l, int node, const struct stream_msg *m, zmq_msg
         input_answer(l, at, m);
     } else if (m->kind == STREAM_NONE && all) {
         node_none(l, at, m->flags);
-    } else if (m->kind == STREAM_NONE) {
+    } else if (m->kind == STREAM_NONE || (m->kind == STREAM_TAKEN && m->fd != 0)) {
         struct stream_msg out = *m;
         out.node = node;
         reader_send(l->reader, &out, NULL, 0);

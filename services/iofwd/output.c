@@ -223,6 +223,16 @@ int output_credit(launch_t *l, const struct stream_msg *m, struct err *err)
     return 0;
 }
 
+int output_taken(launch_t *l, const struct stream_msg *m, struct err *err)
+{
+    struct stream_msg out = *m;
+
+    if (!named(l, m, err))
+        return -1;
+    nodes_send(l->io->nodes, l->rank[m->rank].node, &out, NULL, 0);
+    return 0;
+}
+
 int output_resume(launch_t *l, const struct stream_msg *m, struct err *err)
 {
     struct out *o = named(l, m, err);

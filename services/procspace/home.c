@@ -317,7 +317,7 @@ int on_start(void *self, struct svc_req *req, struct err *err)
     return 0;
 }
 
-static bool is_stopped(pid_t pid)
+bool process_stopped(pid_t pid)
 {
     char path[32], text[512];
 
@@ -328,7 +328,7 @@ static bool is_stopped(pid_t pid)
         fclose(f);
     text[n] = 0;
     const char *close = strrchr(text, ')');
-    return close && strlen(close) > 2 && close[2] == 'T';
+    return close && strlen(close) > 2 && (close[2] == 'T' || close[2] == 't');
 }
 
 /* procspace.child: {pid, status}: what wait() has said to a parent's ghost -> nil */
@@ -360,7 +360,7 @@ int on_child(void *self, struct svc_req *req, struct err *err)
         return 0; /* a ghost, or not its child */
     p->turned = now_ms();
     if (WIFSTOPPED(status)) {
-        if (!p->ghost_stopped && is_stopped((pid_t)pid)) {
+        if (!p->ghost_stopped && process_stopped((pid_t)pid)) {
             p->ghost_stopped = true;
             ghost_ring(p, GHOST_STOP, WSTOPSIG(status));
         }
@@ -392,7 +392,7 @@ void home_found(struct proc *p)
 {
     struct kid *k = p->stand;
 
-    if (!k || !is_stopped(k->p.pid))
+    if (!k || !process_stopped(k->p.pid))
         return;
     p->ghost_stopped = true;
     say(p->line, GHOST_STOP, SIGSTOP);

@@ -373,6 +373,7 @@ static void take_heard(struct move *m, const msgpack_object *value)
 static void departed(struct move *m, const msgpack_object *value)
 {
     kin_departed(m, value);
+    said_wait(m, m->departs, value);
     m->departs = -1;
     m->waiting = 0;
     if (m->home == HOME_DEPARTING)
@@ -424,8 +425,10 @@ void move_depart(struct move *m, const struct proc *was, int node)
     m->departs = node;
     CLEANUP(mp_free) mp_buf kin;
     mp_init(&kin);
-    mp_map(b, 6 + kin_pack_departure(m, was, &kin));
+    mp_map(b, 6 + kin_pack_departure(m, was, &kin) + (m->speaks != 0));
     msgpack_sbuffer_write(&b->b, kin.b.data, kin.b.size);
+    if (m->speaks)
+        mp_kuint(b, "speaks", m->speaks);
     mp_kuint(b, "move", m->launch);
     mp_kint(b, "npid", m->was_npid);
     mp_kint(b, "pid", was->pid);
@@ -445,7 +448,8 @@ static void arrived(struct move *m, struct proc *p)
     if (p->was) {
         m->was = p->was->kid ? NULL : p->was;
         m->was_on = p->was->node;
-        if (m->was)
+        m->speaks = kin_speaks_in(ps, p->was);
+        if (m->was && !m->speaks)
             readers_next(ps, p->was->launch->id, p->was->rank, p->launch, p->node);
         kin_arrived(m, p);
     }
@@ -818,6 +822,7 @@ void moves_close(procspace_t *ps)
     for (size_t b = 0; b < MOVE_BUCKETS; b++)
         while (m->past[b])
             move_free(m->past[b]);
+    said_close(ps);
     free(m);
     ps->moves = NULL;
 }

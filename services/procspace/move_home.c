@@ -26,7 +26,7 @@
 #define SEEK_AGAIN_MS 50
 #define SEEK_MS 1000
 #define SEEK_LONG_MS 20000
-#define DRAIN_MS 5000  /* for what it has said to be read, before it says more here */
+#define DRAIN_LOOK_MS 250 /* whether what it has said is read, before it says more here */
 
 static void on_home_word(void *arg, int fd, uint32_t events)
 {
@@ -223,11 +223,26 @@ static void home_go(struct move *m)
     move_tell(m);
 }
 
-static void on_drained_late(void *arg)
+static void on_drain_look(void *arg);
+
+static void wait_for_reader(struct move *m)
+{
+    m->timer = loop_timer(m->all->ps->loop, DRAIN_LOOK_MS, false, on_drain_look, m);
+}
+
+static void on_drain_look(void *arg)
 {
     struct move *m = arg;
+    procspace_t *ps = m->all->ps;
+    const struct launch *l = launch_find(ps, m->launch);
+    const struct proc *p = l && l->ranks ? l->rank[0] : NULL;
 
     m->timer = 0;
+    if (p && p->was && (said_speaks_yet(ps, p->was->launch->id) ||
+                        !readers_late(ps, p->was->launch->id, &m->patience))) {
+        wait_for_reader(m);
+        return;
+    }
     m->late = true;
     if (m->home == HOME_DEPARTING)
         home_go(m);
@@ -252,15 +267,19 @@ void home_settled(struct move *m)
     if (m->home == HOME_FAILED || (m->home == HOME_READY && !was)) {
         move_failed(m, 0, m->home_err.code ? m->home_err.code : EIO, m->home_err.text);
         move_tell(m);
-    } else if (m->home == HOME_READY && !m->late && !kin_stand(was) &&
+    } else if (m->home == HOME_READY && !m->late &&
                readers_awaited(m->all->ps, was->launch->id)) {
-        m->timer = loop_timer(m->all->ps->loop, DRAIN_MS, false, on_drained_late, m);
+        wait_for_reader(m);
     } else if (m->home == HOME_READY && was) { /* from here on there is no way back */
-        home_decide(m, was->launch->id);
+        m->speaks = kin_speaks_in(m->all->ps, was);
+        m->late = false;
+        m->patience = (struct patience){ 0 };
+        home_decide(m, m->speaks ? m->speaks : was->launch->id);
         move_depart(m, was, was->node);
-    } else if (m->home == HOME_DEPARTING) {
-        if (was && !kin_stand(was) && readers_busy(m->all->ps, was->launch->id, was->rank))
-            m->timer = loop_timer(m->all->ps->loop, DRAIN_MS, false, on_drained_late, m);
+    } else if (m->home == HOME_DEPARTING && !said_waits(m)) {
+        if (!m->late && was && !m->speaks &&
+            readers_busy(m->all->ps, was->launch->id, was->rank))
+            wait_for_reader(m);
         else
             home_go(m);
     }

@@ -10,7 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-#include "bus/forwarder.h"
 #include "services/procspace/family.h"
 #include "services/procspace/move_kin.h"
 
@@ -84,21 +83,33 @@ int kin_take_mover(struct starting *s, const struct proc *old, struct err *err)
 
 bool kin_mute(procspace_t *ps, const struct proc *was)
 {
-    if (was->kid)
-        return !readers_heard(ps, was->launch->id);
+    if (was->kid || was->speaks)
+        return !readers_heard(ps, was->kid ? was->launch->id : was->speaks);
     return (was->homed || was->local) && !was->launch->forwarded;
 }
 
-/* What it says elsewhere goes where its launch's output does, by way of the master. */
-static void speak(procspace_t *ps, uint64_t from, const struct proc *p)
-{
-    int out[2] = { readers_out(ps, from, 1), readers_out(ps, from, 2) };
+struct sharing {
+    const struct proc *was;
+    bool any;
+};
 
-    if (forwarder_start(p->launch->id, p->node, (uid_t)p->uid, (gid_t)p->gid, out) < 0)
-        svc_log("warning", "process %d: what it says on node %d is lost: %s", (int)p->pid,
-                p->node, strerror(errno));
-    cleanup_close(&out[0]);
-    cleanup_close(&out[1]);
+static void look_sharing(void *arg, struct kid *k)
+{
+    struct sharing *s = arg;
+
+    s->any |= k->p.node == s->was->node && k->p.launch == s->was->launch && !k->body &&
+              k->p.state != PROC_ENDED;
+}
+
+uint64_t kin_speaks_in(procspace_t *ps, const struct proc *was)
+{
+    struct sharing s = { .was = was };
+
+    if (was->kid || was->speaks)
+        return was->kid ? was->launch->id : was->speaks;
+    if (was->launch->forwarded)
+        kids_each(ps, look_sharing, &s);
+    return s.any ? was->launch->id : 0;
 }
 
 int kin_home(const struct starting *s, const struct proc *was, pid_t *npid)
@@ -125,8 +136,6 @@ void kin_arrived(struct move *m, struct proc *p)
         p->was = NULL; /* it stays, or is no more */
         m->was_npid = k->npid;
         kin_moved(ps, was, p);
-        if (p->launch->forwarded)
-            speak(ps, was->launch->id, p);
         if (up)
             home_stays(ps, p, k);
         else
@@ -265,6 +274,7 @@ static void took(struct move *m, int node, pid_t npid)
         return;
     }
     p->as = named_by(&k->p);
+    p->speaks = k->p.launch->id;
     p->state = PROC_RUNNING;
     kid_takes(ps, p, k);
     kin_adopt(m->par, p);

@@ -18,6 +18,8 @@ int kin_take_mover(struct starting *s, const struct proc *old, struct err *err);
 bool kin_mute(procspace_t *ps, const struct proc *was);
 /* The node where its parent will wait for it, and for whom there; -1: on the master. */
 int kin_home(const struct starting *s, const struct proc *was, pid_t *npid);
+/* The launch in whose streams it speaks and others will when it has gone; 0: none. */
+uint64_t kin_speaks_in(procspace_t *ps, const struct proc *was);
 /* p is there: in the place of what it was, as its relatives see it. */
 void kin_arrived(struct move *m, struct proc *p);
 /* What the node that it leaves is told besides: "name", "kids". */

@@ -6,6 +6,7 @@
  *   move_home.c  a process that comes to the master
  *   move_comers.c  copies that do
  *   move_pass.c  the signals that go after one
+ *   move_said.c  what it has said in streams that are not its alone
  */
 #ifndef PROCSPACE_MOVE_PARTS_H
 #define PROCSPACE_MOVE_PARTS_H
@@ -45,6 +46,8 @@ struct move {
     bool stands;        /* there what it was stands for it, or for a parent */
     int home_fd, control; /* its image; what its restorer says */
     bool late;         /* its reader has been waited for long enough */
+    struct patience patience; /* with it */
+    uint64_t speaks;   /* it has spoken in this launch's streams, and others go on to; 0 */
     struct comer *comers; /* copies that come to the master */
     int64_t comers_asked; /* since then what is missing of them has a limit */
     bool cut;          /* what has not begun to come will not */
@@ -120,6 +123,16 @@ int comers_of_before(struct move *m, const msgpack_object *body, struct err *err
 
 /* --- move_pass.c --- */
 void passes_forget(void); /* of those that nobody says any more */
+
+/* --- move_said.c --- */
+/* It has left node, whose answer to "depart" this is (NULL: none): when its reader has
+ * done with what it has said there, it is read on elsewhere, or (to the master)
+ * home_settled() is called. */
+void said_wait(struct move *m, int node, const msgpack_object *value);
+bool said_waits(const struct move *m); /* m, to the master, does so */
+/* Who is to read what launch says will come. */
+bool said_speaks_yet(procspace_t *ps, uint64_t launch);
+void said_close(procspace_t *ps);
 
 /* --- move_home.c --- */
 /* Something has changed about one that comes to the master. */

@@ -89,6 +89,7 @@ struct proc {
     uint64_t as;          /* the launch that its ghost names; 0: its own */
     uint64_t *heard;       /* numbers of the signals that it had where it was before */
     uint32_t nheard;
+    uint64_t speaks;      /* in this launch's streams, not its own: its parent has left it; 0 */
     pid_t local;          /* its parent's number on its node, who waits for it itself; 0 */
     bool left;            /* for the master: it is an ordinary process there */
     struct proc *next;    /* in its bucket */
@@ -145,6 +146,7 @@ struct procspace {
     struct moves *moves;
     struct reader *readers; /* readers.c */
     struct onward *onward;
+    struct said *said; /* move_said.c */
     struct kids *kids;
     struct past *past;
     struct parent *parents;
@@ -325,6 +327,7 @@ void home_signal(struct proc *p, int sig);
 void home_tell_end(procspace_t *ps, int node, pid_t npid, int status);
 struct proc *home_add(procspace_t *ps, struct launch *l, uint32_t rank, int node, int home,
                       pid_t npid, struct err *err);
+bool process_stopped(pid_t pid); /* of this machine */
 int home_is_local(const struct proc *p); /* its body is on the master */
 struct passed;
 void home_local_signal(struct proc *p, const struct passed *s);
@@ -449,6 +452,8 @@ struct passed {
 /* Give these to a process of this machine, each once. */
 void pass_here(pid_t pid, int64_t uid, const struct passed *r, size_t n);
 void pass_to(int pidfd, pid_t pid, const struct passed *r, size_t n);
+/* What is to move is now known as this; NULL: it is no more. */
+void move_of(procspace_t *ps, const struct proc *was, struct proc *now);
 /* The process that was on its way to node (launch 0: any), and has arrived as we
  * hear; NULL. */
 struct proc *move_heard(procspace_t *ps, pid_t pid, int node, uint64_t launch);
@@ -469,10 +474,14 @@ void readers_next(procspace_t *ps, uint64_t launch, uint32_t rank, const struct 
 bool readers_busy(procspace_t *ps, uint64_t launch, uint32_t rank);
 /* One is expected, and has not been heard of yet. */
 bool readers_awaited(procspace_t *ps, uint64_t launch);
-/* Where what it says on fd (1, 2) goes: a copy; -1 nowhere. */
-/* What is to move is now known as this; NULL: it is no more. */
-void move_of(procspace_t *ps, const struct proc *was, struct proc *now);
+struct patience { /* with a reader: all 0 at first */
+    int64_t since; /* it could have read on, and has not been at the end */
+};
+/* It is not waited for any longer. One that is stopped, or whose own output is full,
+ * is waited for. */
+bool readers_late(procspace_t *ps, uint64_t launch, struct patience *p);
 bool readers_heard(procspace_t *ps, uint64_t launch); /* somebody would hear it */
+/* Where what it says on fd (1, 2) goes: a copy; -1 nowhere. */
 int readers_out(procspace_t *ps, uint64_t launch, int fd);
 
 /* --- lists.c --- */

@@ -8,10 +8,12 @@
  * master.
  */
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 #include "bus/pkt.h"
@@ -32,10 +34,12 @@ struct onward { /* a rank that has moved on, of which its reader is to hear */
 };
 
 #define WAITING_MAX 4096
+#define LATE_MS 20000 /* iofwd may have to be started again, a machine may be busy */
 
 struct reader {
     procspace_t *ps;
     struct reader *next;
+    pid_t pid;
     int fd, out[2]; /* out: for what is said on 1 and 2 */
     uint64_t first; /* the launch that it was started for */
     uint64_t last;  /* the newest that it knew of when it came */
@@ -170,7 +174,9 @@ bool readers_hello(procspace_t *ps, int fd, uid_t uid, const struct pkt *p)
     struct reader *r = calloc(1, sizeof *r);
     if (!r)
         return false;
-    *r = (struct reader){ .ps = ps, .fd = fd, .out = { -1, -1 }, .next = ps->readers };
+    struct ucred who = { 0 };
+    getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &(socklen_t){ sizeof who });
+    *r = (struct reader){ .ps = ps, .pid = who.pid, .fd = fd, .out = { -1, -1 }, .next = ps->readers };
     if (!knows_any(ps, r, p->data + 7, uid)) {
         forget_readings(r);
         free(r);
@@ -261,6 +267,27 @@ bool readers_busy(procspace_t *ps, uint64_t launch, uint32_t rank)
         if (n->launch == launch && n->rank == rank)
             return !n->ended;
     return r != NULL;
+}
+
+/* Nothing can be written there now: who reads that does not. */
+static bool is_full(int fd)
+{
+    struct pollfd p = { .fd = fd, .events = POLLOUT };
+
+    return fd >= 0 && poll(&p, 1, 0) == 0;
+}
+
+bool readers_late(procspace_t *ps, uint64_t launch, struct patience *p)
+{
+    const struct reader *r = reader_of(ps, launch);
+    const struct launch *l = launch_find(ps, launch);
+    CLEANUP(cleanup_close) int out = readers_out(ps, launch, 1);
+    CLEANUP(cleanup_close) int err = readers_out(ps, launch, 2);
+    pid_t pid = r ? r->pid : l ? l->owner : 0;
+
+    if (p->since == 0 || (pid > 0 && process_stopped(pid)) || is_full(out) || is_full(err))
+        p->since = now_ms();
+    return now_ms() - p->since > LATE_MS;
 }
 
 bool readers_heard(procspace_t *ps, uint64_t launch)

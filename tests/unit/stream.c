@@ -31,9 +31,9 @@ static void refusals(void)
     stream_pack(h, &m);
     h[0] = 0;
     ok(stream_unpack(&back, h) < 0, "kind 0 is refused");
-    h[0] = STREAM_GO + 1;
+    h[0] = STREAM_TAKEN + 1;
     ok(stream_unpack(&back, h) < 0, "a kind past the last is refused");
-    h[0] = STREAM_GO;
+    h[0] = STREAM_TAKEN;
     ok(stream_unpack(&back, h) == 0, "the last kind is legal");
     h[1] = 3;
     ok(stream_unpack(&back, h) < 0, "descriptor 3 is refused");
