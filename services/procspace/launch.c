@@ -543,6 +543,10 @@ static int take_ghost(struct starting *s, struct launch *l, uint32_t r, struct e
         s->gen = p->gen;
         return 0;
     }
+    if (p && !p->kid && !s->self && s->home < 0 && proc_first(p) == s->id) {
+        s->out[r] = true; /* asked again: it has moved on since it was started */
+        return 0;
+    }
     if (s->self && s->image && p && p->kid && p->kid->body && home_is_local(p->kid->body))
         return kin_take_local(s, l, p->kid, err);
     if (s->home >= 0)

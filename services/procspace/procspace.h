@@ -134,6 +134,8 @@ struct node_space { /* what we know of a node's process space */
     uint32_t nended, ended_room;
     uint32_t doubts;
     bool sure;      /* there is nothing there but these */
+    bool listed;    /* it has told us who is there, since our start, */
+    uint64_t listed_seq; /* after this event */
 };
 
 struct procspace {

@@ -344,6 +344,10 @@ void recover_list(procspace_t *ps, int node, const msgpack_object *value)
     struct node_space *ns = node_space(ps, node);
     if (ns && space && !ns->space[0])
         snprintf(ns->space, sizeof ns->space, "%s", space);
+    if (ns) {
+        ns->listed = true;
+        mp_get_uint(value, "seq", &ns->listed_seq, NULL);
+    }
     for (uint32_t i = 0; i < a->size; i++)
         on_body(ps, node, &a->ptr[i]);
     if (mp_get_array(value, "kids", &a, NULL) < 0)

@@ -154,6 +154,15 @@ static void on_body_event(procspace_t *ps, int node, const struct event *e)
 /* False: after a restart of ours it is not known yet what to do about it. */
 static bool on_event(procspace_t *ps, int node, const struct event *e)
 {
+    const struct node_space *ns = node_space(ps, node);
+    int64_t npid;
+
+    if (mp_is(&e->v[0], "born") && ns && int_at(e, 1, &npid)) {
+        if (!ns->listed && !recovered_all(ps))
+            return false; /* nor is its parent, who would be taken for dead */
+        if (e->seq <= ns->listed_seq && proc_there(ps, node, (pid_t)npid))
+            return true; /* what it has become since is known by the list */
+    }
     if (kid_event(ps, node, e))
         return true;
     if (mp_is(&e->v[0], "up"))

@@ -19,6 +19,7 @@
  *                        FILE, there, who its parent is then, and what it was before
  *   kin says TO,TO...    a child made by fork goes from place to place, and says so
  *   kin sent TO          a child made by fork goes to TO; says both numbers, waits for it
+ *   kin makes            says its pid; for a line of input it makes a child, and says its pid
  *   kin hold NODE [TO]   a child on NODE that sleeps; go to TO; say its pid; end as it does
  *
  * and, as a child:
@@ -621,6 +622,23 @@ static int speaks(const char *to)
     return WIFEXITED(status) ? WEXITSTATUS(status) : 100 + WTERMSIG(status);
 }
 
+static int makes(void)
+{
+    int status = 0;
+
+    printf("%d\n", (int)getpid());
+    fflush(stdout);
+    getchar();
+    pid_t pid = fork();
+    if (pid == 0)
+        wait_for_signals(false);
+    printf("%d\n", (int)pid);
+    fflush(stdout);
+    if (waitpid(pid, &status, 0) != pid)
+        return 98;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 100 + WTERMSIG(status);
+}
+
 static int sent(int to)
 {
     int status = 0;
@@ -684,6 +702,8 @@ int main(int argc, char **argv)
         return hold(atoi(argv[2]), argv[3]);
     if (argc == 3 && strcmp(what, "says") == 0)
         return speaks(argv[2]);
+    if (argc == 2 && strcmp(what, "makes") == 0)
+        return makes();
     if (argc == 3 && strcmp(what, "sent") == 0)
         return sent(atoi(argv[2]));
     return child(argc, argv);

@@ -120,6 +120,28 @@ restarted 'one that has left its parent'
 run_held 0 sent -1
 restarted 'for the master'
 
+# A child is told of before procspace knows who is there: it is not taken for nobody's.
+mkfifo "$tmp/line"
+: >"$tmp/pids"
+timeout 100 bpsh 0 "$kin" makes <"$tmp/line" >"$tmp/pids" 2>&1 & job=$!
+exec 8>"$tmp/line"
+told() { [ "$(wc -l <"$tmp/pids")" = "$1" ]; }
+ok 'one will make a child' eventually 20 told 1
+nodemgr=$(pid_of nodemgr)
+on_exit+=("kill -CONT $nodemgr 2>/dev/null")
+kill -STOP "$nodemgr"
+ok 'procspace is killed, and cannot ask who is there' end_procspace
+echo >&8
+exec 8>&-
+ok 'it makes one' eventually 20 told 2
+not_nobodys() { for _ in $(seq 10); do ! pgrep -P 1 -f "^$kin makes" || return 1; sleep 0.1; done; }
+ok 'which is not made for pid 1' not_nobodys
+kill -CONT "$nodemgr"
+{ read -r parent; read -r child; } <"$tmp/pids"
+ok 'but for its parent' eventually 60 stands "$child" "$parent" 0
+kill -TERM "$child"
+ok 'who hears of its end' ended $((100 + 15))
+
 survives() { # KILL NODE A B: now and then, while a parent of two goes from place to place
     local wanderer to rc cmd=("$kin" wander "$3" "$4")
     [ "$2" = -1 ] || cmd=(bpsh "$2" "${cmd[@]}")
