@@ -4,6 +4,9 @@
  *   order made TO LINES   the same by a child that it makes, and waits for
  *   order left TO CHILD   makes a child, goes to TO, and says so; the child, at USR1, says
  *                         something too, goes to CHILD, says so there; the parent its status
+ *   order back TO         makes a child, goes to TO, says "it ready PID", and whose the child
+ *                         is; each time at USR1 it tries to come back, till it does; says
+ *                         "stays" or "back", and ends as its child does
  */
 #include <signal.h>
 #include <stdio.h>
@@ -52,10 +55,35 @@ static int left(int to, int child_to)
     return 0;
 }
 
+static int back(int to)
+{
+    int status = 0, sig, here = bproc_currnode();
+    sigset_t set;
+    pid_t pid = fork();
+
+    while (pid == 0)
+        pause();
+    sigemptyset(&set);
+    sigaddset(&set, SIGUSR1);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    if (bproc_move(to) < 0)
+        return 1;
+    printf("it ready %d\nchild %d\n", (int)getpid(), (int)pid);
+    for (fflush(stdout); bproc_currnode() != here; fflush(stdout)) {
+        sigwait(&set, &sig);
+        puts(bproc_move(here) < 0 ? "stays" : "back");
+    }
+    if (waitpid(pid, &status, 0) != pid)
+        return 1;
+    return WIFSIGNALED(status) ? 100 + WTERMSIG(status) : WEXITSTATUS(status);
+}
+
 int main(int argc, char **argv)
 {
     int status = 0;
 
+    if (argc == 3 && strcmp(argv[1], "back") == 0)
+        return back(atoi(argv[2]));
     if (argc != 4)
         return 2;
     if (strcmp(argv[1], "left") == 0)

@@ -9,7 +9,7 @@ need lib/libbproc.so libexec/clustermatic/bprestore bin/bpsh bin/bpmove
 need_root
 command -v nft >/dev/null || plan_skip 'nft is not installed'
 export LD_LIBRARY_PATH=$libdir
-for prog in go hop; do
+for prog in go hop order; do
     ok "$prog compiles" gcc -Wall -Wextra -Werror -g -I"$CM_BUILD/include" -I. -o "$tmp/$prog" \
         "tests/libbproc/$prog.c" -L"$libdir" -lbproc -lm -lpthread
 done
@@ -80,6 +80,27 @@ ok 'from there, uncut' status 40 bpsh -n 1 "$go" try 8 -1
 ok 'its image is cut: from the master to a node' cuts -1 1
 ok 'from node to node' cuts 0 1
 ok 'from a node to the master' cuts 0 -1
+
+# Into the place of what it has left there for its child; the agent has been started again
+# since then, and has put another such program there.
+says() { grep -q "$1" "$tmp/said"; }
+agent_again() { local pid && pid=$(agent 0) && [ "$pid" != "$old" ] && bpsh -n 0 true; }
+: >"$tmp/said"
+timeout -k 1 100 bpsh 0 "$tmp/order" back 1 </dev/null >"$tmp/said" 2>&1 & job=$!
+ok 'one has left a child on node 0' eventually 20 says child
+pid=$(sed -n 's/^it ready //p' "$tmp/said") child=$(sed -n 's/^child //p' "$tmp/said")
+old=$(agent 0) && kill -KILL "$old"
+ok 'the agent there is started again' eventually 20 agent_again
+stop_after 900 0
+kill -USR1 "$pid"
+ok 'it comes back' eventually 20 stopped 0
+cut_image 0 1
+at 0 nft delete table ip cut
+ok 'its image is cut: it stays' eventually 20 says stays
+kill -USR1 "$pid"
+ok 'tries again, and is back' eventually 20 says back
+kill -TERM "$child"
+ok 'its child is still its own' status 115 wait "$job"
 
 # --- all of them
 

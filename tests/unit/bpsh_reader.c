@@ -148,8 +148,18 @@ static void streams(reader_t *r)
     m = next(body, sizeof body);
     ok(seen.n == 11 && m.kind == STREAM_RESUME && m.offset == 11, "a gap is asked for");
     ok(next(body, sizeof body).kind == 0, "once");
-    reader_taken(r, 0, 1, 11);
+    say(STREAM_TAKEN, 1, 0, 11, 0, NULL, 0);
+    reader_taken(r, 0, 1, 10);
+    turn(r);
     ok(next(body, sizeof body).kind == 0, "a little progress is not worth a message");
+    reader_taken(r, 0, 1, 11);
+    turn(r);
+    m = next(body, sizeof body);
+    ok(m.kind == STREAM_TAKEN && m.fd == 1 && m.offset == 11, "but what was asked for is");
+    say(STREAM_TAKEN, 1, 0, 7, 0, NULL, 0);
+    turn(r);
+    m = next(body, sizeof body);
+    ok(m.kind == STREAM_TAKEN && m.offset == 11, "at once, if it was taken already");
 
     /* the connection is lost, and goes on where it was */
     say(STREAM_CREDIT, 0, STREAM_ALL, 5, 0, NULL, 0);
