@@ -8,6 +8,7 @@
  *                         is; each time at USR1 it tries to come back, till it does; says
  *                         "stays" or "back", and ends as its child does
  */
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -71,7 +72,10 @@ static int back(int to)
     printf("it ready %d\nchild %d\n", (int)getpid(), (int)pid);
     for (fflush(stdout); bproc_currnode() != here; fflush(stdout)) {
         sigwait(&set, &sig);
-        puts(bproc_move(here) < 0 ? "stays" : "back");
+        if (bproc_move(here) < 0)
+            printf("stays: %d\n", errno);
+        else
+            puts("back");
     }
     if (waitpid(pid, &status, 0) != pid)
         return 1;
