@@ -171,6 +171,7 @@ bool arrival_fetch(arrivals_t *t, pid_t ghost, int conn, const char *token, size
 int arrivals_ask(arrivals_t *t, const msgpack_object *map, struct err *err);
 void arrivals_new_agent(arrivals_t *t);
 struct departure { /* what has become of what was here */
+    uint64_t launch; /* of its stay; 0: not known */
     bool stays;   /* as a ghost, for its relatives here, */
     uint32_t gen; /* for a child of a process here: its name with its number; 0: not */
     mp_buf took;  /* children that are bodies now, by number */
@@ -197,8 +198,9 @@ int mover_ask(struct init *in, const msgpack_object *map, struct err *err);
 signals_t *signals_create(struct err *err);
 void signals_destroy(signals_t **s);
 int signal_take(struct init *in, const msgpack_object *map, struct err *err);
-/* A list: the numbers of those that the body of this pid has had, as far as known. */
-void signals_pack(const signals_t *s, pid_t pid, mp_buf *m);
+/* A list: the numbers of those that the body of this pid has had, as far as known, the
+ * oldest first; of its stay of that launch alone, if it is not 0. */
+void signals_pack(const signals_t *s, pid_t pid, uint64_t launch, mp_buf *m);
 /* [pid, number, pid, number...] of all that were heard of late. */
 void signals_pack_all(const signals_t *s, mp_buf *m);
 

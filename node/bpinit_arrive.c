@@ -74,6 +74,7 @@ struct arrivals {
     unsigned ngone;
     struct {
         uint64_t move;
+        uint64_t launch; /* of its stay here; 0: it was no body */
         pid_t npid;
     } left[1024]; /* who has left, and by which move */
     unsigned nleft;
@@ -610,19 +611,22 @@ static void leave_relatives(arrivals_t *t, pid_t npid, kin_parent_t *own,
 }
 
 /* Who has left by this move, if we have been told before, and our answer was not heard; 0. */
-static pid_t left_by(const arrivals_t *t, uint64_t move)
+static pid_t left_by(const arrivals_t *t, uint64_t move, uint64_t *launch)
 {
     for (size_t i = 0; move && i < sizeof t->left / sizeof *t->left; i++)
-        if (t->left[i].move == move)
+        if (t->left[i].move == move) {
+            *launch = t->left[i].launch;
             return t->left[i].npid;
+        }
     return 0;
 }
 
-static void note_left(arrivals_t *t, uint64_t move, pid_t npid)
+static void note_left(arrivals_t *t, uint64_t move, uint64_t launch, pid_t npid)
 {
     unsigned at = t->nleft++ % (sizeof t->left / sizeof *t->left);
 
     t->left[at].move = move;
+    t->left[at].launch = launch;
     t->left[at].npid = npid;
 }
 
@@ -644,7 +648,7 @@ int arrivals_depart(arrivals_t *t, const msgpack_object *map, struct departure *
         mp_get_uint(map, "launch", &of, err) < 0 ||
         mp_get_int(map, "gen", 0, UINT32_MAX, &gen, err) < 0)
         return -1;
-    pid_t before = left_by(t, move);
+    pid_t before = left_by(t, move, &d->launch);
     npid = before ? before : npid;
     struct body *b = npid ? bodies_by_npid(in->bodies, (pid_t)npid)
                           : bodies_by_pid(in->bodies, (pid_t)pid);
@@ -656,7 +660,7 @@ int arrivals_depart(arrivals_t *t, const msgpack_object *map, struct departure *
         b = NULL; /* asked again; it may even be back by now */
     if (!b && npid && !arrivals_departed(t, (pid_t)npid)) { /* a kid, or asked again */
         if (!before)
-            note_left(t, move, (pid_t)npid);
+            note_left(t, move, 0, (pid_t)npid);
         leave_relatives(t, (pid_t)npid, NULL, map, d);
         return 0;
     }
@@ -667,12 +671,12 @@ int arrivals_depart(arrivals_t *t, const msgpack_object *map, struct departure *
     for (int fd = 1; fd < 3 && b->launch != speaks; fd++)
         pump_depart(in->pump, b->slot[fd]);
     rings_bell(in->rings);
-    uint64_t launch = b->launch;
+    uint64_t launch = d->launch = b->launch;
     pid_t self = b->npid;
     kin_parent_t *parent = b->parent;
     b->parent = NULL;
     bodies_drop(in->bodies, b);
-    note_left(t, move, self);
+    note_left(t, move, launch, self);
     leave_relatives(t, self, parent, map, d);
     if (!d->stays)
         t->gone[t->ngone++ % (sizeof t->gone / sizeof *t->gone)] = self;

@@ -16,11 +16,11 @@
 
 struct signals {
     struct {
-        uint64_t id;
+        uint64_t id, launch; /* the body's; 0: a kid's */
         pid_t pid; /* the ghost's */
         int64_t at;
     } heard[KEEP];
-    unsigned n;
+    uint64_t n;
 };
 
 signals_t *signals_create(struct err *err)
@@ -38,7 +38,7 @@ void signals_destroy(signals_t **s)
     *s = NULL;
 }
 
-static bool heard_before(signals_t *s, pid_t pid, const msgpack_object *map)
+static bool heard_before(signals_t *s, pid_t pid, uint64_t launch, const msgpack_object *map)
 {
     uint64_t id = 0;
 
@@ -48,21 +48,27 @@ static bool heard_before(signals_t *s, pid_t pid, const msgpack_object *map)
         if (s->heard[i].id == id && s->heard[i].pid == pid)
             return true;
     s->heard[s->n % KEEP].id = id;
+    s->heard[s->n % KEEP].launch = launch;
     s->heard[s->n % KEEP].at = now_ms();
     s->heard[s->n++ % KEEP].pid = pid;
     return false;
 }
 
-void signals_pack(const signals_t *s, pid_t pid, mp_buf *m)
+void signals_pack(const signals_t *s, pid_t pid, uint64_t launch, mp_buf *m)
 {
+    CLEANUP(mp_free) mp_buf ids;
     uint32_t n = 0;
 
-    for (unsigned i = 0; i < KEEP; i++)
-        n += s->heard[i].id && s->heard[i].pid == pid;
+    mp_init(&ids);
+    for (uint64_t i = s->n > KEEP ? s->n - KEEP : 0; i < s->n; i++) {
+        uint64_t of = s->heard[i % KEEP].launch;
+        if (s->heard[i % KEEP].pid != pid || (launch && of && of != launch))
+            continue;
+        mp_uint(&ids, s->heard[i % KEEP].id);
+        n++;
+    }
     mp_array(m, n);
-    for (unsigned i = 0; i < KEEP; i++)
-        if (s->heard[i].id && s->heard[i].pid == pid)
-            mp_uint(m, s->heard[i].id);
+    msgpack_sbuffer_write(&m->b, ids.b.data, ids.b.size);
 }
 
 void signals_pack_all(const signals_t *s, mp_buf *m)
@@ -116,7 +122,7 @@ int signal_take(struct init *in, const msgpack_object *map, struct err *err)
     struct body *b = kid ? NULL : bodies_by_pid(in->bodies, (pid_t)pid);
     if (!kid && (!b || b->gen != gen))
         return 0; /* it ended while the signal was on its way */
-    bool again = heard_before(in->signals, (pid_t)pid, map);
+    bool again = heard_before(in->signals, (pid_t)pid, b ? b->launch : 0, map);
     bool late = b && (sig == SIGCONT || sig == SIGSTOP) && !count(in, b, (int)sig, map, again);
     if (again || late)
         return 0;

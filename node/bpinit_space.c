@@ -202,7 +202,7 @@ static int on_depart(struct init *in, const msgpack_object *map, struct err *err
     mp_array(&m, d.nsaid);
     msgpack_sbuffer_write(&m.b, d.said.b.data, d.said.b.size);
     mp_key(&m, "heard");
-    signals_pack(in->signals, (pid_t)mp_opt_int(map, "pid", 0), &m);
+    signals_pack(in->signals, (pid_t)mp_opt_int(map, "pid", 0), d.launch, &m);
     mp_free(&d.took);
     mp_free(&d.said);
     link_send(in->link, &m);

@@ -179,8 +179,8 @@ static int by_number(const void *a, const void *b)
     return (*x > *y) - (*x < *y);
 }
 
-/* A node tells of all that it remembers, each time: what is known already would push out
- * what other nodes have told. */
+/* The oldest first; a node that is asked twice tells it twice: what is known already would
+ * push out what other nodes have told. */
 void signal_heard(struct proc *p, const msgpack_object_array *list)
 {
     size_t had = p->nheard;
