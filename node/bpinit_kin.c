@@ -549,6 +549,30 @@ int kin_become(kin_parent_t *p, const struct plan *plan, struct err *err)
     return 0;
 }
 
+/* True: one of them has told something, which may have been the end of another. */
+static bool hear_one(const struct init *in, const struct kin_parent *but)
+{
+    struct note n;
+
+    for (struct kin_parent *p = in->kin->first; p; p = p->next)
+        if (!p->left && p != but && read(p->read_fd, &n, sizeof n) == sizeof n) {
+            on_note(p, &n);
+            return true;
+        }
+    return false;
+}
+
+void kin_hear(struct init *in, kin_parent_t *keep)
+{
+    /* It is about to have a child: none of these is its last. Who would tell of its own
+     * end is heard later. */
+    kin_child_added(keep);
+    while (hear_one(in, keep ? keep->own : NULL))
+        continue;
+    if (keep)
+        keep->children--;
+}
+
 pid_t kin_start(struct init *in, kin_parent_t *p, struct child *c, pid_t pid)
 {
     (void)in;

@@ -42,6 +42,11 @@ void kin_pack_name(const kin_parent_t *p, mp_buf *m); /* [pid, node, id] */
  * plan is about, comes back. */
 int kin_become(kin_parent_t *p, const struct plan *plan, struct err *err);
 
+/* What all stand-ins have told till now. They tell the end of a child before they take it:
+ * so of whoever had a number that is free all is heard then, before another gets it.
+ * keep, whose next child that will be, does not end by it; NULL fine. */
+void kin_hear(struct init *in, kin_parent_t *keep);
+
 /* child_start(), as the parent's stand-in does it; NULL: ourselves. */
 pid_t kin_start(struct init *in, kin_parent_t *p, struct child *c, pid_t pid);
 void kin_child_added(kin_parent_t *p); /* a body is its child; NULL fine */

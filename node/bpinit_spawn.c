@@ -536,6 +536,8 @@ static int start_rank(struct init *in, const struct plan *p, pid_t pid, pid_t *p
         rc = arrival ? 0 : -1;
     }
     if (rc == 0) {
+        if (p->gen > 1) /* of its old self: that end would be taken for this one's */
+            kin_hear(in, p->parent);
         write_rank(p->rank_digits, plan_index(p, o->rank));
         cage_join(cage, &c);
         o->npid = kin_start(in, p->parent, &c, pid);
