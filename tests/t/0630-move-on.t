@@ -1,7 +1,7 @@
 #!/bin/bash
 # 0630-move-on: from node to node and back to the master, with 1 GB, a hundred times;
 # what it says keeps its order; signals act once, wherever it is; services that are killed
-# lose nothing. CM_MOVES=1000: so many with signals, five a move, and the hundred with 1 GB
+# lose nothing. CM_MOVES=1000: 5,000 signals in those moves, and the hundred moves with 1 GB
 # (make check-moves-all)
 # shellcheck disable=SC2317 # functions are called by ok
 . tests/lib.sh
@@ -16,7 +16,7 @@ for prog in go hop says silent; do
         -L"$libdir" -lbproc -lm -lpthread
 done
 cluster_up 3
-moves=${CM_MOVES:-60} megabytes=1000 each=1
+moves=1000 signals=${CM_MOVES:+5000} megabytes=1000 each=1
 # It is there three times for a moment: where it was, on its way, and where it will be.
 [ "$(awk '/^MemAvailable/ { print int($2 / 1024) }' /proc/meminfo)" -gt 6000 ] || megabytes=100
 [ -z "${CM_SAN:-}" ] || megabytes=100
@@ -57,7 +57,7 @@ hop() { # NODES TIMES SEED COUNT: values sent while it moves
     grep -q "^last $4 missing 0 doubled 0 failed 0" "$tmp/hop.said"
 }
 ok "signals with values while it moves $moves times: each once" \
-    hop 0,1,2,-1 "$moves" 1 $((moves * 5))
+    hop 0,1,2,-1 "$moves" 1 "${signals:-2000}"
 ok 'between two nodes' hop 0,1 40 2 100
 ok 'there and back' hop 0,-1 40 3 100
 
