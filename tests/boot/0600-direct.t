@@ -37,9 +37,8 @@ timeout 600 bpsh 0 sleep 1000 </dev/null >"$tmp/sleep.out" 2>&1 &
 job=$!
 on_exit+=("kill $job 2>/dev/null")
 # shellcheck disable=SC2317
-ghost() { pgrep -x sleep -P "$(pgrep -P $job -x bpsh)"; }
+ghost() { pid=$(pgrep -x sleep -P "$(pgrep -P $job -x bpsh)"); }
 ok 'a process on it has its ghost here' eventually 60 ghost
-pid=$(ghost)
 there() { timeout 60 bpsh 0 cat "/proc/$pid/comm"; }
 ok 'with the same pid there' is sleep there
 

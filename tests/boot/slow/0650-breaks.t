@@ -67,9 +67,8 @@ timeout 900 bpsh 0 sleep 1000 </dev/null >"$tmp/sleep.out" 2>&1 &
 job=$!
 on_exit+=("kill $job 2>/dev/null")
 # shellcheck disable=SC2317
-ghost() { pgrep -x sleep -P "$(pgrep -P $job -x bpsh)"; }
+ghost() { pid=$(pgrep -x sleep -P "$(pgrep -P $job -x bpsh)"); }
 ok 'a process runs on it' eventually 60 ghost
-pid=$(ghost)
 works() { is sleep timeout 60 bpsh 0 cat "/proc/$pid/comm"; }
 ok 'and works' eventually 60 works
 ip -n "$boot_ns" link set tap0 down
