@@ -109,6 +109,9 @@ int net_find(struct net *net, const struct params *p, void (*rescan)(void *), vo
              struct err *err);
 /* Ask for the lease again; false: no answer within a second. */
 bool net_renew(struct net *net);
+/* Before the machine ends: a kernel that takes its card away while that still hears
+ * something may never get to the end. */
+void net_down(const struct net *net);
 
 /* ---- tell.c ---- */
 void tell_where(const char *server, const char *mac); /* before: nothing is told */

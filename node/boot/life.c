@@ -199,6 +199,7 @@ int life_run(const struct params *p, struct net *net, struct err *err)
         return -1;
     if (l.m.init_status == SPACE_EXIT_HALT || l.m.init_status == SPACE_EXIT_PWROFF)
         close_watchdog(&l);
+    net_down(net);
     switch (l.m.init_status) {
     case SPACE_EXIT_HALT: return LIFE_HALT;
     case SPACE_EXIT_PWROFF: return LIFE_PWROFF;

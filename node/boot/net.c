@@ -254,6 +254,20 @@ static void set_mtu(const char *card, int mtu)
         boot_say("MTU %d on %s: %s", mtu, card, strerror(errno));
 }
 
+void net_down(const struct net *net)
+{
+    struct ifreq r = { 0 };
+    CLEANUP(cleanup_close) int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+    snprintf(r.ifr_name, sizeof r.ifr_name, "%s", net->card);
+    if (fd >= 0 && ioctl(fd, SIOCGIFFLAGS, &r) == 0) {
+        r.ifr_flags = (short)(r.ifr_flags & ~IFF_UP);
+        if (ioctl(fd, SIOCSIFFLAGS, &r) == 0)
+            return;
+    }
+    boot_say("%s: %s", net->card, strerror(errno));
+}
+
 static int settle(struct net *net, const struct params *p, struct err *err)
 {
     CLEANUP(cleanup_close) int nl = vnet_open(-1, err);
