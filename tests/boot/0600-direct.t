@@ -39,8 +39,10 @@ on_exit+=("kill $job 2>/dev/null")
 # shellcheck disable=SC2317
 ghost() { pid=$(pgrep -x sleep -P "$(pgrep -P $job -x bpsh)"); }
 ok 'a process on it has its ghost here' eventually 60 ghost
-there() { timeout 60 bpsh 0 cat "/proc/$pid/comm"; }
-ok 'with the same pid there' is sleep there
+# The ghost is here first.
+# shellcheck disable=SC2317
+there() { is sleep timeout 60 bpsh 0 cat "/proc/$pid/comm"; }
+ok 'with the same pid there' eventually 60 there
 
 ok 'bpctl -R: it is told to reboot' timeout 60 bpctl -S 0 -R
 ok 'its process has died with it' exits 255 wait $job
