@@ -638,6 +638,7 @@ static void kid_free(procspace_t *ps, struct kid *k)
     name_free(&k->p.name);
     cause_free(&k->p.cause);
     free(k->name.args);
+    free(k->p.heard);
     free(k);
     l->kids--;
     launch_maybe_over(ps, l);
