@@ -22,7 +22,7 @@ struct said {
     int node;
     uint64_t in;  /* this launch's streams */
     mp_buf body;  /* of node.N.said */
-    bool asked, read;
+    bool read;
     int timer, again_ms;
     struct patience patience;
     uint64_t launch; /* of its move */
@@ -81,7 +81,6 @@ static void on_asked(void *arg)
     struct said *s = arg;
     const struct node_space *ns = node_space(s->ps, s->node);
 
-    s->asked = false;
     if (s->read || !ns || !ns->space[0] || readers_late(s->ps, s->in, &s->patience)) {
         done(s);
         return;
@@ -96,7 +95,6 @@ static void ask(void *arg)
     struct said *s = arg;
 
     s->timer = 0;
-    s->asked = true;
     svc_call_nodes(s->ps->svc, &s->node, 1, "said", &s->body, ASK_MS, on_said_there, on_asked, s);
 }
 
