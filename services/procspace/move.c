@@ -270,7 +270,7 @@ static bool on_token(void *arg, struct caller *k)
 
     if (n <= 0)
         return false;
-    if (readers_hello(all->ps, k->fd, k->uid, &p)) {
+    if (readers_hello(all->ps, k->fd, k->pid, k->uid, &p)) {
         k->fd = -1; /* it is theirs */
         pkt_clear(&p);
         return false;

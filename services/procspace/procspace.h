@@ -468,7 +468,7 @@ int on_move_outside(void *self, struct svc_req *req, struct err *err);
 struct pkt;
 void readers_close(procspace_t *ps);
 /* A forwarder (bpfwd) has connected: true, and fd is ours. */
-bool readers_hello(procspace_t *ps, int fd, uid_t uid, const struct pkt *p);
+bool readers_hello(procspace_t *ps, int fd, pid_t pid, uid_t uid, const struct pkt *p);
 /* Rank of launch goes on as rank 0 of next, on node: read on there. */
 void readers_next(procspace_t *ps, uint64_t launch, uint32_t rank, const struct launch *next,
                   int node);

@@ -13,7 +13,6 @@
 #include <stdlib.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 #include "bus/pkt.h"
@@ -167,16 +166,14 @@ static bool knows_any(procspace_t *ps, struct reader *r, const char *list, uid_t
 
 static void tell_next(struct reader *r, uint64_t launch, uint32_t rank, uint64_t next, int node);
 
-bool readers_hello(procspace_t *ps, int fd, uid_t uid, const struct pkt *p)
+bool readers_hello(procspace_t *ps, int fd, pid_t pid, uid_t uid, const struct pkt *p)
 {
     if (strncmp(p->data, "reader ", 7) != 0 || p->data[p->len - 1] || p->nfds < 1 || p->nfds > 2)
         return false;
     struct reader *r = calloc(1, sizeof *r);
     if (!r)
         return false;
-    struct ucred who = { 0 };
-    getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &(socklen_t){ sizeof who });
-    *r = (struct reader){ .ps = ps, .pid = who.pid, .fd = fd, .out = { -1, -1 }, .next = ps->readers };
+    *r = (struct reader){ .ps = ps, .pid = pid, .fd = fd, .out = { -1, -1 }, .next = ps->readers };
     if (!knows_any(ps, r, p->data + 7, uid)) {
         forget_readings(r);
         free(r);
