@@ -165,6 +165,7 @@ cluster_up() {
     local nodes=$1
     shift
     need_root
+    eventually 10 numbers_free || diag "numbers of nodes' processes are still taken: $(leftovers)"
     cluster=t$$
     names+=("$cluster")
     use_cluster "$cluster"
@@ -175,6 +176,10 @@ cluster_up() {
         done_testing
     fi
 }
+# Ghosts of an earlier cluster that their init has not reaped: until then they keep
+# numbers that nodes give out again, so that a new ghost would have another.
+leftovers() { ps -e -o stat=,ppid=,pid= | awk '$1 ~ /^Z/ && $2 == 1 && $3 >= 1000000 { print $3 }'; }
+numbers_free() { [ -z "$(leftovers)" ]; }
 use_cluster() {
     run=/run/clustermatic-$1
     # shellcheck disable=SC2034 # for the tests
