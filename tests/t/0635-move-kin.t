@@ -225,6 +225,19 @@ else
     skip 'what fits goes there' 'as above'
 fi
 
+# --- the master, that has much when it is asked and little when the memory comes: what
+# its ghost sees, in whose place the process is to come, procspace does not
+
+sed 's/^MemAvailable:.*/MemAvailable: 20480 kB/; s/^SwapFree:.*/SwapFree: 0 kB/' /proc/meminfo \
+    >"$tmp/short"
+short() {
+    # shellcheck disable=SC2016 # for the shell there
+    quiet unshare -m --propagation private sh -c 'mount --bind "$0" /proc/meminfo && exec "$@"' \
+        "$tmp/short" "$kin" "$@"
+}
+ok 'memory runs short while it comes: it stays where it was' short burden 0 100 -1
+ok 'what is small comes all the same' short roam 0 -1,1
+
 nothing_left() { ! bpps 0-2 | grep -q ' kin'; }
 ok 'nothing is left on any node' eventually 60 nothing_left
 
