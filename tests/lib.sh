@@ -200,6 +200,8 @@ pid_of() {
     local pid
     pid=$(s6-svstat -o pid "$run/s6/$1") && [ "$pid" -gt 0 ] && echo "$pid"
 }
+# agent NODE: the pid of a virtual node's agent, which pid_of does not know.
+agent() { pgrep -f "^[^ ]*bpnode .*--space $run/space/$1( |\$)"; }
 show_logs() {
     local file
     for file in "$logs"/*/current "$logs"/node.* "$logs"/s6.log; do

@@ -1,13 +1,11 @@
 # moves.sh - for tests of processes that move, after lib.sh
 # shellcheck shell=bash
 
-# agent NODE: its pid
-# shellcheck disable=SC2154 # run is lib.sh's
-agent() { pgrep -f "^[^ ]*bpnode .*--space $run/space/$1( |\$)"; }
-# at NODE CMD...: in its network
+# at PLACE CMD...: in the network of a node, or of the master (-1)
 at() {
     local there
-    there=$(agent "$1") && nsenter -t "$there" -n "${@:2}"
+    if [ "$1" = -1 ]; then there=$(pid_of busd); else there=$(agent "$1"); fi
+    [ -n "$there" ] && nsenter -t "$there" -n "${@:2}"
 }
 # hold NODE: it gets so much of an image, and then nothing
 hold() {
@@ -19,4 +17,19 @@ table ip hold {
     }
 }
 END
+}
+
+# A process of bpsh's, the background job $job: its pid, as $pid
+# shellcheck disable=SC2154 # job is the test's
+its_pid() { pid=$(pgrep -P "$job" | head -n 1); [ -n "$pid" ]; }
+# said REGEX: what it has written to the file $tmp/said
+# shellcheck disable=SC2154 # tmp is lib.sh's
+said() { grep -qs "$1" "$tmp/said"; }
+# Where a process is: on PID, is_on PID PLACE
+on() { bpstat -p --json | /usr/bin/python3 -c 'import json, sys
+print(*[p["node"] for p in json.load(sys.stdin) if p["pid"] == int(sys.argv[1])])' "$1"; }
+is_on() {
+    local there
+    there=$(on "$1")
+    [ "$there" = "$2" ] || { echo "on ${there:-none}"; return 1; }
 }

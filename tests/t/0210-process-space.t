@@ -97,7 +97,6 @@ ok '198 are left' is 198 bash -c 'bpps | grep -c "/body wait"'
 # --- what they run beside is killed
 
 # The pid of the agent of node N: a child of its machine.
-agent() { pgrep -P "$(pid_of "node.$1")" bpnode; }
 ready_again() { [ "$(pid_of "$1")" != "$2" ] && [ "$(s6-svstat -o ready "$run/s6/$1")" = true ]; }
 agent_again() { local now; now=$(agent 2) && [ "$now" != "$1" ]; }
 all_here() { [ "$(ghosts | wc -l)" = 198 ] && [ "$(bpps -a 2>"$tmp/bpps.err" | grep -c '/body wait')" = 198 ]; }

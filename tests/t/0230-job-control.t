@@ -100,7 +100,6 @@ ok 'and CONT lets it pass a signal on' test $rc = 255
 ok 'so that nothing is left' eventually 5 are 0 sleep
 
 # Its agent does not answer: nothing is known to run, and nothing keeps bpsh.
-agent() { pgrep -P "$(pid_of "node.$1")" -x bpnode; }
 stuck=$(agent 2)
 on_exit+=("kill -CONT $stuck 2>/dev/null")
 kill -STOP "$stuck"

@@ -23,7 +23,6 @@ for service in busd iofwd procspace; do ok "($service listens there)" clustermat
 all_up() { [ "$(bpstat -t up)" = 3 ]; }
 ok '(all are up)' eventually 30 all_up
 
-agent() { pgrep -P "$(pid_of "node.$1")" -x bpnode; }
 # way N PORT: where the agent of node N is connected to, and from where
 way() { nsenter -t "$(agent "$1")" -n ss -Htn state established "dport = $2" | awk '{ print $3, $4 }'; }
 goes_by() { way "$1" 2223 | grep -qE "$2"; }

@@ -12,7 +12,6 @@ sum() { sha256sum <"$1" | cut -d' ' -f1; }
 sent() { awk '$1 == "cm0:" { print $10 }' "/proc/$(pid_of procspace)/net/dev"; }
 less_than() { [ "$1" -lt "$2" ] || { echo "$1, want less than $2"; return 1; }; }
 init() { pgrep -x -P "$(pid_of "node.$1")" bpinit; }
-agent() { pgrep -x -P "$(pid_of "node.$1")" bpnode; }
 helper_on() { pgrep -x -P "$(agent "$1")" bpcopy | head -n 1; }
 # What has arrived of a file that is on its way; looked at from outside, to be quick.
 partial_of() {

@@ -4,6 +4,7 @@
 # on, and its parent gets its status. CM_MOVES=100: as many cuts of each kind more
 # shellcheck disable=SC2317 # functions are called by ok
 . tests/lib.sh
+. tests/moves.sh
 
 need lib/libbproc.so libexec/clustermatic/bprestore bin/bpsh bin/bpmove
 need_root
@@ -17,13 +18,6 @@ cluster_up 3
 more=${CM_MOVES:-0}
 go=$tmp/go
 
-agent() { pgrep -f "^[^ ]*bpnode .*--space $run/space/$1( |\$)"; }
-at() { # PLACE CMD...: in its network
-    local place=$1 pid
-    shift
-    if [ "$place" = -1 ]; then pid=$(pid_of busd); else pid=$(agent "$place"); fi
-    [ -n "$pid" ] && nsenter -t "$pid" -n "$@"
-}
 
 # --- the image
 

@@ -3,6 +3,7 @@
 # and back; what cannot is told, whole, and goes on where it was
 # shellcheck disable=SC2317 # functions are called by ok and eventually
 . tests/lib.sh
+. tests/moves.sh
 
 need bin/bpmove bin/bpsh libexec/clustermatic/bpmover libexec/clustermatic/bprestore
 need_root
@@ -13,15 +14,6 @@ awk=$(command -v mawk || command -v awk)
 cluster_up 3
 bpmove() { timeout -k 1 100 "$CM_BUILD/bin/bpmove" "$@"; }
 
-its_pid() { pid=$(pgrep -P "$job" | head -n 1); [ -n "$pid" ]; }
-on() { bpstat -p --json | $python -c 'import json, sys
-print(*[p["node"] for p in json.load(sys.stdin) if p["pid"] == int(sys.argv[1])])' "$1"; }
-is_on() {
-    local at
-    at=$(on "$1")
-    [ "$at" = "$2" ] || { echo "on ${at:-none}"; return 1; }
-}
-said() { grep -qs "$1" "$tmp/said"; }
 run() { # NODE COMMAND...: by bpsh; sets job and pid. What it says: $tmp/said
     local node=$1
     shift

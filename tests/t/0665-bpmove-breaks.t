@@ -34,8 +34,6 @@ right = s == n * (n + 1) // 2 and n > 10 and ballast.count(b"x") == size
 print("right" if right else "wrong", flush=True)
 raise SystemExit(7 if right else 8)
 END
-its_pid() { pid=$(pgrep -P "$job" | head -n 1); [ -n "$pid" ]; }
-said() { grep -qs "$1" "$tmp/said"; }
 count() { # NODE MEGABYTES: sets job and pid
     : >"$tmp/said"
     bpsh -n "$1" --with "$lib" $python -c "$(cat "$tmp/count.py")" "$2" "$tmp" >"$tmp/said" 2>&1 & job=$!
@@ -56,13 +54,6 @@ busy() { # it does something: it is not waiting for ever
 }
 ticks() { eventually 10 busy; }
 
-on() { bpstat -p --json | $python -c 'import json, sys
-print(*[p["node"] for p in json.load(sys.stdin) if p["pid"] == int(sys.argv[1])])' "$1"; }
-is_on() {
-    local at
-    at=$(on "$1")
-    [ "$at" = "$2" ] || { echo "on ${at:-none}"; return 1; }
-}
 mover_there() { # our bpinit's child that moves it: it traces
     local p
     for p in $(pgrep -xf "bpinit --space $run/space/.*" -r R,S,D,t); do

@@ -111,8 +111,7 @@ int main(int argc, char **argv)
 END
 cc -o "$tmp/ask" "$tmp/ask.c" || exit 1
 ok 'names are found' is '3 found, 0 slow' bpsh 1 "$tmp/ask" n0 n1 n2
-the_agent() { pgrep -x -P "$(pid_of node.1)" bpnode; }
-victim() { if [ "$1" = agent ]; then the_agent; else pid_of "$1"; fi; }
+victim() { if [ "$1" = agent ]; then agent 1; else pid_of "$1"; fi; }
 asks() { pgrep -f "^$tmp/ask " -P "$(pgrep -x -P "$(pid_of node.1)" bpinit)"; }
 stuck() { # WHO SIGNAL: before, and again when it is stuck
     local pid rc=0 found=2 # n0, known from before, and n2 never
