@@ -158,10 +158,11 @@ struct arrival *arrival_begin(arrivals_t *t, uint64_t launch, uint32_t rank, int
 void arrival_begun(struct arrival *a, pid_t npid, uid_t uid, int theirs, const struct err *err);
 /* It has ended. True: before it was let go, so nobody else is told. */
 bool arrival_ended(arrivals_t *t, const struct body *b, bool starved);
-/* Instead of these two: it comes into the place of a ghost here. Takes the streams. */
+/* Instead of these two: it comes into the place of a ghost here; under: of one that this
+ * is to make first (0: it is there). Takes the streams. */
 struct plan;
-int arrival_into(arrivals_t *t, const struct plan *p, uint32_t rank, pid_t ghost,
-                 int stream[3], struct err *err);
+int arrival_into(arrivals_t *t, const struct plan *p, uint32_t rank, pid_t ghost, pid_t under,
+                 cage_t *cage, int stream[3], struct err *err);
 /* What that ghost is to do: an answer to procspace.ghost (node/bpghost.c). */
 void arrival_order(arrivals_t *t, pid_t ghost, mp_buf *out);
 /* It has made npid. False: it was not told to. */

@@ -10,7 +10,8 @@
  * Where a bpghost stands for it, because it has relatives here, it comes into that
  * one's place: rung, the ghost asks what to do (arrival_order), makes what is to stand
  * for children elsewhere, fetches the image (arrival_fetch), and executes bprestore,
- * which is a ghost again if the process does not come after all.
+ * which is a ghost again if the process does not come after all. Where its parent is
+ * such a ghost, that one makes it a ghost of its own first: so it is its child.
  *
  * Also the other way round: a process that has gone is ours no longer, and its
  * end is not told.
@@ -49,11 +50,17 @@ struct arrival {
     pid_t npid;
     uid_t uid;
     pid_t into; /* the ghost in whose place it comes; 0: none, it is a process of its own */
+    pid_t under; /* or: who is to make that ghost, npid; 0 nobody */
+    char comm[16];
+    cage_t *cage;
+    struct limit_plan *limits;
+    size_t nlimits;
     gid_t gid;
     int stream[3];
     struct plan_child *child; /* of whom it is to make stand-ins */
     size_t children, made;
-    bool asked; /* it has been told to make the next */
+    bool asked; /* it has been told to make the next, or its parent to make it */
+    pid_t late; /* of the one that it should have come into, once this has failed */
     struct err err; /* ARRIVAL_FAILED */
 };
 
@@ -102,6 +109,8 @@ static void close_all(struct arrival *a)
     free(a->child);
     a->child = NULL;
     a->children = 0;
+    free(a->limits);
+    a->limits = NULL;
 }
 
 static bool settled(const struct arrival *a)
@@ -147,12 +156,14 @@ static void tell_gone(const struct arrival *a)
     link_send(a->all->in->link, &m);
 }
 
-/* Who stood for it does so still: there never was a body. */
+/* Who stood for it does so still, but if that was made for it: there never was a body. */
 static void not_into(struct arrival *a)
 {
     struct init *in = a->all->in;
     struct body *b = bodies_by_rank(in->bodies, a->launch, a->rank);
 
+    if (a->under && a->into)
+        kill(a->into, SIGKILL);
     if (b) {
         kin_parent_t *parent = b->parent;
         b->parent = NULL;
@@ -160,6 +171,7 @@ static void not_into(struct arrival *a)
         kin_child_ended(in, parent);
         cages_body_ended(in->cages, a->launch, NULL);
     }
+    a->late = a->npid;
     a->npid = 0;
     tell_gone(a);
 }
@@ -171,9 +183,9 @@ static void fail(struct arrival *a, int code, const char *text)
     if (!a->err.code)
         err_set(&a->err, code, "%s", text);
     stands_end(a->all->in, a->launch);
-    if (a->npid > 0 && !a->into)
+    if (a->npid > 0 && !a->into && !a->under)
         kill(a->npid, SIGKILL);
-    bool into = a->into && a->npid;
+    bool into = (a->into || a->under) && a->npid;
     settle(a, ARRIVAL_FAILED);
     if (into)
         not_into(a);
@@ -281,31 +293,57 @@ static void on_no_ghost(void *arg)
     fail(a, ETIMEDOUT, "its stand-in does not answer");
 }
 
-int arrival_into(arrivals_t *t, const struct plan *p, uint32_t rank, pid_t ghost,
-                 int stream[3], struct err *err)
+static void is_there(struct arrival *a, pid_t ghost)
+{
+    a->into = ghost;
+    cage_take(a->cage, ghost);
+    plan_set_limits(&(struct plan){ .limits = a->limits, .nlimits = a->nlimits }, ghost);
+}
+
+static bool copy_plan(struct arrival *a, const struct plan *p)
+{
+    a->child = malloc((p->nchildren + 1) * sizeof *a->child);
+    a->limits = malloc((p->nlimits + 1) * sizeof *a->limits);
+    if (!a->child || !a->limits)
+        return false;
+    for (size_t i = 0; i < p->nchildren; i++)
+        a->child[i] = p->children[i];
+    for (size_t i = 0; i < p->nlimits; i++)
+        a->limits[i] = p->limits[i];
+    a->children = p->nchildren;
+    a->nlimits = p->nlimits;
+    return true;
+}
+
+int arrival_into(arrivals_t *t, const struct plan *p, uint32_t rank, pid_t ghost, pid_t under,
+                 cage_t *cage, int stream[3], struct err *err)
 {
     struct arrival *a = find(t, p->launch, rank);
+    const char *name = strrchr(p->argv[0] ? p->argv[0] : "", '/');
 
     if (!a || a->state != ARRIVAL_EXPECTED)
         return err_set(err, a ? EAGAIN : EPROTO, "no image is on its way for it");
     if (p->nio || p->root)
         return err_set(err, EBUSY, "process %d has relatives here: it comes with its streams "
                                    "as they are", (int)ghost);
-    if (p->nchildren && !(a->child = malloc(p->nchildren * sizeof *a->child)))
+    if (!copy_plan(a, p))
         return err_set(err, ENOMEM, "out of memory");
-    for (size_t i = 0; i < p->nchildren; i++)
-        a->child[i] = p->children[i];
-    a->children = p->nchildren;
+    snprintf(a->comm, sizeof a->comm, "%s", name ? name + 1 : p->argv[0] ? p->argv[0] : "");
+    a->cage = cage;
     for (int fd = 0; fd < 3; fd++) {
         a->stream[fd] = stream[fd];
         stream[fd] = -1;
     }
-    a->npid = a->into = ghost;
+    a->npid = ghost;
     a->uid = p->uid;
     a->gid = p->gid;
     a->state = ARRIVAL_BUILDING;
     a->timer = loop_timer(t->in->loop, GHOST_MS, false, on_no_ghost, a);
-    stand_bell(ghost, BELL_ASK, 0);
+    if (under)
+        a->under = under;
+    else
+        is_there(a, ghost);
+    stand_bell(under ? under : ghost, BELL_ASK, 0);
     return 0;
 }
 
@@ -314,6 +352,17 @@ static struct arrival *of_ghost(const arrivals_t *t, pid_t ghost)
     struct arrival *a = t->first;
 
     while (a && (a->into != ghost || a->state != ARRIVAL_BUILDING))
+        a = a->next;
+    return a;
+}
+
+/* The ghost for it is to be made by this one. asked: that one has been told. */
+static struct arrival *of_maker(const arrivals_t *t, pid_t maker, bool asked)
+{
+    struct arrival *a = t->first;
+
+    while (a && (a->under != maker || a->into || a->state != ARRIVAL_BUILDING ||
+                 a->asked != asked))
         a = a->next;
     return a;
 }
@@ -336,10 +385,14 @@ static void pack_order(mp_buf *out, int what, const struct arrival *a,
 
 void arrival_order(arrivals_t *t, pid_t ghost, mp_buf *out)
 {
-    struct arrival *a = of_ghost(t, ghost);
+    struct arrival *a = of_ghost(t, ghost), *u = of_maker(t, ghost, false);
     char text[80];
 
-    if (!a || a->image < 0 || a->asked) {
+    if (u && !of_maker(t, ghost, true)) { /* one at a time */
+        const struct plan_child c = { .pid = u->npid };
+        u->asked = true;
+        pack_order(out, DO_FORK, u, &c, u->comm, strlen(u->comm) + 1);
+    } else if (!a || a->image < 0 || a->asked) {
         pack_order(out, DO_NOTHING, NULL, NULL, "", 0);
     } else if (a->made < a->children) {
         const struct plan_child *c = &a->child[a->made];
@@ -352,11 +405,44 @@ void arrival_order(arrivals_t *t, pid_t ghost, mp_buf *out)
     }
 }
 
+/* One that was made too late for its process, which has failed by then. */
+static bool is_late(const arrivals_t *t, pid_t npid, pid_t parent)
+{
+    for (const struct arrival *a = t->first; a; a = a->next)
+        if (a->under == parent && a->state == ARRIVAL_FAILED && a->asked && a->late == npid)
+            return true;
+    return false;
+}
+
+/* The parent of u, if that is awaited, has made npid for it. */
+static bool made_for(struct arrival *u, pid_t npid, pid_t parent)
+{
+    if (!u)
+        return false;
+    u->asked = false;
+    if (u->npid == npid) {
+        is_there(u, npid);
+        stand_bell(npid, BELL_ASK, 0);
+    } else {
+        kill(npid, SIGKILL);
+        fail(u, EAGAIN, "its number is another's here");
+    }
+    stand_bell(parent, BELL_ASK, 0); /* there may be more for it to do */
+    return true;
+}
+
 bool arrival_made(arrivals_t *t, pid_t npid, pid_t parent)
 {
-    struct arrival *a = of_ghost(t, parent);
+    struct arrival *a = of_ghost(t, parent), *u = of_maker(t, parent, true);
     struct err why = { 0 };
 
+    if ((!a || !a->asked || a->made >= a->children || a->child[a->made].pid != npid) &&
+        made_for(u, npid, parent))
+        return true;
+    if (!u && is_late(t, npid, parent)) {
+        kill(npid, SIGKILL);
+        return true;
+    }
     if (!a || !a->asked || a->made >= a->children)
         return false;
     if (a->child[a->made].pid != npid || stand_made(t->in, npid, parent, a->launch, &why) < 0) {
@@ -493,6 +579,14 @@ static bool all_known(const arrivals_t *t, const struct question *q)
     return true;
 }
 
+/* It is the process itself by now. */
+static void makes_none(arrivals_t *t, pid_t maker)
+{
+    for (struct arrival *a = t->first; a; a = a->next)
+        if (a->under == maker && !a->into && a->state == ARRIVAL_BUILDING)
+            fail(a, EAGAIN, "its parent has just come");
+}
+
 static void decide(arrivals_t *t, const struct question *q)
 {
     for (struct arrival *a = t->first; a && q->go; a = a->next) {
@@ -507,8 +601,10 @@ static void decide(arrivals_t *t, const struct question *q)
         struct body *b = bodies_by_rank(t->in->bodies, a->launch, a->rank);
         if (b)
             b->arriving = false;
-        if (b && a->into)
+        if (b && a->into) {
             kin_arrived(t->in, b);
+            makes_none(t, a->into);
+        }
     }
 }
 

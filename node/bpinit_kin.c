@@ -468,6 +468,10 @@ static int stand_for(struct init *in, const msgpack_object *o, bool above, kin_p
         return err_set(err, EPROTO, "parent: want [pid, node, id, uid, gid, comm]");
     if ((*out = *kin_place(in->kin, &name)))
         return 0;
+    for (const struct kin_parent *q = in->kin->first; q; q = q->next)
+        if (!above && q->left && !q->leaving && q->npid == name.pid)
+            return err_set(err, EBUSY, "process %d has left children here, and is known by "
+                                       "another name", (int)name.pid);
     struct kin_parent *p = calloc(1, sizeof *p);
     CLEANUP(cleanup_free) char *comm = mp_dup(&a->ptr[5]);
     if (!p)
@@ -505,6 +509,7 @@ int kin_parent(struct init *in, const msgpack_object *map, kin_parent_t **out,
 }
 
 pid_t kin_parent_npid(const kin_parent_t *p) { return p->npid; }
+pid_t kin_program(const kin_parent_t *p) { return p && p->left ? p->npid : 0; }
 
 void kin_pack_name(const kin_parent_t *p, mp_buf *m)
 {

@@ -36,6 +36,7 @@ void kin_destroy(kin_t **k);
 int kin_parent(struct init *in, const msgpack_object *map, kin_parent_t **out,
                struct err *err);
 pid_t kin_parent_npid(const kin_parent_t *p);
+pid_t kin_program(const kin_parent_t *p); /* the same, of one that is a bpghost; else 0 */
 void kin_pack_name(const kin_parent_t *p, mp_buf *m); /* [pid, node, id] */
 
 /* The stand-in becomes a ghost of its own (bpinit_left.c), as which its process, which

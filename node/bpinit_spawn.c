@@ -476,26 +476,29 @@ static void write_rank(char *digits, uint32_t rank)
         digits[i] = (char)('0' + rank % 10);
 }
 
-/* Who stands for it here is to be it. */
-static int start_into(struct init *in, const struct plan *p, pid_t ghost, cage_t *cage,
-                      int stream[3], struct outcome *o)
+/* Who stands for it here is to be it; under: who makes that one first, or 0. */
+static int start_into(struct init *in, const struct plan *p, pid_t ghost, pid_t under,
+                      cage_t *cage, int stream[3], struct outcome *o)
 {
     o->npid = ghost;
+    if (under && kill(ghost, 0) == 0)
+        return err_set(&o->err, EAGAIN, "the number %d is still in use here", (int)ghost);
+    if (under && !kids_is_of(in->kids, under, p->uid, p->gid))
+        return err_set(&o->err, EBUSY, "process %d has left children here, as another user",
+                       (int)under);
     for (int fd = 0; fd < 3; fd++)
         if (stream[fd] < 0 && (stream[fd] = fcntl(in->null_fd, F_DUPFD_CLOEXEC, 3)) < 0)
             return err_set(&o->err, errno, "descriptors: %s", strerror(errno));
-    if (note_body(in, p, ghost, getpgid(ghost), o) < 0)
+    if (note_body(in, p, ghost, getpgid(under ? under : ghost), o) < 0)
         return -1;
-    if (arrival_into(in->arrivals, p, o->rank, ghost, stream, &o->err) < 0) {
+    if (arrival_into(in->arrivals, p, o->rank, ghost, under, cage, stream, &o->err) < 0) {
         struct body *b = bodies_by_rank(in->bodies, p->launch, o->rank);
         b->parent = NULL;
         bodies_drop(in->bodies, b);
         kin_child_ended(in, p->parent);
         return -1;
     }
-    cage_take(cage, ghost);
     cage_started(cage);
-    plan_set_limits(p, ghost);
     return 0;
 }
 
@@ -518,18 +521,22 @@ static int start_rank(struct init *in, const struct plan *p, pid_t pid, pid_t *p
         arrivals_sent_anew(in->arrivals, pid, p->launch, p->uid);
     bool into = rc == 0 && p->image && p->gen > 1 && kin_waits(in, p, pid, &o->err);
     rc = o->err.code ? -1 : rc;
-    if (into) {
-        rc = start_into(in, p, pid, cage, theirs, o);
+    if (rc == 0 && !into && p->image && p->gen > 1)
+        reap_departed(in, pid);
+    if (rc == 0 && !into && p->image && p->gen > 1 && kill(pid, 0) == 0) /* its old self, most likely */
+        rc = err_set(&o->err, EAGAIN, "a process %d is still here", (int)pid);
+    pid_t under = p->image && !into ? kin_program(p->parent) : 0;
+    /* That end, told later, would be taken for the new one's. */
+    if (rc == 0 && under && p->gen > 1 && arrivals_departed(in->arrivals, pid))
+        rc = err_set(&o->err, EAGAIN, "its parent has not said yet that its old self has ended");
+    if (into || (rc == 0 && under)) {
+        rc = start_into(in, p, pid, under, cage, theirs, o);
         for (int fd = 0; fd < 3; fd++)
             cleanup_close(&theirs[fd]);
         if (rc < 0)
             close_streams(in, o);
         return rc;
     }
-    if (rc == 0 && p->image && p->gen > 1)
-        reap_departed(in, pid);
-    if (rc == 0 && p->image && p->gen > 1 && kill(pid, 0) == 0) /* its old self, most likely */
-        rc = err_set(&o->err, EAGAIN, "a process %d is still here", (int)pid);
     if (rc == 0 && p->image) {
         c.restore = in->restore_fd;
         arrival = arrival_begin(in->arrivals, p->launch, o->rank, &c.image, &c.control, &o->err);

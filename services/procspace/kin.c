@@ -306,6 +306,33 @@ struct parent *kin_parent_there(struct proc *p, pid_t npid, struct err *err)
     return par;
 }
 
+static bool same_process(const struct parent *a, const struct parent *b)
+{
+    return a->pid == b->pid && a->proc == b->proc && (a->proc || (a->pidfd >= 0 && b->pidfd >= 0));
+}
+
+static bool may_stand(const struct parent *par, int node)
+{
+    for (size_t i = 0; i < par->nodes.n; i++)
+        if (par->nodes.node[i] == node)
+            return true;
+    return false;
+}
+
+void kin_as_known(struct parent **par, int node)
+{
+    struct parent *known = NULL;
+
+    for (struct parent *q = (*par)->ps->parents; q && node >= 0; q = q->next)
+        if (same_process(q, *par) && may_stand(q, node) && (!known || q->node == node))
+            known = q;
+    if (!known || (may_stand(*par, node) && ((*par)->node == node || known->node != node)))
+        return;
+    kin_hold(known);
+    kin_release(par);
+    *par = known;
+}
+
 /* One of before a restart of ours: its node has told of it since. */
 struct proc *proc_there(procspace_t *ps, int node, pid_t npid)
 {
@@ -360,11 +387,7 @@ void kin_settle(procspace_t *ps)
 
 void kin_stands(struct parent *par, int node)
 {
-    bool known = false;
-
-    for (size_t i = 0; i < par->nodes.n; i++)
-        known |= par->nodes.node[i] == node;
-    if (!known)
+    if (!may_stand(par, node))
         nodelist_add(&par->nodes, node);
 }
 
@@ -488,9 +511,7 @@ bool kin_up(procspace_t *ps, int node, const struct event *e)
     struct parent *par = ps->recovery ? recovered(ps, (pid_t)v[0], (int)v[1], e->v[3].via.u64)
                                       : find(ps, (pid_t)v[0], (int)v[1], e->v[3].via.u64);
     CLEANUP(kin_release) struct parent *ours = ps->recovery ? par : NULL;
-    bool there = ours != NULL;
-    for (size_t i = 0; par && i < par->nodes.n; i++)
-        there |= par->nodes.node[i] == node;
+    bool there = ours != NULL || (par && may_stand(par, node));
     if (there && gone(par) && ps->recovery)
         kin_find(ps);
     if (there && gone(par) && recovered_all(ps) && is_here(par))

@@ -31,6 +31,9 @@ struct parent *kin_parent_here(procspace_t *ps, pid_t pid, struct err *err);
 struct parent *kin_parent_of(procspace_t *ps, pid_t pid);
 /* One that runs on a node, under this pid there. */
 struct parent *kin_parent_there(struct proc *p, pid_t npid, struct err *err);
+/* The same process by the name that it has on this node, if something stands for it there
+ * already: it had left children when it was somewhere else. */
+void kin_as_known(struct parent **par, int node);
 void kin_release(struct parent **par);
 struct parent *kin_hold(struct parent *par); /* one reference more */
 /* It has, or may have, a stand-in on that node. */

@@ -310,6 +310,8 @@ static void pack_launch(struct starting *s, mp_buf *m)
 
     for (uint32_t i = 0; i < b->size; i++)
         keys += !ours_to_say(&b->ptr[i].key);
+    for (uint32_t r = 0; s->parent && r < s->ranks; r++)
+        kin_as_known(&s->parent, s->node[r]);
     mp_map(m, keys + (s->manifest ? 7 : 6) + (s->parent ? 1 : 0) + (home >= 0 ? 1 : 0) +
                   (s->image && s->self ? 1 : 0) + (s->as != 0) + family_any(s, false) + family_any(s, true));
     if (family_any(s, true)) {

@@ -6,7 +6,12 @@
  *   kin forks A B        the same with copies of it (rfork), not programs
  *   kin away A B TO...   the same two live on while their parent moves from place to
  *                        place; at the last one they end
+ *   kin closed A TO B    the same, but on B no program can be started: EBUSY
+ *   kin stray A TO B TO,TO...  a child on A, go to TO, a child on B, which moves about
+ *   kin again NODE TO    as hold, with a child by rfork to NODE from TO
  *   kin wander A B TO... the same, but only their ends are looked at
+ *   kin more A TO B...   a child on A, go to TO, then further ones on B... from there, and
+ *                        go to the first B; kin copies A TO B...: by rfork
  *   kin under A B TO...  a child does that; what it says is lost, not how it ends
  *   kin twin NODE        a child on NODE makes another child of ours there (CLONE_PARENT)
  *   kin keep NODE        the same, and all of them wait for signals
@@ -286,6 +291,57 @@ static int away(int a, int b, char **to)
     return done_testing();
 }
 
+/* Where it has left a child, or something stands for it, it gets others. */
+static int more(int a, int to, char **on)
+{
+    pid_t pid[8], all[2];
+    int n = 1, status = 0, first = atoi(*on);
+
+    prepare(a, to);
+    bool copies = forks;
+    forks = false;
+    pid[0] = all[0] = start_waiting(a);
+    forks = copies;
+    ok(bproc_move(to) == 0, "it goes to %d", to);
+    for (; *on && n < 8; on++) {
+        pid[n] = all[1] = start_waiting(atoi(*on));
+        are_ours(all);
+        n++;
+    }
+    equals(kill(pid[--n], SIGHUP), 0, "the last is to end");
+    equals(reap(pid[n]), 7 << 8, "and does, with us as its parent");
+    ok(one_sigchld(), "a SIGCHLD");
+    ok(bproc_move(first) == 0, "it goes to %d", first);
+    while (n--) {
+        equals(kill(pid[n], SIGUSR1), 0, "one is asked for a signal");
+        ok(came(SIGUSR2), "which comes to its parent");
+        equals(kill(pid[n], SIGHUP), 0, "it is to end");
+        equals(reap(pid[n]), 7 << 8, "and does, with us as its parent");
+        ok(one_sigchld(), "a SIGCHLD");
+    }
+    ok(wait(&status) == -1 && errno == ECHILD, "no other is left");
+    ok(no_sigchld(100) && !extra, "no SIGCHLD came twice");
+    return done_testing();
+}
+
+static int closed(int a, int to, int b)
+{
+    char *argv[] = { text("kin"), text("exit"), text("0"), text("1"), NULL };
+    int pid = 0, n;
+
+    prepare(a, to);
+    pid_t first = start_waiting(a);
+    ok(bproc_move(to) == 0, "it goes to %d", to);
+    n = bproc_vexecmove_io(1, &b, &pid, NULL, 0, me, argv, environ);
+    ok(n == 1 && pid == -EBUSY, "a program on %d: EBUSY: %d", b, pid);
+    equals(kill(first, SIGUSR1), 0, "the first is asked for a signal");
+    ok(came(SIGUSR2), "which comes to its parent");
+    equals(kill(first, SIGHUP), 0, "it is to end");
+    equals(reap(first), 7 << 8, "and does, with us as its parent");
+    ok(wait(NULL) == -1 && errno == ECHILD, "no other is left");
+    return done_testing();
+}
+
 /* Services may be away meanwhile: then it stays where it is, or is asked again. */
 static int wander(int a, int b, char **to)
 {
@@ -318,7 +374,7 @@ static int wander(int a, int b, char **to)
     return done_testing();
 }
 
-static int roam(int a, const char *to)
+static int roam_beside(int a, const char *to, pid_t other)
 {
     pid_t pid;
     int status;
@@ -340,9 +396,25 @@ static int roam(int a, const char *to)
     status = reap(pid);
     ok(status == 7 << 8, "and does: %x", (unsigned)status);
     ok(one_sigchld(), "a SIGCHLD");
+    if (other) {
+        equals(kill(other, SIGHUP), 0, "the other is to end");
+        equals(reap(other), 7 << 8, "and does");
+        ok(one_sigchld(), "a SIGCHLD");
+    }
     ok(wait(&status) == -1 && errno == ECHILD, "no other is left");
     ok(no_sigchld(100) && !extra, "no SIGCHLD came twice");
     return done_testing();
+}
+
+static int roam(int a, const char *to) { return roam_beside(a, to, 0); }
+
+/* It comes to where its parent has left another one, and leaves again. */
+static int stray(int a, int to, int b, const char *where)
+{
+    prepare(a, to);
+    pid_t first = start_waiting(a);
+    ok(bproc_move(to) == 0, "it goes to %d", to);
+    return roam_beside(b, where, first);
 }
 
 /* Numbered signals that have come, each to come once. */
@@ -588,19 +660,36 @@ static int leave(int node, const char *file, const char *to)
            (to && bproc_move(atoi(to)) < 0);
 }
 
-static int hold(int node, const char *to)
+static int say_both(pid_t pid)
 {
-    signal(SIGUSR2, SIG_IGN); /* that it is ready */
-    pid_t pid = start_on(node, "wait", number(getpid()), NULL);
     int status;
 
-    if (to && bproc_move(atoi(to)) < 0)
-        return 97;
     printf("%d %d\n", (int)getpid(), (int)pid);
     fflush(stdout);
     if (pid <= 0 || waitpid(pid, &status, 0) != pid)
         return 98;
     return WIFEXITED(status) ? WEXITSTATUS(status) : 100 + WTERMSIG(status);
+}
+
+static int hold(int node, const char *to)
+{
+    signal(SIGUSR2, SIG_IGN); /* that it is ready */
+    pid_t pid = start_on(node, "wait", number(getpid()), NULL);
+
+    return to && bproc_move(atoi(to)) < 0 ? 97 : say_both(pid);
+}
+
+static int again(int node, const char *to)
+{
+    signal(SIGUSR2, SIG_IGN);
+    pid_t first = start_on(node, "wait", number(getpid()), NULL);
+
+    if (bproc_move(atoi(to)) < 0)
+        return 97;
+    forks = true;
+    int rc = say_both(start_on(node == -2 ? 0 : node, "wait", number(getpid()), NULL));
+    kill(first, SIGHUP);
+    return reap(first) == 7 << 8 ? rc : 96;
 }
 
 static int speaks(const char *to)
@@ -678,6 +767,15 @@ int main(int argc, char **argv)
         return family(atoi(argv[2]), atoi(argv[3]));
     if (argc > 4 && strcmp(what, "away") == 0)
         return away(atoi(argv[2]), atoi(argv[3]), argv + 4);
+    if (argc == 5 && strcmp(what, "closed") == 0)
+        return closed(atoi(argv[2]), atoi(argv[3]), atoi(argv[4]));
+    if (argc == 6 && strcmp(what, "stray") == 0)
+        return stray(atoi(argv[2]), atoi(argv[3]), atoi(argv[4]), argv[5]);
+    if (argc == 4 && strcmp(what, "again") == 0)
+        return again(atoi(argv[2]), argv[3]);
+    forks = strcmp(what, "copies") == 0;
+    if (argc > 4 && (forks || strcmp(what, "more") == 0))
+        return more(atoi(argv[2]), atoi(argv[3]), argv + 4);
     if (argc > 4 && strcmp(what, "under") == 0)
         return under(argv);
     if (argc > 4 && strcmp(what, "wander") == 0)

@@ -55,6 +55,16 @@ ok 'a child on the master comes to it, and goes on' at 0 roam -1 0,1,-1
 ok 'one that node 0 has made goes away from two of its own' at 0 under -2 -2 1 2 0
 ok 'to the master and home, with a child there and one left' at 0 under -2 -1 -1 0 1 0
 
+# --- it gets more children where it has left some
+
+ok 'copies of itself' at 0 copies -2 1 0
+ok 'from the master, between two on another node' at 0 copies -2 -1 0 2 0
+ok 'from node 0, where one was that it has made from the master' at -1 copies 0 0 1 0
+ok 'no programs: EBUSY, and nothing is lost' at 0 closed -2 1 0
+ok 'nor from the master' at 0 closed -2 -1 0
+ok 'a child of it from elsewhere comes, and goes on' at 0 stray -2 1 2 0,1,0
+ok 'with its parent on the master' at 0 stray -2 -1 2 0,-1,0
+
 both_say() {
     timeout 60 bpsh 0 "$kin" says 1,2,-1,0 >"$tmp/said" 2>&1
     is 7 echo $? && eventually 20 grep -q 'child is on 0' "$tmp/said" && is "$(printf 'the child is on %s\n' 1 2 -1 0)" grep child "$tmp/said" &&
@@ -119,6 +129,8 @@ run_held 0 sent 1
 restarted 'one that has left its parent'
 run_held 0 sent -1
 restarted 'for the master'
+run_held 0 again -2 1
+restarted 'one that was made for it there after it had left'
 
 # A child is told of before procspace knows who is there: it is not taken for nobody's.
 mkfifo "$tmp/line"
