@@ -16,7 +16,8 @@
 #define ARRIVE_MS 10000
 #define NAP_MS 5
 #define NAP_MAX_MS 200 /* each look stops it: it must get to run in between */
-#define LOOKS 4
+#define LOOKS 12 /* at what is another each time */
+#define SAME 4   /* times in a row that it is seen, and it will stay */
 
 struct moving {
     const struct mover_conf *c;
@@ -26,6 +27,8 @@ struct moving {
     struct image_writer w;
     struct request r;
     struct xstate x;
+    int looks, same; /* same: as they were found by the last so many */
+    uint32_t seen;
 };
 
 /* When it is looked at again all that was found before is found again. */
@@ -39,6 +42,19 @@ static int look_anew(struct moving *m, struct err *err)
         return -1;
     return m->h.n ? err_set(err, EBUSY, "something stands in the way") : 0;
 }
+
+/* A shell has always just started something, has a pipe to it, or has not yet waited for
+ * it: that goes, and what comes next is in the way for a moment only, too. */
+static bool it_stays(struct moving *m)
+{
+    uint32_t seen = image_crc(0, m->h.rows.b.data, m->h.rows.b.size);
+
+    m->same = m->looks && seen == m->seen ? m->same + 1 : 1;
+    m->seen = seen;
+    return ++m->looks >= LOOKS || m->same >= SAME;
+}
+
+static int next_nap(int nap) { return nap * 2 > NAP_MAX_MS ? NAP_MAX_MS : nap * 2; }
 
 static bool by_value(void *arg, const char *path)
 {
@@ -82,32 +98,42 @@ static int stand_still(struct moving *m, struct err *err)
                   : err_set(err, EAGAIN, "process %d has not arrived yet", (int)m->c->pid);
 }
 
-/* --check stops nothing: what is seen once may be gone. */
+/* --check stops nothing. */
 static int look_only(struct moving *m, struct err *err)
 {
-    for (int looks = 1;; looks++, poll(NULL, 0, NAP_MS)) {
+    for (int nap = NAP_MS;; poll(NULL, 0, nap), nap = next_nap(nap)) {
         *err = (struct err){ 0 };
         if (look_anew(m, err) == 0)
             return 0;
-        if (!m->h.n || looks == LOOKS)
+        if (!m->h.n || it_stays(m))
             return -1;
     }
 }
 
 /* It stands still from then on, and nothing stands in the way. What does is told
- * before anything of it has been touched. */
+ * before anything of it has been touched; nobody is stopped to see it come and go. */
 static int ready(struct moving *m, struct err *err)
 {
     int64_t end = now_ms() + ARRIVE_MS;
+    bool stays = false;
 
-    for (int nap = NAP_MS;; poll(NULL, 0, nap), nap = nap * 2 > NAP_MAX_MS ? NAP_MAX_MS : nap * 2) {
+    for (int nap = NAP_MS;; poll(NULL, 0, nap), nap = next_nap(nap)) {
         struct err why = { 0 };
         *err = (struct err){ 0 };
-        if (look_anew(m, err) < 0 && !m->h.n)
-            return -1;
+        if (look_anew(m, err) < 0) {
+            if (!m->h.n)
+                return -1;
+            if (!stays && !(stays = it_stays(m)))
+                continue;
+        }
         if (stand_still(m, &why) == 0) {
             *err = (struct err){ 0 };
-            return look_anew(m, err);
+            if (look_anew(m, err) == 0)
+                return 0;
+            if (!m->h.n || stays || it_stays(m))
+                return -1;
+            thaw(&m->f);
+            continue;
         }
         if (why.code == EAGAIN && now_ms() < end)
             continue;

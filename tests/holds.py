@@ -2,7 +2,8 @@
 """Holds what a process cannot take along to another machine, until a signal ends it.
 
 holds.py WORD...: all, or some of threads socket pipe lock deleted epoll memory timer
-child. Says "ready" when it does, and "whole" at its end.
+child dead, or brief: for a moment each, it has children that have ended. Says "ready"
+when it does, and "whole" at its end.
 """
 import ctypes
 import fcntl
@@ -57,13 +58,25 @@ if want("child"):
         while True:
             signal.pause()
     kept.append(child)
+if want("dead"):
+    dead = os.fork()
+    if dead == 0:
+        os._exit(0)
+    os.waitid(os.P_PID, dead, os.WEXITED | os.WNOWAIT)
 if want("threads"):
     threading.Thread(target=threading.Event().wait, daemon=True).start()
 print("ready", flush=True)
 while not over:
+    if "brief" in words and os.fork() == 0:
+        os._exit(0)
     signal.sigtimedwait([], 0.01)
+    if "brief" in words:
+        os.wait()
+        signal.sigtimedwait([], 0.03)
 if want("child"):
     os.kill(child, signal.SIGKILL)
-    os.wait()
+    os.waitpid(child, 0)
+if want("dead"):
+    os.waitpid(dead, 0)
 print("whole", flush=True)
 os._exit(0)

@@ -228,6 +228,7 @@ ok 'threads are told' told 'it has 2 threads'
 ok 'a socket is' told 'descriptor [0-9]+: a socket'
 ok 'pipes are' told 'descriptor [0-9]+: a pipe to other processes'
 ok 'a lock is' told 'descriptor [0-9]+: it holds a lock'
+ok 'a child that has ended is' told 'its child [0-9]+ has ended, and it has not waited for it yet'
 ok 'a deleted file is' told 'descriptor [0-9]+: /tmp/gone \(deleted\)'
 ok 'epoll is' told 'descriptor [0-9]+: \[eventpoll\]'
 ok 'shared memory is' told 'memory at [0-9a-f]+ is shared with other processes'
@@ -247,6 +248,19 @@ refused() { # WORD PATTERN: alone
 ok 'threads alone: the reason, and it goes on' refused threads 'it has 2 threads$'
 ok 'a pipe alone' refused pipe 'descriptor [0-9]+: a pipe to other processes$'
 ok 'a socket alone' refused socket 'descriptor [0-9]+: a socket$'
+ok 'a child that it does not wait for' \
+    refused dead 'its child [0-9]+ has ended, and it has not waited for it yet$'
+# Of what is in the way for a moment, as with every shell, the end is waited for.
+brief() {
+    local to
+    run 0 --with "$lib" --with "$PWD/tests/holds.py" $python "$PWD/tests/holds.py" brief
+    eventually 20 said '^ready$'
+    for to in 1 2 master 0 1 2 0 master 1 2; do
+        bpmove "$pid" $to || return 1
+    done
+    kill -USR1 "$pid" && ended 0 && said '^whole$'
+}
+ok 'one that always has a child that has just ended goes' brief
 
 count 0
 kill -STOP "$pid"
