@@ -306,9 +306,20 @@ struct parent *kin_parent_there(struct proc *p, pid_t npid, struct err *err)
     return par;
 }
 
+/* Its number as a process of the master; 0: it is elsewhere, or has ended. */
+static pid_t pid_here(const struct parent *par)
+{
+    const struct proc *p = par->proc;
+
+    if (!p)
+        return par->pidfd >= 0 ? par->pid : 0;
+    return home_is_local(p) && p->stand ? p->stand->p.pid : 0;
+}
+
 static bool same_process(const struct parent *a, const struct parent *b)
 {
-    return a->pid == b->pid && a->proc == b->proc && (a->proc || (a->pidfd >= 0 && b->pidfd >= 0));
+    return a->pid == b->pid &&
+           ((a->proc && a->proc == b->proc) || (pid_here(a) && pid_here(a) == pid_here(b)));
 }
 
 static bool may_stand(const struct parent *par, int node)
@@ -519,11 +530,14 @@ bool kin_up(procspace_t *ps, int node, const struct event *e)
     if (!there || gone(par)) /* no child of it runs there, or it has ended */
         return recovered_all(ps);
     bool has_value = mp_as_int(&e->v[5], &value);
+    const struct passed s = { (int)v[2], has_value, value, e->once, uid, (pid_t)from };
     struct signals *with = given_begin(ps, e);
     if (par->proc && par->proc->node >= 0)
         body_signal_value(ps, par->proc, (int)v[2], has_value, value, uid, from, e->once, with);
+    else if (par->proc)
+        home_local_signal(par->proc, &s);
     else if (par->pidfd >= 0)
-        signal_here(par, &(struct passed){ (int)v[2], has_value, value, e->once, uid, (pid_t)from });
+        signal_here(par, &s);
     signals_end(with);
     return true;
 }
