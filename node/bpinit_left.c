@@ -18,7 +18,7 @@
 #include "node/bpinit_kids.h"
 #include "node/bpinit_kin_parts.h"
 
-enum { OP_EXIT = 1 };
+enum { OP_EXIT = 1, OP_REAL = 10 };
 
 static struct kin_parent *find(const struct init *in, pid_t npid)
 {
@@ -166,6 +166,12 @@ static struct kin_parent *make(struct init *in, pid_t npid, const msgpack_object
     in->kin->first = p;
     left_begin(p);
     return p;
+}
+
+struct kin_parent *left_take(struct init *in, pid_t npid, const msgpack_object *name)
+{
+    stand_bell(npid, OP_REAL, 0);
+    return make(in, npid, name);
 }
 
 bool kin_leave(struct init *in, pid_t npid, struct kin_parent *own, const msgpack_object *map,

@@ -12,7 +12,7 @@
  *   kin wander A B TO... the same, but only their ends are looked at
  *   kin more A TO B...   a child on A, go to TO, then further ones on B... from there, and
  *                        go to the first B; kin copies A TO B...: by rfork
- *   kin under A B TO...  a child does that; what it says is lost, not how it ends
+ *   kin under WHAT ARG...  a child does that; what it says is lost, not how it ends
  *   kin twin NODE        a child on NODE makes another child of ours there (CLONE_PARENT)
  *   kin keep NODE        the same, and all of them wait for signals
  *   kin become NODE NAME a child on NODE, which executes another program in time
@@ -476,8 +476,7 @@ static int under(char **argv)
     pid_t pid = fork();
 
     if (pid == 0) {
-        argv[1] = text("away");
-        execv(me, argv);
+        execv(me, argv + 1);
         _exit(127);
     }
     if (pid < 0 || waitpid(pid, &status, 0) != pid)
@@ -760,6 +759,8 @@ int main(int argc, char **argv)
 
     path[n > 0 ? n : 0] = 0;
     me = path;
+    if (argc > 3 && strcmp(what, "under") == 0)
+        return under(argv);
     if (argc == 4 && strcmp(what, "family") == 0)
         return family(atoi(argv[2]), atoi(argv[3]));
     forks = argc == 4 && strcmp(what, "forks") == 0;
@@ -776,8 +777,6 @@ int main(int argc, char **argv)
     forks = strcmp(what, "copies") == 0;
     if (argc > 4 && (forks || strcmp(what, "more") == 0))
         return more(atoi(argv[2]), atoi(argv[3]), argv + 4);
-    if (argc > 4 && strcmp(what, "under") == 0)
-        return under(argv);
     if (argc > 4 && strcmp(what, "wander") == 0)
         return wander(atoi(argv[2]), atoi(argv[3]), argv + 4);
     if (argc == 4 && strcmp(what, "become") == 0) {

@@ -52,14 +52,16 @@ ok 'to the master, and home' at 0 roam -2 -1,0
 ok 'and everywhere' at 0 roam -2 1,-1,2,0,-1,1
 ok 'a child on node 1 comes to its parent, and to the master' at 0 roam 1 0,2,-1
 ok 'a child on the master comes to it, and goes on' at 0 roam -1 0,1,-1
-ok 'one that node 0 has made goes away from two of its own' at 0 under -2 -2 1 2 0
-ok 'to the master and home, with a child there and one left' at 0 under -2 -1 -1 0 1 0
+ok 'one that node 0 has made goes away from two of its own' at 0 under away -2 -2 1 2 0
+ok 'to the master and home, with a child there and one left' at 0 under away -2 -1 -1 0 1 0
 
 # --- it gets more children where it has left some
 
 ok 'copies of itself' at 0 copies -2 1 0
 ok 'from the master, between two on another node' at 0 copies -2 -1 0 2 0
 ok 'from node 0, where one was that it has made from the master' at -1 copies 0 0 1 0
+ok 'to where it was made, and has a stand-in only' at 0 under copies 2 1 0 0
+ok 'the same from the master' at 0 under copies 2 -1 0 0
 ok 'no programs: EBUSY, and nothing is lost' at 0 closed -2 1 0
 ok 'nor from the master' at 0 closed -2 -1 0
 ok 'a child of it from elsewhere comes, and goes on' at 0 stray -2 1 2 0,1,0
