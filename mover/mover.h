@@ -98,6 +98,7 @@ uint64_t status_number(const char *status, const char *key, int base, uint64_t d
 /* --- kept.c --- */
 /* One that has ended stands in the way, until it is waited for. */
 void kept_look(pid_t pid, struct hindrances *h);
+bool kept_ended(pid_t pid); /* is there such a one? */
 
 /* --- freeze.c --- */
 struct frozen {

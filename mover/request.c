@@ -268,12 +268,13 @@ int request_launch(struct request *r, const struct held_list *l, const struct im
 {
     int64_t end = now_ms() + STILL_MS;
 
-    /* Who comes back to where it was a moment ago may still be ending there. */
+    /* Who comes back to where it was a moment ago may still be ending there. Of a child
+     * that ends before all know it, it has to hear first: for that it must run. */
     for (int ms = 1;; ms = ms < 50 ? ms * 2 : ms) {
         struct err why = { 0 };
         if (launch_once(r, l, w, &why) == 0)
             return 0;
-        if (why.code != EAGAIN || now_ms() >= end)
+        if (why.code != EAGAIN || now_ms() >= end || kept_ended(r->c->pid))
             return err_set(err, why.code, "%s", why.text);
         poll(NULL, 0, ms);
     }

@@ -14,10 +14,11 @@
 #include "mover/mover.h"
 
 #define ARRIVE_MS 10000
+#define AGAIN_MS 5000
 #define NAP_MS 5
 #define NAP_MAX_MS 200 /* each look stops it: it must get to run in between */
 #define LOOKS 12 /* at what is another each time */
-#define SAME 4   /* times in a row that it is seen, and it will stay */
+#define SAME 5   /* times in a row that it is seen, and it will stay */
 
 struct moving {
     const struct mover_conf *c;
@@ -245,7 +246,8 @@ static void finish(struct moving *m, int rc, const struct err *why, mp_buf *resu
     thaw(&m->f);
     if (rc < 0 && !err.code)
         err.code = EIO;
-    mover_result(&err, &m->h, result);
+    if (result)
+        mover_result(&err, &m->h, result);
     image_close(&m->w);
     request_close(&m->r);
     held_free(&m->held);
@@ -255,11 +257,18 @@ static void finish(struct moving *m, int rc, const struct err *why, mp_buf *resu
 
 void mover_run(const struct mover_conf *c, mp_buf *result)
 {
-    struct moving *m = begin(c);
-    struct err err = { 0 };
-    int rc = go(m, &err);
+    int64_t end = now_ms() + AGAIN_MS;
+    bool again;
 
-    finish(m, rc, &err, result);
+    do { /* what was only just so is another in a moment, if it runs on until then */
+        struct moving *m = begin(c);
+        struct err err = { 0 };
+        int rc = go(m, &err);
+        again = rc < 0 && err.code == EAGAIN && now_ms() < end;
+        finish(m, rc, &err, again ? NULL : result);
+        if (again)
+            poll(NULL, 0, NAP_MS);
+    } while (again);
 }
 
 void mover_end(const struct mover_conf *c, const msgpack_object *note, mp_buf *result)
