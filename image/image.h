@@ -128,7 +128,7 @@ struct image_map {
 struct image_file {
     int32_t fd, flags; /* O_*, as it was opened */
     uint32_t kind;     /* IMAGE_FILE_*; a path follows, "" unless IMAGE_FILE_PATH */
-    int32_t of;        /* IMAGE_FILE_STREAM, _SAME: of which */
+    int32_t of;        /* IMAGE_FILE_STREAM, _SAME: of which; _PIPE: the other end, -1: follows */
     uint64_t offset, size;
     uint64_t inode;    /* together with the times: open for writing, it must be this */
     int64_t modified, changed;
@@ -141,6 +141,7 @@ enum {
     IMAGE_FILE_PATH = 0,
     IMAGE_FILE_STREAM = 1, /* 1 or 2, whatever that is there */
     IMAGE_FILE_SAME = 2,   /* a copy of a descriptor told before */
+    IMAGE_FILE_PIPE = 3,   /* an end of an empty pipe, of size bytes, which it has to itself */
 };
 
 /* What bprestore says on its control descriptor, and is told there. */

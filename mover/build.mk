@@ -1,4 +1,4 @@
-mover_objs := $(call objs,$(addprefix mover/,run.c look.c kept.c files.c freeze.c back.c collect.c request.c \
+mover_objs := $(call objs,$(addprefix mover/,run.c look.c kept.c files.c pipes.c freeze.c back.c collect.c request.c \
     ghost.c note.c) image/write.c image/maps.c image/going.c image/timers.c image/ticket.c)
 
 helpers += $(LIBEXEC)/bpmover

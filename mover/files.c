@@ -105,7 +105,8 @@ static int take_pipe(const struct mover_conf *c, struct held *f, const struct st
         }
     if (f->fd == 0 && (!c->node || c->stream[0] == st->st_ino))
         return take_input(c, f, "a pipe", at_end(c->pid, 0), h, err);
-    hindered(h, "pipe", "descriptor %d: a pipe to other processes", f->fd);
+    f->kind = HELD_PIPE; /* pipes.c says the rest */
+    f->inode = st->st_ino;
     return 0;
 }
 
@@ -282,6 +283,7 @@ int held_look(const struct mover_conf *c, struct held_list *l, struct hindrances
         }
         l->n += (size_t)rc;
     }
+    pipes_look(c, l, h);
     return 0;
 }
 
@@ -336,11 +338,14 @@ int held_write(const struct mover_conf *c, const struct held_list *l, struct ima
         const struct held *f = &l->v[i];
         struct image_file r = { .fd = f->fd, .flags = f->flags, .of = f->of,
                                 .offset = (uint64_t)f->at };
+        if (f->kind == HELD_PIPE)
+            r.size = (uint64_t)f->at;
         const char *path = f->kind == HELD_FILE ? f->path : "";
         if (f->kind == HELD_NOTHING)
             continue;
         r.kind = f->kind == HELD_FILE     ? IMAGE_FILE_PATH
                  : f->kind == HELD_STREAM ? IMAGE_FILE_STREAM
+                 : f->kind == HELD_PIPE   ? IMAGE_FILE_PIPE
                                           : IMAGE_FILE_SAME;
         r.path_len = (uint32_t)strlen(path) + 1;
         if ((f->kind == HELD_FILE && describe(c, f, &r, w) < 0) ||

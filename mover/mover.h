@@ -2,6 +2,7 @@
  *
  *   run.c       the flow: look, stop, send, the word, the end of the old self
  *   look.c      what stands in the way
+ *   pipes.c     pipes that it has to itself
  *   kept.c      its children, which stay
  *   files.c     what it has open, and how that is carried
  *   freeze.c    stopping it, and system calls in its name
@@ -66,13 +67,16 @@ void mover_result(const struct err *err, const struct hindrances *h, mp_buf *res
 /* --- what it has open --- */
 #define HELD_MAX 256
 
-enum held_kind { HELD_FILE, HELD_STREAM, HELD_SAME, HELD_NOTHING };
+enum held_kind { HELD_FILE, HELD_STREAM, HELD_SAME, HELD_PIPE, HELD_NOTHING };
 struct held {
     int fd, flags; /* O_* */
-    int64_t at;
+    int64_t at;     /* HELD_PIPE: its size */
     enum held_kind kind;
-    int of;     /* HELD_STREAM: which; HELD_SAME: the descriptor that it is a copy of */
-    char *path; /* HELD_FILE */
+    int of;         /* HELD_STREAM: which; HELD_SAME: the descriptor that it is a copy of;
+                     * HELD_PIPE: that of its other end, -1: that is yet to come */
+    char *path;     /* HELD_FILE */
+    uint64_t inode; /* HELD_PIPE */
+    bool shared;    /* others have this pipe open, too */
 };
 struct held_list {
     struct held *v;
@@ -86,6 +90,10 @@ int held_write(const struct mover_conf *c, const struct held_list *l, struct ima
 bool held_stream(const struct held_list *l, int fd); /* is fd carried as a stream? */
 /* A copy of its descriptor; -1: errno. */
 int held_copy(pid_t pid, int fd);
+
+/* --- pipes.c --- */
+/* Of those of kind HELD_PIPE: which go along, and what hinders the others. */
+void pipes_look(const struct mover_conf *c, struct held_list *l, struct hindrances *h);
 
 /* --- look.c --- */
 int look(const struct mover_conf *c, struct held_list *l, struct hindrances *h,

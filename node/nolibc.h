@@ -66,6 +66,7 @@ enum {
     NR_unshare = 272,
     NR_set_robust_list = 273,
     NR_dup3 = 292,
+    NR_pipe2 = 293,
     NR_getrandom = 318,
     NR_rseq = 334,
     NR_clone3 = 435,

@@ -11,6 +11,9 @@
 #define O_NONBLOCK 04000
 #define O_CLOEXEC 02000000
 #define F_DUPFD 0
+#define F_SETFL 4
+#define F_SETPIPE_SZ 1031
+#define F_GETPIPE_SZ 1032
 #define S_IFMT 0170000
 #define S_IFREG 0100000
 #define S_IFCHR 0020000
@@ -21,6 +24,7 @@ struct entry {
     int fd, flags, of;
     uint32_t kind;
     int aside; /* where it is kept; -1 in its place */
+    int other; /* of a pipe: where its other end is kept; -1 in its place */
 };
 
 static struct entry entry[FILES_MAX];
@@ -42,9 +46,12 @@ static void make_place(int wanted)
     out_of_the_way(&rs.image, wanted);
     if (rs.control >= 0)
         out_of_the_way(&rs.control, wanted);
-    for (unsigned i = 0; i < entries; i++)
+    for (unsigned i = 0; i < entries; i++) {
         if (entry[i].aside >= 0)
             out_of_the_way(&entry[i].aside, wanted);
+        if (entry[i].other >= 0)
+            out_of_the_way(&entry[i].other, wanted);
+    }
 }
 
 static void compare_content(long fd, const struct image_file *f)
@@ -101,7 +108,7 @@ static void open_path(struct entry *e, const struct image_file *f)
         fail(-fd, fd == -ENOENT ? "is not here" : "cannot be opened here", rs.path);
     compare(fd, f);
     if (!(f->flags & O_NONBLOCK))
-        sys3(NR_fcntl, fd, 4 /* F_SETFL */, f->flags & ~O_CREAT_TRUNC_EXCL);
+        sys3(NR_fcntl, fd, F_SETFL, f->flags & ~O_CREAT_TRUNC_EXCL);
     if ((f->mode & S_IFMT) != S_IFCHR) {
         long at = sys3(NR_lseek, fd, f->offset, 0);
         if (at != (long)f->offset)
@@ -122,11 +129,50 @@ static void open_path(struct entry *e, const struct image_file *f)
     }
 }
 
+static struct entry *find(int fd)
+{
+    for (unsigned i = 0; i < entries; i++)
+        if (entry[i].fd == fd)
+            return &entry[i];
+    return 0;
+}
+
+/* A pipe that has come with its other end, or a new one. */
+static void make_pipe(struct entry *e, const struct image_file *f)
+{
+    struct entry *first = f->of < 0 ? 0 : find(f->of);
+    int p[2], mine = (f->flags & O_ACCMODE) != 0;
+    long r;
+
+    if (f->fd < 3 || (f->of >= 0 && (!first || first->kind != IMAGE_FILE_PIPE || first->other < 0 ||
+                                     !(first->flags & O_ACCMODE) == !mine)))
+        fail(EBADMSG, "the image makes no sense: a pipe", 0);
+    if (first) {
+        p[mine] = first->other;
+        first->other = -1;
+    } else {
+        if ((r = sys2(NR_pipe2, p, O_CLOEXEC)) < 0)
+            fail(-r, "no pipe can be made", 0);
+        if (sys3(NR_fcntl, p[0], F_GETPIPE_SZ, 0) != (long)f->size &&
+            (r = sys3(NR_fcntl, p[0], F_SETPIPE_SZ, f->size)) < 0)
+            fail(-r, "a pipe cannot be as large here", 0);
+        out_of_the_way(&p[0], f->fd);
+        out_of_the_way(&p[1], f->fd);
+        e->other = p[!mine];
+    }
+    r = sys3(NR_fcntl, p[mine], F_SETFL, f->flags & ~O_CREAT_TRUNC_EXCL);
+    if (r >= 0)
+        r = sys3(NR_dup3, p[mine], f->fd, f->flags & O_CLOEXEC);
+    sys1(NR_close, p[mine]);
+    if (r < 0)
+        fail(-r, "a pipe cannot be made as it was", 0);
+}
+
 void file_take(const struct image_file *f)
 {
     struct entry *e = &entry[entries];
 
-    if (f->fd < 0 || entries >= FILES_MAX || f->kind > IMAGE_FILE_SAME ||
+    if (f->fd < 0 || entries >= FILES_MAX || f->kind > IMAGE_FILE_PIPE ||
         (entries && f->fd <= entry[entries - 1].fd) ||
         (f->kind == IMAGE_FILE_STREAM && f->of != 1 && f->of != 2) ||
         (f->kind == IMAGE_FILE_SAME && (f->of < 0 || f->of >= f->fd)))
@@ -137,9 +183,11 @@ void file_take(const struct image_file *f)
     e->flags = f->flags;
     e->of = f->of;
     e->kind = f->kind;
-    e->aside = -1;
+    e->aside = e->other = -1;
     if (f->kind == IMAGE_FILE_PATH)
         open_path(e, f);
+    else if (f->kind == IMAGE_FILE_PIPE)
+        make_pipe(e, f);
     entries++;
 }
 
@@ -152,19 +200,14 @@ void files_settle(void)
 
     if (!(rs.p.flags & IMAGE_FULL) || (rs.p.flags & IMAGE_KEEPS_FILES))
         return;
+    for (unsigned i = 0; i < entries; i++)
+        if (entry[i].other >= 0)
+            fail(EBADMSG, "the image makes no sense: a pipe without its other end", 0);
     for (; n < SPARE; n++)
         if ((fd[n] = sys3(NR_fcntl, rs.image, F_DUPFD, first)) < 0)
             fail(EMFILE, "no descriptor is free", 0);
     while (n)
         sys1(NR_close, fd[--n]);
-}
-
-static const struct entry *find(int fd)
-{
-    for (unsigned i = 0; i < entries; i++)
-        if (entry[i].fd == fd)
-            return &entry[i];
-    return 0;
 }
 
 void files_place(void)

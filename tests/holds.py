@@ -2,8 +2,9 @@
 """Holds what a process cannot take along to another machine, until a signal ends it.
 
 holds.py WORD...: all, or some of threads socket pipe lock deleted epoll memory timer
-child dead, or brief: for a moment each, it has children that have ended. Says "ready"
-when it does, and "whole" at its end.
+child dead full (a pipe of its own, and something in it). What goes along: own (such a
+pipe, empty), brief (for a moment each, it has children that have ended). Says "ready"
+when it holds that, and "whole" at its end.
 """
 import ctypes
 import fcntl
@@ -34,6 +35,17 @@ if want("socket"):
     kept.append(socket.socket())
 if want("pipe"):
     kept.append(os.pipe())
+    if os.fork() == 0:  # which has it, too
+        while os.getppid() > 1:
+            signal.sigtimedwait([], 0.1)
+        os._exit(0)
+if "own" in words or "full" in words:
+    own = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    os.set_inheritable(own[1], True)
+    os.dup2(own[0], 60)
+    fcntl.fcntl(own[0], fcntl.F_SETPIPE_SZ, 8192)
+if "full" in words:
+    os.write(own[1], b"awake")
 if want("lock"):
     lock = open("/tmp/held", "w")
     fcntl.flock(lock, fcntl.LOCK_EX)
@@ -76,6 +88,12 @@ while not over:
 if want("child"):
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
+if "own" in words:
+    os.write(own[1], b"awake")
+    if (os.read(60, 9) != b"awake" or os.get_blocking(own[0]) or os.get_blocking(own[1]) or
+            os.get_inheritable(own[0]) or not os.get_inheritable(own[1]) or
+            fcntl.fcntl(own[1], fcntl.F_GETPIPE_SZ) != 8192):
+        sys.exit("its pipe is another")
 if want("dead"):
     os.waitpid(dead, 0)
 print("whole", flush=True)
