@@ -532,6 +532,20 @@ static int keep_body(struct starting *s, const msgpack_object *body, struct err 
     return 0;
 }
 
+/* Asked again after a restart, of a process that was started and has been home since: it
+ * runs on the master as itself, is about to, or has left it as another launch's. A child
+ * of the asker's, who waits for it, by the kernel's word. */
+static bool has_been_started(const struct starting *s, uint32_t r)
+{
+    uint64_t of = 0;
+    struct err err = { 0 };
+
+    if (s->self || s->image || kin_ppid(s->pid[r]) != s->mover)
+        return false;
+    CLEANUP(cleanup_close) int fd = ghost_take(s->pid[r], -1, &of, &err);
+    return fd >= 0 ? of && of != s->id : err.code == EINVAL;
+}
+
 static int take_ghost(struct starting *s, struct launch *l, uint32_t r, struct err *err)
 {
     uint64_t of = 0;
@@ -553,6 +567,10 @@ static int take_ghost(struct starting *s, struct launch *l, uint32_t r, struct e
         return kin_take_local(s, l, p->kid, err);
     if (s->home >= 0)
         return home_add(s->ps, l, r, s->node[r], s->home, s->pid[r], err) ? 0 : -1;
+    if (has_been_started(s, r)) {
+        s->out[r] = true;
+        return 0;
+    }
     int fd = s->self ? take_asker(s, err) : ghost_take(s->pid[r], s->who.uid, &of, err);
     if (fd < 0 && err->code == ESRCH) { /* ended already, or was killed: nothing to start */
         s->out[r] = true;
