@@ -26,12 +26,15 @@ static bool told(const struct late *e)
 {
     struct proc p = { .pid = e->pid };
     struct err err = { 0 };
+    struct ghost_kid who;
     uint64_t of;
 
     p.pidfd = ghost_take(e->pid, -1, &of, &err);
     if (p.pidfd < 0)
         return err.code == ESRCH;
-    if (of == e->launch || (e->as && of == e->as)) {
+    /* It may have stood beside a parent on a node, and names that one's launch. */
+    if (of == e->launch || (e->as && of == e->as) ||
+        (!proc_find(e->ps, e->pid) && ghost_kid(e->pid, &who) && who.npid == e->pid)) {
         p.status = e->status;
         proc_tell_end(&p);
     }
