@@ -131,15 +131,20 @@ static int take_here(const struct starting *s, struct child *c, struct err *err)
     return 0;
 }
 
-/* Of one that is on a node already: we have its books. */
+/* Of one that is on a node already: we have its books. One whose ghost did not get its
+ * number, since another process had that, would be unknown to its parent anywhere else. */
 static int take_there(const struct starting *s, struct child *c, struct err *err)
 {
+    static const char other[] = "has another number on the master";
     struct kid *k = kid_find(s->ps, s->from, c->pid);
     struct proc *p = k ? k->body : NULL, *here = k ? NULL : proc_there(s->ps, s->from, c->pid);
     const struct proc *mover = kin_made(s);
 
-    if (here && here->node == s->from && here->local == s->mover_npid)
-        return name_it(c, here, err); /* it was made there, or was there before */
+    if (here && here->node == s->from && here->local == s->mover_npid) {
+        /* it was made there, or was there before */
+        pid_t ghost = home_ghost(here);
+        return ghost && ghost != c->pid ? busy(c->pid, other, err) : name_it(c, here, err);
+    }
     if (!k)
         return err_set(err, EAGAIN, "its child %d is not known yet", (int)c->pid);
     c->made = !p;
@@ -150,8 +155,8 @@ static int take_there(const struct starting *s, struct child *c, struct err *err
                        (int)s->mover);
     if (p->state != PROC_RUNNING || k->stage != KID_HERE || k->p.pidfd < 0)
         return err_set(err, EAGAIN, "its child %d is being started", (int)c->pid);
-    if (!c->made && k->p.pid != c->pid)
-        return busy(c->pid, "has another number on the master", err);
+    if (k->p.pid != c->pid)
+        return busy(c->pid, other, err);
     c->there = !c->made && s->node[0] >= 0 && p->node == s->node[0];
     return c->made ? 0 : name_it(c, p, err);
 }

@@ -85,7 +85,7 @@ done
 begin it made -1 100
 kill -STOP "$reader"
 ok 'made by fork: it goes home' goes home
-kill -KILL "$(pgrep -f "^[^ ]*bpnode .*--space $run/space/0( |\$)")"
+kill -KILL "$(agent 0)"
 kill -CONT "$reader"
 ok 'the agent is killed: all is read, in order' in_order -1 100 7
 
