@@ -252,19 +252,19 @@ ok 'a child that it does not wait for' \
     refused dead 'its child [0-9]+ has ended, and it has not waited for it yet$'
 ok 'a pipe of its own with something in it' \
     refused full 'descriptor [0-9]+: a pipe of its own with 5 bytes in it$'
-# hops WORD: to all machines, and the end
-hops() {
+# around WORD: to all machines, and the end
+around() {
     local to
     run 0 --with "$lib" --with "$PWD/tests/holds.py" $python "$PWD/tests/holds.py" "$1"
     eventually 20 said '^ready$'
     for to in 1 2 master 0 1 2 0 master 1 2; do
         bpmove "$pid" $to || return 1
     done
-    kill -USR1 "$pid" && ended 0 && said '^whole$'
+    kill -USR1 "$pid" && ended 0 && eventually 20 said '^whole$'
 }
-ok 'a pipe that it has to itself goes along' hops own
+ok 'a pipe that it has to itself goes along' around own
 # Of what is in the way for a moment, as with every shell, the end is waited for.
-ok 'one that always has a child that has just ended goes' hops brief
+ok 'one that always has a child that has just ended goes' around brief
 
 count 0
 kill -STOP "$pid"
