@@ -235,6 +235,11 @@ uint32_t kin_pack_departure(struct move *m, const struct proc *was, mp_buf *out)
         p = p->was;
     while (p && p->moved_to)
         p = p->moved_to;
+    if (p && p->left) { /* it has been on the master since, and is nobody's to know there */
+        if (!m->par)
+            m->par = kin_parent_here(ps, p->pid, &err);
+        p = NULL;
+    }
     if (!p && !m->par)
         return 0;
     m->left_npid = left.npid;
