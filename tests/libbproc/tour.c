@@ -2,7 +2,8 @@
  *
  *   tour TO,TO...   USR1: goes to the next; HUP: ends, with 7 if all was well
  *   tour sit PID N  N children that sleep, with that number and the next ones; says how
- *                   many of these are taken then, and stays till it is killed
+ *                   many of these are taken then, and stays till SIGTERM:
+ *                   then all have ended, and were waited for
  */
 #include <errno.h>
 #include <linux/sched.h>
@@ -14,6 +15,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include <sys/bproc.h>
 
@@ -38,8 +40,12 @@ static int tour(char *to)
 
 static void __attribute__((noreturn)) sit(pid_t first, int n)
 {
-    int taken = 0;
+    int taken = 0, sig;
+    sigset_t set;
 
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigprocmask(SIG_BLOCK, &set, NULL);
     for (pid_t pid = first; pid < first + n; pid++) {
         struct clone_args args = { .exit_signal = SIGCHLD, .set_tid_size = 1,
                                    .set_tid = (uint64_t)(uintptr_t)&pid };
@@ -53,8 +59,14 @@ static void __attribute__((noreturn)) sit(pid_t first, int n)
     }
     printf("%d\n", taken);
     fflush(stdout);
-    for (;;)
-        pause();
+    sigwait(&set, &sig);
+    signal(SIGTERM, SIG_IGN);
+    for (pid_t pid = first; pid < first + n; pid++)
+        if (waitpid(pid, NULL, WNOHANG) == 0) { /* a child of ours */
+            kill(pid, SIGKILL);
+            waitpid(pid, NULL, 0);
+        }
+    _exit(0);
 }
 
 int main(int argc, char **argv)
