@@ -24,6 +24,7 @@ struct node {
     size_t route_len; /* 0: not connected */
     unsigned char route[ROUTE_MAX];
     char space[SPACE_MAX];
+    char lost[SPACE_MAX]; /* was given up: never comes back */
 };
 
 struct nodes {
@@ -75,7 +76,10 @@ void nodes_lost(nodes_t *ns, int node, const char *space)
 {
     struct node *n = find(ns, node);
 
-    if (!n || strcmp(n->space, space) != 0)
+    if (!n && !(n = add(ns, node)))
+        return;
+    snprintf(n->lost, sizeof n->lost, "%s", space);
+    if (strcmp(n->space, space) != 0)
         return;
     n->route_len = 0;
     n->space[0] = 0;
@@ -199,6 +203,10 @@ static void hello(nodes_t *ns, const struct in *in)
     if (in->m.len && in->m.len < SPACE_MAX)
         memcpy(space, zmq_msg_data((zmq_msg_t *)&in->body), in->m.len);
     if (!n && !(n = add(ns, in->node)))
+        return;
+    /* A machine on its way down is still asked who it is. What is opened on such a
+     * connection would seem lost when the node's next life says hello. */
+    if (space[0] && strcmp(space, n->lost) == 0)
         return;
     bool fresh = n->route_len != in->route_len ||
                  memcmp(n->route, in->route, in->route_len) != 0;

@@ -95,11 +95,18 @@ class Nodemgr(threading.Thread):
         self.peer = busclient.Local()
         self.peer.methods["keys"] = lambda body: self.keys
         self.over = False
+        self.events = []
 
     def run(self):
         self.peer.sock.send_multipart(busclient.pack(busclient.HELLO, "nodemgr", 1, None))
         while not self.over:
             self.peer.serve(0.1)
+            while self.events:
+                topic, body = self.events.pop(0)
+                self.peer.sock.send_multipart(busclient.pack(busclient.PUBLISH, topic, 1, body))
+
+    def lost(self, node, space):
+        self.events.append(("node.lost", {"node": node, "space": space, "why": "test"}))
 
 
 class Agent:
@@ -376,6 +383,27 @@ def agents_come_and_go():
     a.hello()
     m = r.want(NONE)
     ok(m.rank == ALL and m.node == 0, "a node that was started anew has nothing of the launch", m)
+    r.close()
+    r = Reader().open(launch_id(), [0])
+    r.want(GO)
+    nodemgr.lost(0, a.space)
+    m = r.want(NONE)
+    ok(m not in (None, "closed") and m.node == 0, "nor has one that is lost", m)
+    r.close()
+    while a.get(0.2):
+        pass
+    a.say(HELLO, body=a.space.encode())
+    ok(a.get(0.5) is None, "what is left of its machine says hello, and gets no answer")
+    r = Reader().open(one := launch_id(), [0])
+    r.want(GO)
+    ok(a.get(0.5) is None, "nor what is opened there")
+    a.space = "space-3"
+    a.say(HELLO, body=a.space.encode())
+    ok(a.want(OPEN, launch=one), "which its next life gets")
+    a.say(DATA, one, fd=1, rank=0, body=b"here")
+    m = r.get()
+    ok(m not in (None, "closed") and m.kind == DATA and m.body == b"here",
+       "and whose reader hears of no loss", m)
     r.close()
 
     one = launch_id()
