@@ -27,8 +27,12 @@ timeout 600 bpsh 0 sleep 1000 </dev/null >"$tmp/sleep.out" 2>&1 &
 job=$!
 on_exit+=("kill $job 2>/dev/null")
 # shellcheck disable=SC2317
-ghost() { pgrep -x sleep -P "$(pgrep -P $job -x bpsh)"; }
+ghost() { pid=$(pgrep -x sleep -P "$(pgrep -P $job -x bpsh)"); }
 ok 'a process on it has its ghost here' eventually 60 ghost
+# The ghost is here first.
+# shellcheck disable=SC2317
+there() { is sleep timeout 60 bpsh 0 cat "/proc/$pid/comm"; }
+ok 'with the same pid there' eventually 60 there
 ok 'bpctl -R: it is told to reboot' timeout 60 bpctl -S 0 -R
 ok 'its process has died with it' exits 255 wait $job
 ok 'it comes back from the stick' is_up 0
