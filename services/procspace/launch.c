@@ -532,18 +532,14 @@ static int keep_body(struct starting *s, const msgpack_object *body, struct err 
     return 0;
 }
 
-/* Asked again after a restart, of a process that was started and has been home since: it
- * runs on the master as itself, is about to, or has left it as another launch's. A child
- * of the asker's, who waits for it, by the kernel's word. */
-static bool has_been_started(const struct starting *s, uint32_t r)
+/* Asked again after a restart, of a process that was started and is no ghost of that launch
+ * by now: it runs on the master as itself, is about to, or has left it as another launch's.
+ * One that is not known is a child of the asker's, who waits for it, by the kernel's word. */
+static bool has_been_started(const struct starting *s, const struct proc *p, uint32_t r)
 {
-    uint64_t of = 0;
-    struct err err = { 0 };
-
-    if (s->self || s->image || kin_ppid(s->pid[r]) != s->mover)
+    if (s->self || s->image)
         return false;
-    CLEANUP(cleanup_close) int fd = ghost_take(s->pid[r], -1, &of, &err);
-    return fd >= 0 ? of && of != s->id : err.code == EINVAL;
+    return (p && !p->kid && proc_first(p) == s->id) || kin_ppid(s->pid[r]) == s->mover;
 }
 
 static int take_ghost(struct starting *s, struct launch *l, uint32_t r, struct err *err)
@@ -559,30 +555,23 @@ static int take_ghost(struct starting *s, struct launch *l, uint32_t r, struct e
         s->gen = p->gen;
         return 0;
     }
-    if (p && !p->kid && !s->self && s->home < 0 && proc_first(p) == s->id) {
-        s->out[r] = true; /* asked again: it has moved on since it was started */
-        return 0;
-    }
     if (s->self && s->image && p && p->kid && p->kid->body && home_is_local(p->kid->body))
         return kin_take_local(s, l, p->kid, err);
     if (s->home >= 0)
         return home_add(s->ps, l, r, s->node[r], s->home, s->pid[r], err) ? 0 : -1;
-    if (has_been_started(s, r)) {
-        s->out[r] = true;
-        return 0;
-    }
     int fd = s->self ? take_asker(s, err) : ghost_take(s->pid[r], s->who.uid, &of, err);
-    if (fd < 0 && err->code == ESRCH) { /* ended already, or was killed: nothing to start */
+    if (fd >= 0 && of && of != s->id) {
+        close(fd);
+        fd = err_set(err, EINVAL, "process %d is a ghost of another launch", s->pid[r]);
+    }
+    /* Nothing to start: it has ended already, was killed, or has been started. */
+    if (fd < 0 && (err->code == ESRCH || (err->code == EINVAL && has_been_started(s, p, r)))) {
         s->out[r] = true;
         err->code = 0;
         return 0;
     }
     if (fd < 0)
         return -1;
-    if (of && of != s->id) {
-        close(fd);
-        return err_set(err, EINVAL, "process %d is a ghost of another launch", s->pid[r]);
-    }
     p = proc_add(s->ps, l, r, s->pid[r], fd, s->node[r], err);
     if (!p) {
         close(fd);
