@@ -62,6 +62,7 @@ enum {
     NR_timer_create = 222,
     NR_timer_settime = 223,
     NR_timer_delete = 226,
+    NR_clock_gettime = 228,
     NR_exit_group = 231,
     NR_unshare = 272,
     NR_set_robust_list = 273,

@@ -2,6 +2,7 @@
  *
  *   restore.c       the flow: read, hide, build, wait for the word, go
  *   restore_maps.c  memory: our own put away, the process's put in place
+ *   restore_room.c  pages for what comes
  *   restore_files.c what it has open
  *   restore_go.c    what the memory does not say, and the jump
  *
@@ -100,6 +101,11 @@ void map_take(void);      /* IMAGE_MAP */
 void pages_take(void);    /* IMAGE_PAGES */
 void maps_done(void);     /* no more of them */
 void file_forget(void);   /* what a mapping was of needs no descriptor any more */
+
+/* --- restore_room.c --- */
+/* Pages at this address, of rs.map; so many bytes follow them there. Fails if the machine
+ * has no more memory. */
+void room_make(unsigned long at, unsigned long len, unsigned long follows);
 
 /* --- restore_files.c --- */
 void file_take(const struct image_file *f); /* IMAGE_FILE */

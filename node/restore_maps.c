@@ -10,10 +10,6 @@
 #define TOP (1ul << 47)
 #define MREMAP_MOVE_FIXED 3
 #define MADV_POPULATE_WRITE 23 /* Linux 5.14 */
-#define MADV_COLLAPSE 25       /* Linux 6.1 */
-#define HUGE (2ul << 20)
-#define ROOM_MAX (16ul << 20) /* made at once: what is read into it soon is in the cache */
-#define LOOK_BYTES (32ul << 20) /* between two looks at what memory is left */
 
 static const char *hex(const char *p, unsigned long *v)
 {
@@ -295,74 +291,6 @@ void map_take(void)
              rs.path[0] ? rs.path : "memory");
 }
 
-/* What is about to come is written at once: the memory for it in large pages, as far
- * as the kernel has them, else at least in one call. Nobody is told of a failure here:
- * it is the reads' to find out. The image's word on what follows is a hint. */
-static void make_room(unsigned long at, unsigned long len, unsigned long follows)
-{
-    static unsigned long ready; /* large pages end here */
-    static int none;
-    const struct image_map *m = &rs.map;
-    unsigned long first = (at > ready ? at + HUGE - 1 : ready) & ~(HUGE - 1), end = at + len;
-
-    end = follows < m->end - end ? end + follows : m->end;
-    end = (end - at < ROOM_MAX ? end : at + ROOM_MAX) & ~(HUGE - 1);
-    if (!none && m->kind == IMAGE_MAP_ANON && !(m->flags & IMAGE_MAP_SHARED) &&
-        first < at + len && first < end) {
-        for (unsigned long p = first; p < end; p += HUGE)
-            *(volatile char *)p = 0; /* a place where nothing is cannot become one */
-        none = sys3(NR_madvise, first, end - first, MADV_COLLAPSE) < 0;
-        ready = end;
-    }
-    if (at + len > ready)
-        sys3(NR_madvise, at, len, MADV_POPULATE_WRITE);
-}
-
-/* Bytes of memory that this machine still has to give, swap too; -1: not known. */
-static long memory_left(void)
-{
-    long fd = sys2(NR_open, "/proc/meminfo", 0), n = -1, sum = 0;
-    unsigned found = 0;
-
-    if (fd >= 0) {
-        n = sys4(NR_pread64, fd, later.text, sizeof later.text - 1, 0);
-        sys1(NR_close, fd);
-    }
-    later.text[n > 0 ? n : 0] = 0;
-    for (const char *p = later.text; *p; p += *p != 0) {
-        if (begins(p, "MemAvailable:") || begins(p, "SwapFree:")) {
-            long kb = 0;
-            while (*p != ':')
-                p++;
-            while (*++p == ' ')
-                continue;
-            for (; *p >= '0' && *p <= '9'; p++)
-                kb = kb * 10 + *p - '0';
-            sum += kb * 1024;
-            found++;
-        }
-        while (*p && *p != '\n')
-            p++;
-    }
-    return found == 2 ? sum : -1;
-}
-
-/* There was enough when the process asked to come (image/room.h). A kernel that has none
- * left by now ends some process, on the master perhaps the ghost in whose place we are;
- * as long as it has some, to give up costs the process nothing. */
-static void look_for_memory(unsigned long len)
-{
-    static unsigned long taken;
-
-    taken += len;
-    if (taken < LOOK_BYTES)
-        return;
-    taken = 0;
-    long left = memory_left();
-    if (left >= 0 && left < (long)LOOK_BYTES)
-        fail(ENOMEM, "no memory is left here by now", 0);
-}
-
 void pages_take(void)
 {
     const struct image_record *c = &rs.rec;
@@ -374,8 +302,7 @@ void pages_take(void)
         (m->kind == IMAGE_MAP_FILE && (m->flags & IMAGE_MAP_SHARED)))
         fail(EBADMSG, "the image makes no sense: pages", 0);
     make_writable();
-    look_for_memory(c->len);
-    make_room(c->addr, c->len, c->chain);
+    room_make(c->addr, c->len, c->chain);
     read_all((void *)c->addr, c->len);
 }
 
