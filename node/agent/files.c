@@ -14,6 +14,7 @@
 #include "node/agent/cache.h"
 
 #define PLACES "places"
+#define SOURCES 3 /* that content is looked for at, after the first */
 #define ROUNDS 3 /* times a file may turn out changed before a launch gives up */
 
 /* What a file looked like when its content was known: any write, chmod or
@@ -42,6 +43,7 @@ struct content {
     struct stamp stamp; /* HAVE */
     struct fetch_job *job;
     bool retried;       /* the job, when there was room all the same */
+    unsigned sources;   /* that it was tried from, after the first */
     uint32_t holds;
     uint64_t used;      /* when, by files->clock */
     struct place *places;
@@ -484,6 +486,7 @@ static int advance(files_t *f, files_hold_t *h, size_t i, struct err *err)
         return err_set(err, EBUSY, "%s: something on the node keeps changing it", path);
     if (!c->job) {
         c->retried = false;
+        c->sources = 0;
         if (start_job(f, c, h, path, err) < 0)
             return -1;
     }
@@ -612,11 +615,42 @@ static void wake_all(files_t *f, struct content *c, const struct err *failed)
         content_forget(f, c);
 }
 
+/* Where else it may come from: a launch that waits for it, too, may have been asked for by a
+ * newer master service, which does not know what the one before has promised. */
+static const struct fetch_source *other_source(const files_t *f, const struct content *c,
+                                               const struct fetch_job *job)
+{
+    switch (job->err.code) {
+    case ENOSPC:
+    case EDQUOT:
+    case EROFS:
+    case ECANCELED:
+        return NULL;
+    default:
+        break;
+    }
+    for (const files_hold_t *h = f->waiting; h; h = h->next)
+        for (size_t i = 0; i < h->n; i++)
+            if (h->file[i].c == c && h->file[i].waiting &&
+                memcmp(h->rq.from->ticket.token, job->from.ticket.token, BULK_TOKEN) != 0)
+                return h->rq.from;
+    return NULL;
+}
+
 static void on_fetched(void *arg, struct fetch_job *job)
 {
     files_t *f = arg;
     struct content *c = job->owner;
     struct err err = job->err;
+    const struct fetch_source *from =
+        err.code && !job->check && c->sources < SOURCES ? other_source(f, c, job) : NULL;
+
+    if (from) {
+        c->sources++;
+        job->from = *from;
+        fetch_start(f->fetch, job);
+        return;
+    }
 
     /* Others that are fetched beside it take the same room, or have made it: so
      * again and again while something can go, and once when there is room. */

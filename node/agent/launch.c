@@ -365,6 +365,8 @@ static int launch_again(struct launch *x, const struct request *rq, svc_token *t
 {
     if (add_waiter(x, token, err) < 0)
         return -1;
+    if (x->state == FETCHING && rq->wants) /* a newer service does not know the old ticket */
+        x->rq.from = rq->from;
     if (x->state == RUNNING && x->answer.b.size)
         answer(x, &x->answer);
     else if (x->state == RUNNING)

@@ -194,12 +194,18 @@ static struct files_want want(const char *path, const struct blob *b, uid_t uid,
     return w;
 }
 
-static void begin(struct result *r, const struct files_want *w, size_t n, const char *prefix)
+static void begin_from(struct result *r, const struct files_want *w, size_t n,
+                       const char *prefix, const struct fetch_source *from)
 {
-    struct files_request rq = { prefix, w, n, &dirs, &source, NULL };
+    struct files_request rq = { prefix, w, n, &dirs, from, NULL };
 
     memset(r, 0, sizeof *r);
     r->rc = files_provide(files, &rq, on_done, r, &r->hold, &r->err);
+}
+
+static void begin(struct result *r, const struct files_want *w, size_t n, const char *prefix)
+{
+    begin_from(r, w, n, prefix, &source);
 }
 
 static void finish(struct result *r)
@@ -432,6 +438,46 @@ static void survives_restart(void)
     free(note);
 }
 
+/* The service that has promised the content was killed, and the next knows nothing of it. */
+static void outlives_tickets(void)
+{
+    struct blob *a = blob_make(4000, 18), *b = blob_make(4000, 19), *c = blob_make(4000, 20);
+    struct files_want w = want("/usr/bin/promised", a, 0, 0755);
+    struct fetch_source old = source, older = source;
+    struct result first, second;
+
+    bulk_ticket_make(&old.ticket);
+    bulk_ticket_make(&older.ticket);
+    begin_from(&first, &w, 1, NULL, &old);
+    begin(&second, &w, 1, NULL);
+    finish(&first);
+    finish(&second);
+    ok(!first.err.code && !second.err.code && node_has("/usr/bin/promised", a),
+       "what one ticket does not bring, that of another launch does");
+    files_drop(files, &first.hold);
+    files_drop(files, &second.hold);
+
+    w = want("/usr/bin/promised", b, 0, 0755);
+    begin_from(&first, &w, 1, NULL, &old);
+    old = source; /* asked again */
+    finish(&first);
+    ok(!first.err.code && node_has("/usr/bin/promised", b),
+       "so does a newer one of the same launch");
+    files_drop(files, &first.hold);
+
+    w = want("/usr/bin/promised", c, 0, 0755);
+    bulk_ticket_make(&old.ticket);
+    begin_from(&first, &w, 1, NULL, &old);
+    begin_from(&second, &w, 1, NULL, &older);
+    finish(&first);
+    finish(&second);
+    ok(first.called && second.called && first.err.code == EPROTO && second.err.code == EPROTO,
+       "where none does, all are told");
+    says(first.err.text, "fetch from the master: ", "and why");
+    files_drop(files, &first.hold);
+    files_drop(files, &second.hold);
+}
+
 static void other_root(void)
 {
     struct blob *a = blob_make(4000, 14);
@@ -505,6 +551,7 @@ int main(void)
     refuses_escapes();
     distrusts();
     survives_restart();
+    outlives_tickets();
     other_root();
     runs_out_of_room();
     files_destroy(&files);
