@@ -133,6 +133,8 @@ void starting_finish(struct starting *s)
                    &m);
     else
         svc_answer(s->ps->svc, s->token, &m);
+    if (l && !s->image && !s->move) /* it may have come to nothing: all were killed before */
+        launch_maybe_over(s->ps, l);
     starting_free(s);
 }
 

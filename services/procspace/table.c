@@ -297,7 +297,7 @@ static void forget_oldest(procspace_t *ps)
 {
     struct launch *l = ps->oldest;
 
-    while (l && l->kids)
+    while (l && (l->kids || l->running))
         l = l->newer;
     if (!l || !l->newer) /* the newest is still spoken of */
         return;
@@ -316,6 +316,8 @@ void launch_over(procspace_t *ps, struct launch *l)
 
     l->ended = wall_ms();
     owner_forget(l);
+    if (l->over) /* asked for again after a restart, when those known then had ended */
+        return;
     mp_init(&m);
     mp_map(&m, 4);
     mp_kuint(&m, "launch", l->id);
@@ -337,7 +339,7 @@ void launch_over(procspace_t *ps, struct launch *l)
 
 void launch_maybe_over(procspace_t *ps, struct launch *l)
 {
-    if (!l->over && !l->ranks && !l->kids)
+    if (!l->over && !l->running && !l->kids)
         launch_over(ps, l);
 }
 
