@@ -314,11 +314,11 @@ void launch_over(procspace_t *ps, struct launch *l)
 {
     CLEANUP(mp_free) mp_buf m;
 
+    mp_init(&m);
     l->ended = wall_ms();
     owner_forget(l);
     if (l->over) /* asked for again after a restart, when those known then had ended */
         return;
-    mp_init(&m);
     mp_map(&m, 4);
     mp_kuint(&m, "launch", l->id);
     mp_kint(&m, "uid", l->uid);
