@@ -7,6 +7,7 @@
  *   bpinit_child.c   the last steps before a body's exec
  *   bpinit_bodies.c  the table of bodies
  *   bpinit_arrive.c  processes that come from another machine, or go there
+ *   bpinit_into.c    those that come to where something stands for them
  *   bpinit_mover.c   those that go and know nothing of it
  *   bpinit_signal.c  signals for them, each once
  *   bpinit_cgroup.c  a launch and all that comes of it, held together
@@ -158,10 +159,10 @@ struct arrival *arrival_begin(arrivals_t *t, uint64_t launch, uint32_t rank, int
 void arrival_begun(struct arrival *a, pid_t npid, uid_t uid, int theirs, const struct err *err);
 /* It has ended. True: before it was let go, so nobody else is told. */
 bool arrival_ended(arrivals_t *t, const struct body *b, bool starved);
-/* Instead of these two: it comes into the place of a ghost here; under: of one that this
+/* Instead of these two: it comes into the place of a ghost here; maker: of one that this
  * is to make first (0: it is there). Takes the streams. */
 struct plan;
-int arrival_into(arrivals_t *t, const struct plan *p, uint32_t rank, pid_t ghost, pid_t under,
+int arrival_into(arrivals_t *t, const struct plan *p, uint32_t rank, pid_t ghost, pid_t maker,
                  cage_t *cage, int stream[3], struct err *err);
 /* What that ghost is to do: an answer to procspace.ghost (node/bpghost.c). */
 void arrival_order(arrivals_t *t, pid_t ghost, mp_buf *out);

@@ -7,11 +7,8 @@
  * again, we say the same. One that is not let go in time is ended, and then is
  * never let go.
  *
- * Where a bpghost stands for it, because it has relatives here, it comes into that
- * one's place: rung, the ghost asks what to do (arrival_order), makes what is to stand
- * for children elsewhere, fetches the image (arrival_fetch), and executes bprestore,
- * which is a ghost again if the process does not come after all. Where its parent is
- * such a ghost, that one makes it a ghost of its own first: so it is its child.
+ * Where something stands for it, because it has relatives here, it comes into that one's
+ * place (bpinit_into.c).
  *
  * Also the other way round: a process that has gone is ours no longer, and its
  * end is not told.
@@ -23,71 +20,15 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
-#include "bus/pkt.h"
-#include "bus/rundir.h"
 #include "image/image.h"
-#include "node/bpinit.h"
+#include "node/bpinit_arrive_parts.h"
 #include "node/bpinit_kids.h"
 #include "node/bpinit_kin.h"
-#include "node/bpinit_spawn.h"
 
 #define READY_MS 120000 /* to be let go in */
-#define GHOST_MS 10000   /* for a ghost to come for its process */
 #define SETTLED_MAX 4096 /* that we still know the end of */
-enum { DO_NOTHING = 0, DO_FORK = 1, DO_RESTORE = 3 }; /* node/bpghost.c */
 
-enum arrival_state { ARRIVAL_EXPECTED, ARRIVAL_BUILDING, ARRIVAL_READY, ARRIVAL_HERE,
-                     ARRIVAL_FAILED };
-
-struct arrival {
-    arrivals_t *all;
-    struct arrival *next;
-    uint64_t launch;
-    uint32_t rank;
-    enum arrival_state state;
-    int image, control; /* -1: none (any more) */
-    int timer;
-    pid_t npid;
-    uid_t uid;
-    pid_t into; /* the ghost in whose place it comes; 0: none, it is a process of its own */
-    pid_t under; /* or: who is to make that ghost, npid; 0 nobody */
-    char comm[16];
-    cage_t *cage;
-    struct limit_plan *limits;
-    size_t nlimits;
-    gid_t gid;
-    int stream[3];
-    struct plan_child *child; /* of whom it is to make stand-ins */
-    size_t children, made;
-    bool asked; /* it has been told to make the next, or its parent to make it */
-    pid_t late; /* of the one that it should have come into, once this has failed */
-    struct err err; /* ARRIVAL_FAILED */
-};
-
-struct question { /* of the agent: how are they? */
-    struct question *next;
-    uint64_t id, launch;
-    int64_t uid; /* whose; 0: any */
-    bool go;
-};
-
-struct arrivals {
-    struct init *in;
-    struct arrival *first, **end;
-    size_t settled;
-    bool changed; /* somebody may have to be answered: at the end of the turn */
-    struct question *asked;
-    pid_t gone[64]; /* processes that have moved away and are about to end */
-    unsigned ngone;
-    struct {
-        uint64_t move;
-        uint64_t launch; /* of its stay here; 0: it was no body */
-        pid_t npid;
-    } left[1024]; /* who has left, and by which move */
-    unsigned nleft;
-};
-
-static struct arrival *find(const arrivals_t *t, uint64_t launch, uint32_t rank)
+struct arrival *arrival_find(const arrivals_t *t, uint64_t launch, uint32_t rank)
 {
     struct arrival *a = t->first;
 
@@ -156,39 +97,20 @@ static void tell_gone(const struct arrival *a)
     link_send(a->all->in->link, &m);
 }
 
-/* Who stood for it does so still, but if that was made for it: there never was a body. */
-static void not_into(struct arrival *a)
-{
-    struct init *in = a->all->in;
-    struct body *b = bodies_by_rank(in->bodies, a->launch, a->rank);
-
-    if (a->under && a->into)
-        kill(a->into, SIGKILL);
-    if (b) {
-        kin_parent_t *parent = b->parent;
-        b->parent = NULL;
-        bodies_drop(in->bodies, b);
-        kin_child_ended(in, parent);
-        cages_body_ended(in->cages, a->launch, NULL);
-    }
-    a->late = a->npid;
-    a->npid = 0;
-    tell_gone(a);
-}
-
-static void fail(struct arrival *a, int code, const char *text)
+void arrival_fail(struct arrival *a, int code, const char *text)
 {
     if (settled(a))
         return;
     if (!a->err.code)
         err_set(&a->err, code, "%s", text);
     stands_end(a->all->in, a->launch);
-    if (a->npid > 0 && !a->into && !a->under)
+    if (a->npid > 0 && a->place == PLACE_OWN)
         kill(a->npid, SIGKILL);
-    bool into = (a->into || a->under) && a->npid;
     settle(a, ARRIVAL_FAILED);
-    if (into)
-        not_into(a);
+    if (a->npid > 0 && a->place != PLACE_OWN) {
+        arrival_not_into(a);
+        tell_gone(a);
+    }
 }
 
 static void on_too_late(void *arg)
@@ -196,10 +118,10 @@ static void on_too_late(void *arg)
     struct arrival *a = arg;
 
     a->timer = 0;
-    fail(a, ETIMEDOUT, "nobody has said that it may go on here");
+    arrival_fail(a, ETIMEDOUT, "nobody has said that it may go on here");
 }
 
-static void on_word(void *arg, int fd, uint32_t events)
+void arrival_word(void *arg, int fd, uint32_t events)
 {
     struct arrival *a = arg;
     struct image_word w;
@@ -208,8 +130,8 @@ static void on_word(void *arg, int fd, uint32_t events)
     (void)events;
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
-    if (n != sizeof w && a->into) { /* its ghost has been killed, or is one again */
-        fail(a, EIO, "it did not arrive");
+    if (n != sizeof w && arrival_has_ghost(a)) { /* its ghost has been killed, or is one again */
+        arrival_fail(a, EIO, "it did not arrive");
         return;
     }
     if (n != sizeof w) { /* its end is seen by the reaper */
@@ -218,7 +140,7 @@ static void on_word(void *arg, int fd, uint32_t events)
     }
     w.text[sizeof w.text - 1] = 0;
     if (w.code) {
-        fail(a, (int)w.code, w.text);
+        arrival_fail(a, (int)w.code, w.text);
         return;
     }
     a->state = ARRIVAL_READY;
@@ -243,7 +165,7 @@ static struct arrival *add(arrivals_t *t, uint64_t launch, uint32_t rank, struct
 
 int arrival_expect(arrivals_t *t, uint64_t launch, uint32_t rank, int fd, struct err *err)
 {
-    struct arrival *a = find(t, launch, rank);
+    struct arrival *a = arrival_find(t, launch, rank);
 
     if (a && a->state != ARRIVAL_EXPECTED)
         return err_set(err, EEXIST, "rank %u of launch %llu has its image", rank,
@@ -258,7 +180,7 @@ int arrival_expect(arrivals_t *t, uint64_t launch, uint32_t rank, int fd, struct
 struct arrival *arrival_begin(arrivals_t *t, uint64_t launch, uint32_t rank, int *image,
                               int *control, struct err *err)
 {
-    struct arrival *a = find(t, launch, rank);
+    struct arrival *a = arrival_find(t, launch, rank);
     int p[2];
 
     if (!a || a->state != ARRIVAL_EXPECTED) {
@@ -270,7 +192,7 @@ struct arrival *arrival_begin(arrivals_t *t, uint64_t launch, uint32_t rank, int
         return NULL;
     }
     a->control = p[0];
-    if (loop_fd(t->in->loop, a->control, EPOLLIN, on_word, a, err) < 0) {
+    if (loop_fd(t->in->loop, a->control, EPOLLIN, arrival_word, a, err) < 0) {
         close(p[1]);
         cleanup_close(&a->control);
         return NULL;
@@ -281,198 +203,6 @@ struct arrival *arrival_begin(arrivals_t *t, uint64_t launch, uint32_t rank, int
     return a;
 }
 
-/* --- into the place of a ghost --- */
-
-#define BELL_ASK 5
-
-static void on_no_ghost(void *arg)
-{
-    struct arrival *a = arg;
-
-    a->timer = 0;
-    fail(a, ETIMEDOUT, "its stand-in does not answer");
-}
-
-static void is_there(struct arrival *a, pid_t ghost)
-{
-    a->into = ghost;
-    cage_take(a->cage, ghost);
-    plan_set_limits(&(struct plan){ .limits = a->limits, .nlimits = a->nlimits }, ghost);
-}
-
-static bool copy_plan(struct arrival *a, const struct plan *p)
-{
-    a->child = malloc((p->nchildren + 1) * sizeof *a->child);
-    a->limits = malloc((p->nlimits + 1) * sizeof *a->limits);
-    if (!a->child || !a->limits)
-        return false;
-    for (size_t i = 0; i < p->nchildren; i++)
-        a->child[i] = p->children[i];
-    for (size_t i = 0; i < p->nlimits; i++)
-        a->limits[i] = p->limits[i];
-    a->children = p->nchildren;
-    a->nlimits = p->nlimits;
-    return true;
-}
-
-int arrival_into(arrivals_t *t, const struct plan *p, uint32_t rank, pid_t ghost, pid_t under,
-                 cage_t *cage, int stream[3], struct err *err)
-{
-    struct arrival *a = find(t, p->launch, rank);
-    const char *name = strrchr(p->argv[0] ? p->argv[0] : "", '/');
-
-    if (!a || a->state != ARRIVAL_EXPECTED)
-        return err_set(err, a ? EAGAIN : EPROTO, "no image is on its way for it");
-    if (p->nio || p->root)
-        return err_set(err, EBUSY, "process %d has relatives here: it comes with its streams "
-                                   "as they are", (int)ghost);
-    if (!copy_plan(a, p))
-        return err_set(err, ENOMEM, "out of memory");
-    snprintf(a->comm, sizeof a->comm, "%s", name ? name + 1 : p->argv[0] ? p->argv[0] : "");
-    a->cage = cage;
-    for (int fd = 0; fd < 3; fd++) {
-        a->stream[fd] = stream[fd];
-        stream[fd] = -1;
-    }
-    a->npid = ghost;
-    a->uid = p->uid;
-    a->gid = p->gid;
-    a->state = ARRIVAL_BUILDING;
-    a->timer = loop_timer(t->in->loop, GHOST_MS, false, on_no_ghost, a);
-    if (under)
-        a->under = under;
-    else
-        is_there(a, ghost);
-    stand_bell(under ? under : ghost, BELL_ASK, 0);
-    return 0;
-}
-
-static struct arrival *of_ghost(const arrivals_t *t, pid_t ghost)
-{
-    struct arrival *a = t->first;
-
-    while (a && (a->into != ghost || a->state != ARRIVAL_BUILDING))
-        a = a->next;
-    return a;
-}
-
-/* The ghost for it is to be made by this one. asked: that one has been told. */
-static struct arrival *of_maker(const arrivals_t *t, pid_t maker, bool asked)
-{
-    struct arrival *a = t->first;
-
-    while (a && (a->under != maker || a->into || a->state != ARRIVAL_BUILDING ||
-                 a->asked != asked))
-        a = a->next;
-    return a;
-}
-
-static void pack_order(mp_buf *out, int what, const struct arrival *a,
-                       const struct plan_child *c, const char *args, size_t len)
-{
-    mp_array(out, 10);
-    mp_int(out, what);
-    mp_int(out, c ? c->pid : 0);
-    mp_int(out, a ? a->uid : 0);
-    mp_int(out, a ? a->gid : 0);
-    mp_int(out, 0);
-    mp_int(out, 0);
-    mp_int(out, 0);
-    mp_int(out, c && c->leads);
-    mp_bin(out, c ? c->comm : "", c ? strlen(c->comm) : 0);
-    mp_bin(out, args, len);
-}
-
-void arrival_order(arrivals_t *t, pid_t ghost, mp_buf *out)
-{
-    struct arrival *a = of_ghost(t, ghost), *u = of_maker(t, ghost, false);
-    char text[80];
-
-    if (u && !of_maker(t, ghost, true)) { /* one at a time */
-        const struct plan_child c = { .pid = u->npid };
-        u->asked = true;
-        pack_order(out, DO_FORK, u, &c, u->comm, strlen(u->comm) + 1);
-    } else if (!a || a->image < 0 || a->asked) {
-        pack_order(out, DO_NOTHING, NULL, NULL, "", 0);
-    } else if (a->made < a->children) {
-        const struct plan_child *c = &a->child[a->made];
-        a->asked = true;
-        pack_order(out, DO_FORK, a, c, c->comm, strlen(c->comm) + 1);
-    } else {
-        int n = snprintf(text, sizeof text, "%llu%c" NODE_RUN "/bprestore",
-                         (unsigned long long)a->launch, 0);
-        pack_order(out, DO_RESTORE, NULL, NULL, text, (size_t)n + 1);
-    }
-}
-
-/* One that was made too late for its process, which has failed by then. */
-static bool is_late(const arrivals_t *t, pid_t npid, pid_t parent)
-{
-    for (const struct arrival *a = t->first; a; a = a->next)
-        if (a->under == parent && a->state == ARRIVAL_FAILED && a->asked && a->late == npid)
-            return true;
-    return false;
-}
-
-/* The parent of u, if that is awaited, has made npid for it. */
-static bool made_for(struct arrival *u, pid_t npid, pid_t parent)
-{
-    if (!u)
-        return false;
-    u->asked = false;
-    if (u->npid == npid) {
-        is_there(u, npid);
-        stand_bell(npid, BELL_ASK, 0);
-    } else {
-        kill(npid, SIGKILL);
-        fail(u, EAGAIN, "its number is another's here");
-    }
-    stand_bell(parent, BELL_ASK, 0); /* there may be more for it to do */
-    return true;
-}
-
-bool arrival_made(arrivals_t *t, pid_t npid, pid_t parent)
-{
-    struct arrival *a = of_ghost(t, parent), *u = of_maker(t, parent, true);
-    struct err why = { 0 };
-
-    if ((!a || !a->asked || a->made >= a->children || a->child[a->made].pid != npid) &&
-        made_for(u, npid, parent))
-        return true;
-    if (!u && is_late(t, npid, parent)) {
-        kill(npid, SIGKILL);
-        return true;
-    }
-    if (!a || !a->asked || a->made >= a->children)
-        return false;
-    if (a->child[a->made].pid != npid || stand_made(t->in, npid, parent, a->launch, &why) < 0) {
-        kill(npid, SIGKILL);
-        fail(a, EAGAIN, why.code ? why.text : "the number of a child is another's here");
-        return true;
-    }
-    a->asked = false;
-    a->made++;
-    stand_bell(parent, BELL_ASK, 0);
-    return true;
-}
-
-bool arrival_fetch(arrivals_t *t, pid_t ghost, int conn, const char *token, size_t len)
-{
-    struct arrival *a = of_ghost(t, ghost);
-    char want[32];
-    int n = a ? snprintf(want, sizeof want, "%llu", (unsigned long long)a->launch) : 0;
-
-    if (!a || a->image < 0 || (size_t)n != len || memcmp(token, want, len) != 0 ||
-        pkt_send(conn, "", 1, &a->image, 1, NULL) < 0 ||
-        loop_fd(t->in->loop, conn, EPOLLIN, on_word, a, NULL) < 0)
-        return false;
-    loop_timer_del(t->in->loop, a->timer);
-    a->timer = 0;
-    cleanup_close(&a->image);
-    a->control = conn;
-    return true;
-}
-
 void arrival_begun(struct arrival *a, pid_t npid, uid_t uid, int theirs, const struct err *err)
 {
     cleanup_close(&a->image); /* the child has it */
@@ -480,34 +210,34 @@ void arrival_begun(struct arrival *a, pid_t npid, uid_t uid, int theirs, const s
     a->npid = npid;
     a->uid = uid;
     if (err->code)
-        fail(a, err->code, err->text);
+        arrival_fail(a, err->code, err->text);
 }
 
 void arrivals_sent_anew(arrivals_t *t, pid_t npid, uint64_t launch, uid_t uid)
 {
-    const struct arrival *own = find(t, launch, 0);
+    const struct arrival *own = arrival_find(t, launch, 0);
 
     if (!own || settled(own)) /* it has been given up itself meanwhile */
         return;
     for (struct arrival *a = t->first; a; a = a->next)
         if (a->npid == npid && a->launch != launch && a->uid == uid && !settled(a))
-            fail(a, ECANCELED, "it was sent anew");
+            arrival_fail(a, ECANCELED, "it was sent anew");
 }
 
 bool arrival_ended(arrivals_t *t, const struct body *b, bool starved)
 {
-    struct arrival *a = find(t, b->launch, b->rank);
+    struct arrival *a = arrival_find(t, b->launch, b->rank);
 
     if (!a || a->npid != b->npid || a->state == ARRIVAL_HERE)
         return false;
     a->npid = 0;
     /* Its last word may be waiting still. */
     if (a->state == ARRIVAL_BUILDING && a->control >= 0)
-        on_word(a, a->control, EPOLLIN);
+        arrival_word(a, a->control, EPOLLIN);
     if (starved)
-        fail(a, ENOMEM, "the node has no memory left for it");
+        arrival_fail(a, ENOMEM, "the node has no memory left for it");
     else
-        fail(a, EIO, "it was ended while it arrived");
+        arrival_fail(a, EIO, "it was ended while it arrived");
     tell_gone(a);
     return true;
 }
@@ -518,7 +248,7 @@ bool arrival_ended(arrivals_t *t, const struct body *b, bool starved)
  * is a process that was killed here. */
 static void let_go(struct arrival *a)
 {
-    struct image_go g = { .go = IMAGE_GO, .rank = (int32_t)a->rank, .fds = a->into ? 3 : 0 };
+    struct image_go g = { .go = IMAGE_GO, .rank = (int32_t)a->rank, .fds = arrival_has_ghost(a) ? 3 : 0 };
     union {
         struct cmsghdr align;
         char room[CMSG_SPACE(sizeof a->stream)];
@@ -526,7 +256,7 @@ static void let_go(struct arrival *a)
     struct iovec iov = { &g, sizeof g };
     struct msghdr mh = { .msg_iov = &iov, .msg_iovlen = 1 };
 
-    if (a->into) {
+    if (arrival_has_ghost(a)) {
         memset(&ctl, 0, sizeof ctl);
         mh.msg_control = &ctl;
         mh.msg_controllen = sizeof ctl.room;
@@ -579,21 +309,13 @@ static bool all_known(const arrivals_t *t, const struct question *q)
     return true;
 }
 
-/* It is the process itself by now. */
-static void makes_none(arrivals_t *t, pid_t maker)
-{
-    for (struct arrival *a = t->first; a; a = a->next)
-        if (a->under == maker && !a->into && a->state == ARRIVAL_BUILDING)
-            fail(a, EAGAIN, "its parent has just come");
-}
-
 static void decide(arrivals_t *t, const struct question *q)
 {
     for (struct arrival *a = t->first; a && q->go; a = a->next) {
         if (!meant(a, q) || a->state != ARRIVAL_READY)
             continue;
-        if (a->into && kin_missed(t->in, a->into)) {
-            fail(a, EBUSY, "a child of it has ended meanwhile");
+        if (arrival_has_ghost(a) && kin_missed(t->in, a->ghost)) {
+            arrival_fail(a, EBUSY, "a child of it has ended meanwhile");
             continue;
         }
         a->state = ARRIVAL_HERE;
@@ -601,9 +323,9 @@ static void decide(arrivals_t *t, const struct question *q)
         struct body *b = bodies_by_rank(t->in->bodies, a->launch, a->rank);
         if (b)
             b->arriving = false;
-        if (b && a->into) {
+        if (b && arrival_has_ghost(a)) {
             kin_arrived(t->in, b);
-            makes_none(t, a->into);
+            arrivals_makes_none(t, a->ghost);
         }
     }
 }
@@ -650,7 +372,7 @@ int arrivals_ask(arrivals_t *t, const msgpack_object *map, struct err *err)
     if (mp_opt_bool(map, "abort", false))
         for (struct arrival *a = t->first; a; a = a->next)
             if (a->launch == launch)
-                fail(a, ECANCELED, "it was called off");
+                arrival_fail(a, ECANCELED, "it was called off");
     struct question *q = calloc(1, sizeof *q);
     if (!q)
         return err_set(err, ENOMEM, "out of memory");
@@ -671,7 +393,7 @@ static void release_failed(arrivals_t *t)
 
     for (size_t i = 0; slot && i < n; i++) {
         const struct ring *r = rings_get(t->in->rings, list[i]);
-        const struct arrival *a = find(t, r->launch, r->rank);
+        const struct arrival *a = arrival_find(t, r->launch, r->rank);
         if (a && a->state == ARRIVAL_FAILED && !a->npid)
             slot[k++] = list[i];
     }

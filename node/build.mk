@@ -22,7 +22,7 @@ helpers += $(LIBEXEC)/bpinit
 $(LIBEXEC)/bpinit: LIBS = $(MP_LIBS)
 $(LIBEXEC)/bpinit: $(call objs,node/bpinit.c node/bpinit_root.c node/bpinit_space.c \
     node/bpinit_spawn.c node/bpinit_child.c node/bpinit_bodies.c node/bpinit_reap.c \
-    node/bpinit_journal.c node/bpinit_pump.c node/bpinit_io.c node/redirect.c node/bpinit_cgroup.c node/bpinit_arrive.c node/bpinit_signal.c \
+    node/bpinit_journal.c node/bpinit_pump.c node/bpinit_io.c node/redirect.c node/bpinit_cgroup.c node/bpinit_arrive.c node/bpinit_into.c node/bpinit_signal.c \
     node/bpinit_watch.c node/bpinit_kids.c node/bpinit_kin.c node/bpinit_left.c node/bpinit_stand.c node/bpinit_ghosts.c node/bpinit_local.c node/bpinit_mover.c \
     node/rings.c) $(mover_objs) $(LIBCM)
 	$(LINK)

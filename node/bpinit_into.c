@@ -1,0 +1,244 @@
+/* bpinit_into.c - processes that arrive where something stands for them
+ *
+ * A bpghost does, because they have relatives here, and they come into its place: rung,
+ * it asks what to do (arrival_order), makes what is to stand for children elsewhere,
+ * fetches the image (arrival_fetch), and executes bprestore, which is a ghost again if
+ * the process does not come after all. Where only a parent's ghost is here, that one
+ * makes it a ghost of its own first: so it is its child.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "bus/pkt.h"
+#include "bus/rundir.h"
+#include "node/bpinit_arrive_parts.h"
+#include "node/bpinit_kin.h"
+
+#define GHOST_MS 10000 /* for a ghost to come for its process */
+#define BELL_ASK 5
+enum { DO_NOTHING = 0, DO_FORK = 1, DO_RESTORE = 3 }; /* node/bpghost.c */
+
+static void on_no_ghost(void *arg)
+{
+    struct arrival *a = arg;
+
+    a->timer = 0;
+    arrival_fail(a, ETIMEDOUT, "its stand-in does not answer");
+}
+
+static void is_there(struct arrival *a)
+{
+    a->place = PLACE_GHOST;
+    cage_take(a->cage, a->ghost);
+    plan_set_limits(&(struct plan){ .limits = a->limits, .nlimits = a->nlimits }, a->ghost);
+}
+
+static bool copy_plan(struct arrival *a, const struct plan *p)
+{
+    a->child = malloc((p->nchildren + 1) * sizeof *a->child);
+    a->limits = malloc((p->nlimits + 1) * sizeof *a->limits);
+    if (!a->child || !a->limits)
+        return false;
+    for (size_t i = 0; i < p->nchildren; i++)
+        a->child[i] = p->children[i];
+    for (size_t i = 0; i < p->nlimits; i++)
+        a->limits[i] = p->limits[i];
+    a->children = p->nchildren;
+    a->nlimits = p->nlimits;
+    return true;
+}
+
+int arrival_into(arrivals_t *t, const struct plan *p, uint32_t rank, pid_t ghost, pid_t maker,
+                 cage_t *cage, int stream[3], struct err *err)
+{
+    struct arrival *a = arrival_find(t, p->launch, rank);
+    const char *name = strrchr(p->argv[0] ? p->argv[0] : "", '/');
+
+    if (!a || a->state != ARRIVAL_EXPECTED)
+        return err_set(err, a ? EAGAIN : EPROTO, "no image is on its way for it");
+    if (p->nio || p->root)
+        return err_set(err, EBUSY, "process %d has relatives here: it comes with its streams "
+                                   "as they are", (int)ghost);
+    if (!copy_plan(a, p))
+        return err_set(err, ENOMEM, "out of memory");
+    snprintf(a->comm, sizeof a->comm, "%s", name ? name + 1 : p->argv[0] ? p->argv[0] : "");
+    a->cage = cage;
+    for (int fd = 0; fd < 3; fd++) {
+        a->stream[fd] = stream[fd];
+        stream[fd] = -1;
+    }
+    a->npid = a->ghost = ghost;
+    a->uid = p->uid;
+    a->gid = p->gid;
+    a->state = ARRIVAL_BUILDING;
+    a->timer = loop_timer(t->in->loop, GHOST_MS, false, on_no_ghost, a);
+    a->maker = maker;
+    if (maker)
+        a->place = PLACE_WANTED;
+    else
+        is_there(a);
+    stand_bell(maker ? maker : ghost, BELL_ASK, 0);
+    return 0;
+}
+
+bool arrival_has_ghost(const struct arrival *a)
+{
+    return a->place == PLACE_GHOST || a->place == PLACE_MAKES;
+}
+
+static struct arrival *of_ghost(const arrivals_t *t, pid_t ghost)
+{
+    struct arrival *a = t->first;
+
+    while (a && (a->ghost != ghost || a->state != ARRIVAL_BUILDING || !arrival_has_ghost(a)))
+        a = a->next;
+    return a;
+}
+
+/* The ghost for it is to be made by this one, which has been told, or has not. */
+static struct arrival *of_maker(const arrivals_t *t, pid_t maker, enum arrival_place place)
+{
+    struct arrival *a = t->first;
+
+    while (a && (a->maker != maker || a->state != ARRIVAL_BUILDING || a->place != place))
+        a = a->next;
+    return a;
+}
+
+static void pack_order(mp_buf *out, int what, const struct arrival *a,
+                       const struct plan_child *c, const char *args, size_t len)
+{
+    mp_array(out, 10);
+    mp_int(out, what);
+    mp_int(out, c ? c->pid : 0);
+    mp_int(out, a ? a->uid : 0);
+    mp_int(out, a ? a->gid : 0);
+    mp_int(out, 0);
+    mp_int(out, 0);
+    mp_int(out, 0);
+    mp_int(out, c && c->leads);
+    mp_bin(out, c ? c->comm : "", c ? strlen(c->comm) : 0);
+    mp_bin(out, args, len);
+}
+
+void arrival_order(arrivals_t *t, pid_t ghost, mp_buf *out)
+{
+    struct arrival *a = of_ghost(t, ghost), *u = of_maker(t, ghost, PLACE_WANTED);
+    char text[80];
+
+    if (u && !of_maker(t, ghost, PLACE_ORDERED)) { /* one at a time */
+        const struct plan_child c = { .pid = u->ghost };
+        u->place = PLACE_ORDERED;
+        pack_order(out, DO_FORK, u, &c, u->comm, strlen(u->comm) + 1);
+    } else if (!a || a->image < 0 || a->place == PLACE_MAKES) {
+        pack_order(out, DO_NOTHING, NULL, NULL, "", 0);
+    } else if (a->made < a->children) {
+        const struct plan_child *c = &a->child[a->made];
+        a->place = PLACE_MAKES;
+        pack_order(out, DO_FORK, a, c, c->comm, strlen(c->comm) + 1);
+    } else {
+        int n = snprintf(text, sizeof text, "%llu%c" NODE_RUN "/bprestore",
+                         (unsigned long long)a->launch, 0);
+        pack_order(out, DO_RESTORE, NULL, NULL, text, (size_t)n + 1);
+    }
+}
+
+/* One that was made too late for its process, which has failed by then. */
+static bool is_late(const arrivals_t *t, pid_t npid, pid_t maker)
+{
+    for (const struct arrival *a = t->first; a; a = a->next)
+        if (a->place == PLACE_LATE && a->maker == maker && a->ghost == npid)
+            return true;
+    return false;
+}
+
+/* The maker of u, if that is awaited, has made npid for it. */
+static bool made_for(struct arrival *u, pid_t npid)
+{
+    if (!u)
+        return false;
+    if (u->ghost == npid) {
+        is_there(u);
+        stand_bell(npid, BELL_ASK, 0);
+    } else {
+        u->place = PLACE_WANTED; /* the one that it has got is none */
+        kill(npid, SIGKILL);
+        arrival_fail(u, EAGAIN, "its number is another's here");
+    }
+    stand_bell(u->maker, BELL_ASK, 0); /* there may be more for it to do */
+    return true;
+}
+
+/* It was told to make npid for a child of a's. */
+static bool makes(const struct arrival *a, pid_t npid)
+{
+    return a && a->place == PLACE_MAKES && a->made < a->children && a->child[a->made].pid == npid;
+}
+
+bool arrival_made(arrivals_t *t, pid_t npid, pid_t parent)
+{
+    struct arrival *a = of_ghost(t, parent), *u = of_maker(t, parent, PLACE_ORDERED);
+    struct err why = { 0 };
+
+    if (!makes(a, npid) && made_for(u, npid))
+        return true;
+    if (!u && is_late(t, npid, parent)) {
+        kill(npid, SIGKILL);
+        return true;
+    }
+    if (!a || a->place != PLACE_MAKES)
+        return false;
+    if (!makes(a, npid) || stand_made(t->in, npid, parent, a->launch, &why) < 0) {
+        kill(npid, SIGKILL);
+        arrival_fail(a, EAGAIN, why.code ? why.text : "the number of a child is another's here");
+        return true;
+    }
+    a->place = PLACE_GHOST;
+    a->made++;
+    stand_bell(parent, BELL_ASK, 0);
+    return true;
+}
+
+bool arrival_fetch(arrivals_t *t, pid_t ghost, int conn, const char *token, size_t len)
+{
+    struct arrival *a = of_ghost(t, ghost);
+    char want[32];
+    int n = a ? snprintf(want, sizeof want, "%llu", (unsigned long long)a->launch) : 0;
+
+    if (!a || a->image < 0 || (size_t)n != len || memcmp(token, want, len) != 0 ||
+        pkt_send(conn, "", 1, &a->image, 1, NULL) < 0 ||
+        loop_fd(t->in->loop, conn, EPOLLIN, arrival_word, a, NULL) < 0)
+        return false;
+    loop_timer_del(t->in->loop, a->timer);
+    a->timer = 0;
+    cleanup_close(&a->image);
+    a->control = conn;
+    return true;
+}
+
+void arrival_not_into(struct arrival *a)
+{
+    struct init *in = a->all->in;
+    struct body *b = bodies_by_rank(in->bodies, a->launch, a->rank);
+
+    if (a->maker && arrival_has_ghost(a))
+        kill(a->ghost, SIGKILL);
+    if (a->place == PLACE_ORDERED)
+        a->place = PLACE_LATE;
+    a->npid = 0;
+    if (!b)
+        return;
+    kin_parent_t *parent = b->parent; /* there never was a body */
+    b->parent = NULL;
+    bodies_drop(in->bodies, b);
+    kin_child_ended(in, parent);
+    cages_body_ended(in->cages, a->launch, NULL);
+}
+
+void arrivals_makes_none(arrivals_t *t, pid_t maker)
+{
+    for (struct arrival *a = t->first; a; a = a->next)
+        if (a->maker == maker && a->state == ARRIVAL_BUILDING && !arrival_has_ghost(a))
+            arrival_fail(a, EAGAIN, "its parent has just come");
+}
