@@ -15,6 +15,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 #include "bus/rundir.h"
+#include "node/bpinit_begin.h"
 #include "node/bpinit_kin.h"
 
 #define EXIT_USAGE 2
@@ -227,6 +228,7 @@ static int run(struct init *in, const struct options *o, struct err *err)
     tell_ready(o->ready_fd);
     int status = loop_run(loop);
     ghosts_close(in);
+    answers_destroy(in);
     return status;
 }
 

@@ -5,6 +5,8 @@
  *   bpinit_space.c   the agent: its connection and its messages
  *   bpinit_spawn.c   starting bodies
  *   bpinit_child.c   the last steps before a body's exec
+ *   bpinit_begin.c   the same for one that a ghost of this node begins
+ *   bpinit_answer.c  which answers wait for such
  *   bpinit_bodies.c  the table of bodies
  *   bpinit_arrive.c  processes that come from another machine, or go there
  *   bpinit_into.c    those that come to where something stands for them
@@ -73,6 +75,7 @@ struct init {
     kin_t *kin;
     stands_t *stands;
     ghosts_t *ghosts;
+    struct answer *answers; /* that wait for ghosts (bpinit_answer.c) */
     pump_t *pump;
     link_t *link;
     bool ending;
@@ -98,6 +101,7 @@ struct body {
     uint32_t conts, halts; /* SIGCONTs and SIGSTOPs that the master has sent it */
     bool stopped, ended;
     bool arriving; /* not let go yet */
+    bool starting; /* the same of a program: a ghost here begins it */
     int slot[3]; /* rings of fd 0-2 at the start, -1 none */
     struct kin_parent *parent; /* whose child it is here; NULL: ours */
     int home;        /* the node where its parent waits for it; -1 the master */
@@ -160,9 +164,9 @@ void arrival_begun(struct arrival *a, pid_t npid, uid_t uid, int theirs, const s
 /* It has ended. True: before it was let go, so nobody else is told. */
 bool arrival_ended(arrivals_t *t, const struct body *b, bool starved);
 /* Instead of these two: it comes into the place of a ghost here; maker: of one that this
- * is to make first (0: it is there). Takes the streams. */
+ * is to make first (0: it is there). Of a program always so. Takes the streams. */
 struct plan;
-int arrival_into(arrivals_t *t, const struct plan *p, uint32_t rank, pid_t ghost, pid_t maker,
+int arrival_into(arrivals_t *t, struct plan *p, uint32_t rank, pid_t ghost, pid_t maker,
                  cage_t *cage, int stream[3], struct err *err);
 /* What that ghost is to do: an answer to procspace.ghost (node/bpghost.c). */
 void arrival_order(arrivals_t *t, pid_t ghost, mp_buf *out);
@@ -170,6 +174,8 @@ void arrival_order(arrivals_t *t, pid_t ghost, mp_buf *out);
 bool arrival_made(arrivals_t *t, pid_t npid, pid_t parent);
 /* It has come for its image. True: conn is ours. */
 bool arrival_fetch(arrivals_t *t, pid_t ghost, int conn, const char *token, size_t len);
+/* It has ended, and makes no more; what it has made begins nothing. */
+void arrivals_maker_gone(arrivals_t *t, pid_t maker);
 int arrivals_ask(arrivals_t *t, const msgpack_object *map, struct err *err);
 void arrivals_new_agent(arrivals_t *t);
 struct departure { /* what has become of what was here */
@@ -233,6 +239,7 @@ cage_t *cages_get(cages_t *t, const struct cage_wish *w, struct err *err);
 void cage_join(const cage_t *c, struct child *child);
 void cage_take(const cage_t *c, pid_t npid); /* one that runs already */
 void cage_started(cage_t *c); /* a body runs in it */
+bool cage_killed(const cage_t *c);
 void cages_body_ended(cages_t *t, uint64_t launch, const struct rusage *ru); /* NULL: elsewhere */
 /* Has the kernel killed one of it for want of memory since this was asked last? */
 bool cages_starved(cages_t *t, uint64_t launch);
@@ -308,7 +315,8 @@ void link_destroy(link_t **l);
 void link_send(link_t *l, const mp_buf *m); /* dropped if no agent is there */
 
 /* ---- spawning ---- */
-/* Carry out a spawn map and pack the "spawned" map, which tells all failures. */
+/* Carry out a spawn map and pack the "spawned" map, which tells all failures. 1: that is
+ * sent later. */
 int spawn_bodies(struct init *in, const msgpack_object *map, mp_buf *out, struct err *err);
 
 /* ---- the node's root ---- */

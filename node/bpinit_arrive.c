@@ -52,6 +52,7 @@ static void close_all(struct arrival *a)
     a->children = 0;
     free(a->limits);
     a->limits = NULL;
+    begin_free(&a->begin);
 }
 
 static bool settled(const struct arrival *a)
@@ -75,26 +76,12 @@ static void forget_oldest(arrivals_t *t)
     }
 }
 
-static void settle(struct arrival *a, enum arrival_state state)
+void arrival_settle(struct arrival *a, enum arrival_state state)
 {
     close_all(a);
     a->state = state;
     a->all->settled++;
     a->all->changed = true;
-}
-
-/* Its rings are the agent's to give back, which knows them. */
-static void tell_gone(const struct arrival *a)
-{
-    CLEANUP(mp_free) mp_buf m;
-
-    mp_init(&m);
-    mp_array(&m, 2);
-    mp_str(&m, "gone");
-    mp_map(&m, 2);
-    mp_kuint(&m, "launch", a->launch);
-    mp_kuint(&m, "rank", a->rank);
-    link_send(a->all->in->link, &m);
 }
 
 void arrival_fail(struct arrival *a, int code, const char *text)
@@ -106,10 +93,11 @@ void arrival_fail(struct arrival *a, int code, const char *text)
     stands_end(a->all->in, a->launch);
     if (a->npid > 0 && a->place == PLACE_OWN)
         kill(a->npid, SIGKILL);
-    settle(a, ARRIVAL_FAILED);
+    bool program = begin_program(a->begin);
+    arrival_settle(a, ARRIVAL_FAILED);
     if (a->npid > 0 && a->place != PLACE_OWN) {
         arrival_not_into(a);
-        tell_gone(a);
+        arrival_tell_gone(a, program);
     }
 }
 
@@ -130,6 +118,8 @@ void arrival_word(void *arg, int fd, uint32_t events)
     (void)events;
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
+    if (n == 0 && arrival_begins(a))
+        return;
     if (n != sizeof w && arrival_has_ghost(a)) { /* its ghost has been killed, or is one again */
         arrival_fail(a, EIO, "it did not arrive");
         return;
@@ -139,16 +129,21 @@ void arrival_word(void *arg, int fd, uint32_t events)
         return;
     }
     w.text[sizeof w.text - 1] = 0;
+    if (w.code && !w.text[0] && a->begin)
+        begin_explain(a->begin, (int)w.code, &a->err);
     if (w.code) {
         arrival_fail(a, (int)w.code, w.text);
         return;
     }
+    arrival_equipped(a);
     a->state = ARRIVAL_READY;
+    if (begin_program(a->begin))
+        return;
     a->timer = loop_timer(a->all->in->loop, READY_MS, false, on_too_late, a);
     a->all->changed = true;
 }
 
-static struct arrival *add(arrivals_t *t, uint64_t launch, uint32_t rank, struct err *err)
+struct arrival *arrival_add(arrivals_t *t, uint64_t launch, uint32_t rank, struct err *err)
 {
     struct arrival *a = calloc(1, sizeof *a);
 
@@ -170,7 +165,7 @@ int arrival_expect(arrivals_t *t, uint64_t launch, uint32_t rank, int fd, struct
     if (a && a->state != ARRIVAL_EXPECTED)
         return err_set(err, EEXIST, "rank %u of launch %llu has its image", rank,
                        (unsigned long long)launch);
-    if (!a && !(a = add(t, launch, rank, err)))
+    if (!a && !(a = arrival_add(t, launch, rank, err)))
         return -1;
     cleanup_close(&a->image);
     a->image = fd;
@@ -230,15 +225,19 @@ bool arrival_ended(arrivals_t *t, const struct body *b, bool starved)
 
     if (!a || a->npid != b->npid || a->state == ARRIVAL_HERE)
         return false;
+    bool program = begin_program(a->begin);
     a->npid = 0;
     /* Its last word may be waiting still. */
-    if (a->state == ARRIVAL_BUILDING && a->control >= 0)
+    if ((a->state == ARRIVAL_BUILDING || program) && a->control >= 0)
         arrival_word(a, a->control, EPOLLIN);
+    if (a->state == ARRIVAL_HERE)
+        return false;
     if (starved)
         arrival_fail(a, ENOMEM, "the node has no memory left for it");
     else
-        arrival_fail(a, EIO, "it was ended while it arrived");
-    tell_gone(a);
+        arrival_fail(a, EIO, program ? "it was ended before it was executed"
+                                     : "it was ended while it arrived");
+    arrival_tell_gone(a, program);
     return true;
 }
 
@@ -248,7 +247,7 @@ bool arrival_ended(arrivals_t *t, const struct body *b, bool starved)
  * is a process that was killed here. */
 static void let_go(struct arrival *a)
 {
-    struct image_go g = { .go = IMAGE_GO, .rank = (int32_t)a->rank, .fds = arrival_has_ghost(a) ? 3 : 0 };
+    struct image_go g = { .go = IMAGE_GO, .rank = (int32_t)a->rank, .fds = arrival_has_ghost(a) && !a->begin ? 3 : 0 };
     union {
         struct cmsghdr align;
         char room[CMSG_SPACE(sizeof a->stream)];
@@ -256,7 +255,7 @@ static void let_go(struct arrival *a)
     struct iovec iov = { &g, sizeof g };
     struct msghdr mh = { .msg_iov = &iov, .msg_iovlen = 1 };
 
-    if (arrival_has_ghost(a)) {
+    if (g.fds) {
         memset(&ctl, 0, sizeof ctl);
         mh.msg_control = &ctl;
         mh.msg_controllen = sizeof ctl.room;

@@ -6,6 +6,7 @@
 #ifndef NODE_BPINIT_ARRIVE_PARTS_H
 #define NODE_BPINIT_ARRIVE_PARTS_H
 #include "node/bpinit.h"
+#include "node/bpinit_begin.h"
 #include "node/bpinit_spawn.h"
 
 enum arrival_state { ARRIVAL_EXPECTED, ARRIVAL_BUILDING, ARRIVAL_READY, ARRIVAL_HERE,
@@ -41,6 +42,7 @@ struct arrival {
     size_t nlimits;
     gid_t gid;
     int stream[3];
+    begin_t *begin; /* of a program, or with descriptors of its own: what it begins with */
     struct plan_child *child; /* of whom the ghost is to make stand-ins */
     size_t children, made;
 };
@@ -69,11 +71,21 @@ struct arrivals {
 };
 
 /* ---- bpinit_arrive.c ---- */
+/* One that nobody has announced. */
+struct arrival *arrival_add(arrivals_t *t, uint64_t launch, uint32_t rank, struct err *err);
 struct arrival *arrival_find(const arrivals_t *t, uint64_t launch, uint32_t rank);
 void arrival_fail(struct arrival *a, int code, const char *text);
 void arrival_word(void *arg, int fd, uint32_t events); /* its restorer says something */
 
+void arrival_settle(struct arrival *a, enum arrival_state state);
+
 /* ---- bpinit_into.c ---- */
+/* Of a program: its connection has ended. True: so it is executed. */
+bool arrival_begins(struct arrival *a);
+/* It has all that it begins with. */
+void arrival_equipped(struct arrival *a);
+/* It never was here: the agent is to know. */
+void arrival_tell_gone(const struct arrival *a, bool program);
 /* It has come, or begun to, where a ghost is. */
 bool arrival_has_ghost(const struct arrival *a);
 /* It has failed: who stood for it does so still, but if that was made for it. */

@@ -529,6 +529,7 @@ void cage_take(const cage_t *c, pid_t npid)
 }
 
 void cage_started(cage_t *c) { c->bodies++; }
+bool cage_killed(const cage_t *c) { return c->killed != 0; }
 
 static uint64_t micros(struct timeval v) { return (uint64_t)v.tv_sec * 1000000 + (uint64_t)v.tv_usec; }
 

@@ -18,6 +18,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #include "bus/rundir.h"
+#include "node/bpinit_begin.h"
 #include "node/bpinit_kin.h"
 #include "node/bpinit_spawn.h"
 #include "node/clone3.h"
@@ -80,16 +81,14 @@ static char *number(char *to, int v)
 
 /* The image's program in place of its own. As a user it keeps one right, to set
  * the link to its program, which it gives up before it goes on. */
-static void restore(struct child *c)
+static void restore(struct child *c, int image, int control)
 {
     struct __user_cap_header_struct head = { _LINUX_CAPABILITY_VERSION_3, 0 };
     struct __user_cap_data_struct data[2];
     char text[64] = "CM_RESTORE=", *envp[] = { text, NULL };
-    int image = fcntl(c->image, F_DUPFD, RESTORE_FDS);
-    int control = image < 0 ? -1 : fcntl(c->control, F_DUPFD, RESTORE_FDS);
     char *at = number(text + strlen(text), image);
 
-    if (control < 0)
+    if (fcntl(image, F_SETFD, 0) < 0 || fcntl(control, F_SETFD, 0) < 0)
         failed(c, "descriptors of an image");
     *at++ = ':';
     *number(at, control) = 0;
@@ -163,16 +162,31 @@ static void make_stands(struct child *c)
     }
 }
 
+/* Where none of what it is to have open will be: now, since it may not be allowed as many
+ * when its limits are set. */
+static int aside(struct child *c, int fd)
+{
+    int least = plan_io_beyond(c->plan);
+
+    if (!c->plan->image && !c->hand)
+        return -1;
+    int other = fcntl(fd, F_DUPFD_CLOEXEC, least > RESTORE_FDS ? least : RESTORE_FDS);
+    if (other < 0)
+        failed(c, "descriptors of an image");
+    return other;
+}
+
 static void run(void *arg)
 {
     struct child *c = arg;
     const struct plan *p = c->plan;
+    int image = aside(c, c->image), control = aside(c, c->control);
     sigset_t none;
 
     for (size_t i = 0; i < sizeof c->procs / sizeof *c->procs; i++)
         if (c->procs[i] >= 0 && write(c->procs[i], "0", 1) != 1)
             failed(c, "control group");
-    if (setpgid(0, c->pgid) < 0)
+    if (!c->hand && setpgid(0, c->pgid) < 0)
         setpgid(0, 0);
     for (int fd = 0; fd < 3; fd++)
         if (c->fd[fd] >= 0 && dup2(c->fd[fd], fd) < 0)
@@ -195,6 +209,10 @@ static void run(void *arg)
     const char *what = NULL;
     if (plan_io_apply(p, c->pid, &what) < 0)
         failed(c, what);
+    if (c->hand) {
+        begin_hand(c, image, control);
+        failed(c, "hand over its descriptors");
+    }
     make_stands(c);
     plan_set_limits(p, 0);
     if (p->image)
@@ -202,7 +220,7 @@ static void run(void *arg)
     if (syscall(SYS_setresuid, p->uid, p->uid, p->uid) < 0)
         failed(c, "set user");
     if (p->image)
-        restore(c);
+        restore(c, image, control);
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     execve(p->path, p->argv, p->envp);

@@ -7,15 +7,19 @@
  * makes it a ghost of its own first: so it is its child.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include "bus/pkt.h"
 #include "bus/rundir.h"
+#include "image/image.h"
 #include "node/bpinit_arrive_parts.h"
 #include "node/bpinit_kin.h"
 
 #define GHOST_MS 10000 /* for a ghost to come for its process */
+#define BEGIN_MS 60000 /* for a program to be executed */
 #define BELL_ASK 5
 enum { DO_NOTHING = 0, DO_FORK = 1, DO_RESTORE = 3 }; /* node/bpghost.c */
 
@@ -24,14 +28,27 @@ static void on_no_ghost(void *arg)
     struct arrival *a = arg;
 
     a->timer = 0;
-    arrival_fail(a, ETIMEDOUT, "its stand-in does not answer");
+    if (a->maker && !arrival_has_ghost(a))
+        arrival_fail(a, EAGAIN, "what its parent has left here makes no child: it is held up, or "
+                                "there are too many processes");
+    else
+        arrival_fail(a, ETIMEDOUT, "its stand-in does not answer");
+}
+
+static void on_held_up(void *arg)
+{
+    struct arrival *a = arg;
+
+    a->timer = 0;
+    arrival_fail(a, ETIMEDOUT, "it was held up before it was executed");
 }
 
 static void is_there(struct arrival *a)
 {
     a->place = PLACE_GHOST;
     cage_take(a->cage, a->ghost);
-    plan_set_limits(&(struct plan){ .limits = a->limits, .nlimits = a->nlimits }, a->ghost);
+    if (!a->begin) /* else when it has what it is to have open */
+        plan_set_limits(&(struct plan){ .limits = a->limits, .nlimits = a->nlimits }, a->ghost);
 }
 
 static bool copy_plan(struct arrival *a, const struct plan *p)
@@ -49,25 +66,59 @@ static bool copy_plan(struct arrival *a, const struct plan *p)
     return true;
 }
 
-int arrival_into(arrivals_t *t, const struct plan *p, uint32_t rank, pid_t ghost, pid_t maker,
-                 cage_t *cage, int stream[3], struct err *err)
+/* Of a program nothing was expected; one that has failed, another try, is not found again. */
+static struct arrival *entry(arrivals_t *t, const struct plan *p, uint32_t rank, struct err *err)
 {
     struct arrival *a = arrival_find(t, p->launch, rank);
+
+    if (!p->image && a)
+        a->launch = 0;
+    if (!p->image)
+        return arrival_add(t, p->launch, rank, err);
+    if (a && a->state == ARRIVAL_EXPECTED)
+        return a;
+    err_set(err, a ? EAGAIN : EPROTO, "no image is on its way for it");
+    return NULL;
+}
+
+/* Its descriptors: as they are, or all that it is to have from the beginning. */
+static int take_streams(struct arrival *a, struct plan *p, pid_t pid, int stream[3],
+                        struct err *err)
+{
+    struct init *in = a->all->in;
+
+    if (!p->image || p->nio) {
+        a->begin = begin_create(in, p, a->rank, pid, &a->image, stream, err);
+        return a->begin ? 0 : -1;
+    }
+    for (int fd = 0; fd < 3; fd++) {
+        a->stream[fd] = stream[fd] >= 0 ? stream[fd] : fcntl(in->null_fd, F_DUPFD_CLOEXEC, 3);
+        stream[fd] = -1;
+        if (a->stream[fd] < 0)
+            return err_set(err, errno, "descriptors: %s", strerror(errno));
+    }
+    return 0;
+}
+
+int arrival_into(arrivals_t *t, struct plan *p, uint32_t rank, pid_t ghost, pid_t maker,
+                 cage_t *cage, int stream[3], struct err *err)
+{
     const char *name = strrchr(p->argv[0] ? p->argv[0] : "", '/');
 
-    if (!a || a->state != ARRIVAL_EXPECTED)
-        return err_set(err, a ? EAGAIN : EPROTO, "no image is on its way for it");
-    if (p->nio || p->root)
-        return err_set(err, EBUSY, "process %d has relatives here: it comes with its streams "
-                                   "as they are", (int)ghost);
+    if (p->root)
+        return err_set(err, EBUSY, "process %d has relatives here, whose root is another",
+                       (int)ghost);
+    struct arrival *a = entry(t, p, rank, err);
+    if (!a)
+        return -1;
     if (!copy_plan(a, p))
-        return err_set(err, ENOMEM, "out of memory");
+        err_set(err, ENOMEM, "out of memory");
+    if (err->code || take_streams(a, p, ghost, stream, err) < 0) {
+        arrival_fail(a, err->code, err->text);
+        return -1;
+    }
     snprintf(a->comm, sizeof a->comm, "%s", name ? name + 1 : p->argv[0] ? p->argv[0] : "");
     a->cage = cage;
-    for (int fd = 0; fd < 3; fd++) {
-        a->stream[fd] = stream[fd];
-        stream[fd] = -1;
-    }
     a->npid = a->ghost = ghost;
     a->uid = p->uid;
     a->gid = p->gid;
@@ -138,8 +189,8 @@ void arrival_order(arrivals_t *t, pid_t ghost, mp_buf *out)
         a->place = PLACE_MAKES;
         pack_order(out, DO_FORK, a, c, c->comm, strlen(c->comm) + 1);
     } else {
-        int n = snprintf(text, sizeof text, "%llu%c" NODE_RUN "/bprestore",
-                         (unsigned long long)a->launch, 0);
+        int n = snprintf(text, sizeof text, "%llu%c%s", (unsigned long long)a->launch, 0,
+                         a->begin ? NODE_BPBEGIN : NODE_RUN "/bprestore");
         pack_order(out, DO_RESTORE, NULL, NULL, text, (size_t)n + 1);
     }
 }
@@ -161,6 +212,8 @@ static bool made_for(struct arrival *u, pid_t npid)
     if (u->ghost == npid) {
         is_there(u);
         stand_bell(npid, BELL_ASK, 0);
+        if (cage_killed(u->cage))
+            arrival_fail(u, ECANCELED, "its launch was ended before it began");
     } else {
         u->place = PLACE_WANTED; /* the one that it has got is none */
         kill(npid, SIGKILL);
@@ -205,13 +258,20 @@ bool arrival_fetch(arrivals_t *t, pid_t ghost, int conn, const char *token, size
     struct arrival *a = of_ghost(t, ghost);
     char want[32];
     int n = a ? snprintf(want, sizeof want, "%llu", (unsigned long long)a->launch) : 0;
+    struct err err = { 0 };
 
-    if (!a || a->image < 0 || (size_t)n != len || memcmp(token, want, len) != 0 ||
-        pkt_send(conn, "", 1, &a->image, 1, NULL) < 0 ||
+    if (!a || a->image < 0 || (size_t)n != len || memcmp(token, want, len) != 0)
+        return false;
+    if (a->begin && begin_fill(a->begin, ghost, &err) < 0) {
+        arrival_fail(a, err.code, err.text);
+        return false;
+    }
+    if (pkt_send(conn, "", 1, &a->image, 1, NULL) < 0 ||
         loop_fd(t->in->loop, conn, EPOLLIN, arrival_word, a, NULL) < 0)
         return false;
     loop_timer_del(t->in->loop, a->timer);
-    a->timer = 0;
+    a->timer = begin_program(a->begin)
+                   ? loop_timer(t->in->loop, BEGIN_MS, false, on_held_up, a) : 0;
     cleanup_close(&a->image);
     a->control = conn;
     return true;
@@ -241,4 +301,60 @@ void arrivals_makes_none(arrivals_t *t, pid_t maker)
     for (struct arrival *a = t->first; a; a = a->next)
         if (a->maker == maker && a->state == ARRIVAL_BUILDING && !arrival_has_ghost(a))
             arrival_fail(a, EAGAIN, "its parent has just come");
+}
+
+/* ---- what begins as bpbegin ---- */
+
+void arrivals_maker_gone(arrivals_t *t, pid_t maker)
+{
+    for (struct arrival *a = t->first; a; a = a->next)
+        if (a->maker == maker && (a->state == ARRIVAL_BUILDING || begin_program(a->begin)))
+            arrival_fail(a, EAGAIN, "what its parent had left here has just ended");
+}
+
+void arrival_equipped(struct arrival *a)
+{
+    const struct image_go g = { .go = IMAGE_GO };
+
+    if (a->begin)
+        begin_limits(a->begin, a->ghost);
+    if (begin_program(a->begin) &&
+        send(a->control, &g, sizeof g, MSG_NOSIGNAL | MSG_DONTWAIT) != sizeof g)
+        init_log("process %d: %s", (int)a->ghost, strerror(errno));
+}
+
+bool arrival_begins(struct arrival *a)
+{
+    struct init *in = a->all->in;
+    struct body *b = bodies_by_rank(in->bodies, a->launch, a->rank);
+
+    if (!begin_program(a->begin) || a->state != ARRIVAL_READY)
+        return false;
+    if (b) {
+        b->arriving = b->starting = false;
+        b->start = wall_ms();
+    }
+    arrival_settle(a, ARRIVAL_HERE);
+    answer_settle(in, a->launch, a->rank, NULL);
+    kids_look_soon(in->kids);
+    return true;
+}
+
+/* Its rings are the agent's to give back, which knows them. A program's it knows by the
+ * list alone. */
+void arrival_tell_gone(const struct arrival *a, bool program)
+{
+    struct init *in = a->all->in;
+    CLEANUP(mp_free) mp_buf m;
+
+    mp_init(&m);
+    mp_array(&m, 2);
+    mp_str(&m, "gone");
+    mp_map(&m, 2);
+    mp_kuint(&m, "launch", a->launch);
+    mp_kuint(&m, "rank", a->rank);
+    if (!program || answer_listed(in, a->launch))
+        link_send(in->link, &m);
+    if (program)
+        answer_settle(in, a->launch, a->rank, &a->err);
 }

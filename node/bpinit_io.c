@@ -111,6 +111,15 @@ uint32_t plan_index(const struct plan *p, uint32_t rank)
     return rank < p->nindex ? p->index[rank] : rank;
 }
 
+int plan_io_beyond(const struct plan *p)
+{
+    int least = 3;
+
+    for (size_t i = 0; i < p->nio; i++)
+        least = p->io[i].fd >= least ? p->io[i].fd + 1 : least;
+    return least;
+}
+
 /* We share bpinit's memory: what is noted here holds for the next child. */
 int plan_io_apply(const struct plan *p, pid_t pid, const char **what)
 {

@@ -298,7 +298,7 @@ static bool meet(kids_t *t, const struct look *l, uint64_t now)
 
     if (l->npid == 1 || l->flags & PF_KTHREAD ||
         (kin_stands(t->in, l->npid) && !stand_known(t->in, l->npid)) ||
-        arrivals_departed(t->in->arrivals, l->npid))
+        arrivals_departed(t->in->arrivals, l->npid) || (b && b->starting))
         return true;
     if (*p && ((*p)->start != l->start || l->state == 'Z' || l->state == 'X')) {
         gone(t, p, l->state == 'Z' && (*p)->start == l->start ? l->status : 0);

@@ -456,8 +456,8 @@ int kin_read_name(const msgpack_object *o, struct kin_name *name)
 
 /* Of a row [pid, node, id, uid, gid, comm, its own parent?]; above: one of these rows, the
  * last of which does not count. */
-static int stand_for(struct init *in, const msgpack_object *o, bool above, bool image,
-                     kin_parent_t **out, struct err *err)
+static int stand_for(struct init *in, const msgpack_object *o, bool above, kin_parent_t **out,
+                     struct err *err)
 {
     const msgpack_object_array *a = &o->via.array;
     struct kin_name name;
@@ -473,7 +473,7 @@ static int stand_for(struct init *in, const msgpack_object *o, bool above, bool 
             return err_set(err, EBUSY, "process %d has left children here, and is known by "
                                        "another name", (int)name.pid);
     /* It was made here, and what stands for it to its own parent has its number. */
-    if (!above && image && stand_known(in, name.pid) &&
+    if (!above && stand_known(in, name.pid) &&
         kids_is_of(in->kids, name.pid, (uid_t)uid, (gid_t)gid))
         return (*out = left_take(in, name.pid, o)) ? 0 : err_set(err, ENOMEM, "out of memory");
     struct kin_parent *p = calloc(1, sizeof *p);
@@ -487,7 +487,7 @@ static int stand_for(struct init *in, const msgpack_object *o, bool above, bool 
     p->gid = (gid_t)gid;
     p->pidfd = p->read_fd = p->write_fd = -1;
     snprintf(p->comm, sizeof p->comm, "%s", comm ? comm : "parent");
-    if (!above && a->size > 6 && stand_for(in, &a->ptr[6], true, false, &p->own, NULL) < 0)
+    if (!above && a->size > 6 && stand_for(in, &a->ptr[6], true, &p->own, NULL) < 0)
         p->own = NULL;
     if (p->own && p->own->left) /* a program makes none */
         p->own = NULL;
@@ -509,7 +509,7 @@ int kin_parent(struct init *in, const msgpack_object *map, kin_parent_t **out,
     const msgpack_object *o = mp_get(map, "parent");
 
     *out = NULL;
-    return o ? stand_for(in, o, false, mp_get(map, "image") != NULL, out, err) : 0;
+    return o ? stand_for(in, o, false, out, err) : 0;
 }
 
 pid_t kin_parent_npid(const kin_parent_t *p) { return p->npid; }
@@ -588,8 +588,6 @@ pid_t kin_start(struct init *in, kin_parent_t *p, struct child *c, pid_t pid)
     c->tid = 0;
     if (!p)
         return child_start(c, pid);
-    if (p->left)
-        return -EBUSY;
     p->child = c;
     p->want = pid;
     bool done = ask(p);
@@ -607,6 +605,12 @@ void kin_child_added(kin_parent_t *p)
 {
     if (p)
         p->children++;
+}
+
+void kin_child_not(kin_parent_t *p)
+{
+    if (p)
+        p->children--;
 }
 
 void kin_child_continues(kin_parent_t *p, pid_t npid)
@@ -655,7 +659,10 @@ bool kin_status(struct init *in, pid_t npid, int status)
     } else if (!WIFCONTINUED(status)) {
         if (!p->leaving) /* somebody has killed it: that is meant for the parent */
             journal_up(in, &p->name, SIGKILL, NULL, 0, 0);
-        kin_forget(p);
+        if (p->left)
+            left_gone(p);
+        else
+            kin_forget(p);
     }
     return true;
 }

@@ -51,6 +51,7 @@ void kin_hear(struct init *in, kin_parent_t *keep);
 /* child_start(), as the parent's stand-in does it; NULL: ourselves. */
 pid_t kin_start(struct init *in, kin_parent_t *p, struct child *c, pid_t pid);
 void kin_child_added(kin_parent_t *p); /* a body is its child; NULL fine */
+void kin_child_not(kin_parent_t *p);   /* it is none after all; before kin_parent_settle() */
 /* It ends if no child of it was made. NULL fine. */
 void kin_parent_settle(kin_parent_t *p);
 void kin_child_continues(kin_parent_t *p, pid_t npid); /* it will be sent SIGCONT */

@@ -51,6 +51,7 @@ void left_begin(struct kin_parent *p);  /* it is a program from now on */
 /* One that stands for a child here is its stand-in as a parent too. The row: [pid, ...] */
 struct kin_parent *left_take(struct init *in, pid_t npid, const msgpack_object *name);
 void left_leaves(struct kin_parent *p); /* nobody needs it any more */
+void left_gone(struct kin_parent *p);   /* it has ended */
 
 void kin_leaves(struct kin_parent *p); /* nobody needs it any more, or its process is dead */
 /* Its process has ended, or it is none of these any more. */

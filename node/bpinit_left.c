@@ -39,7 +39,16 @@ static void on_pidfd(void *arg, int fd, uint32_t events)
     if (!p->leaving)
         journal_up(p->in, &p->name, SIGKILL, NULL, 0, 0);
     stands_left(p->in, p->npid);
+    left_gone(p);
+}
+
+void left_gone(struct kin_parent *p)
+{
+    struct init *in = p->in;
+    pid_t npid = p->npid;
+
     kin_forget(p);
+    arrivals_maker_gone(in->arrivals, npid);
 }
 
 void left_begin(struct kin_parent *p)

@@ -11,6 +11,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 #include "bus/pkt.h"
+#include "node/bpinit_begin.h"
 #include "node/bpinit_kids.h"
 #include "node/bpinit_kin.h"
 
@@ -146,10 +147,10 @@ static int on_spawn(struct init *in, const msgpack_object *map, struct err *err)
     mp_init(&out);
     mp_array(&out, 2);
     mp_str(&out, "spawned");
-    if (spawn_bodies(in, map, &out, err) < 0)
-        return -1;
-    link_send(in->link, &out);
-    return 0;
+    int rc = spawn_bodies(in, map, &out, err);
+    if (rc == 0)
+        link_send(in->link, &out);
+    return rc < 0 ? -1 : 0;
 }
 
 /* Everything of a launch, whoever started it. */
@@ -300,11 +301,13 @@ static void pack_body(void *arg, const struct body *b)
     mp_buf *m = p->m;
 
     mp_map(m, 14u + (b->parent ? 1 : 0) + (b->home >= 0 ? 1 : 0) + (b->as != 0) +
-                  b->arriving + (b->local ? 1u : 0));
+                  b->arriving + b->starting + (b->local ? 1u : 0));
     if (b->local)
         mp_kint(m, "local", kids_ppid(p->in->kids, b->npid));
     if (b->arriving)
         mp_kbool(m, "arriving", true);
+    if (b->starting)
+        mp_kbool(m, "starting", true);
     if (b->as)
         mp_kuint(m, "as", b->as);
     if (b->parent) {
@@ -375,6 +378,7 @@ static int on_list(struct init *in, const msgpack_object *map, struct err *err)
     mp_key(&m, "kids");
     kids_pack(in->kids, &m);
     pack_rings(in, &m);
+    answers_listed(in);
     link_send(in->link, &m);
     return 0;
 }
@@ -544,6 +548,7 @@ static void on_connect(void *arg, int fd, uint32_t events)
         return;
     pump_new_agent(l->in->pump);
     arrivals_new_agent(l->in->arrivals);
+    answers_new_agent(l->in);
     say_hello(l);
     journal_resend(l->in);
 }

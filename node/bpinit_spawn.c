@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "node/bpinit.h"
+#include "node/bpinit_begin.h"
 #include "node/bpinit_kids.h"
 #include "node/bpinit_kin.h"
 #include "node/bpinit_spawn.h"
@@ -14,13 +15,6 @@
 #define PIPE_LARGE (1024 * 1024) /* for a launch of few bodies on this node */
 #define FEW 4
 #define LIST_MAX (1u << 20)
-
-struct outcome { /* of one rank */
-    uint32_t rank;
-    pid_t npid;
-    int slot[3];
-    struct err err; /* code 0: it was started */
-};
 
 /* --- from the message to a plan --- */
 
@@ -31,8 +25,19 @@ static void free_texts(char **v)
     free(v);
 }
 
-static void plan_free(struct plan *p)
+struct plan *plan_hold(struct plan *p)
 {
+    p->refs++;
+    return p;
+}
+
+void plan_release(struct plan **pp)
+{
+    struct plan *p = *pp;
+
+    *pp = NULL;
+    if (!p || --p->refs)
+        return;
     free(p->path);
     free(p->cwd);
     free(p->root);
@@ -46,6 +51,7 @@ static void plan_free(struct plan *p)
     for (int fd = 0; fd < 3; fd++)
         free(p->stream[fd].path);
     plan_io_free(p);
+    free(p);
 }
 
 static int get_texts(const msgpack_object *map, const char *key, char ***out,
@@ -355,7 +361,7 @@ static bool script_of(const struct plan *p, char *buf, size_t size)
     return true;
 }
 
-static void explain(const struct plan *p, const struct child *c, struct err *err)
+void plan_explain(const struct plan *p, const struct child *c, struct err *err)
 {
     char interp[256];
     char path[PATH_MAX];
@@ -433,7 +439,7 @@ static int note_body(struct init *in, const struct plan *p, pid_t pid, pid_t pgi
         .pid = pid, .npid = o->npid, .gen = p->gen, .as = p->as, .launch = p->launch,
         .rank = o->rank,
         .uid = p->uid, .gid = p->gid, .owner = p->owner, .start = wall_ms(),
-        .pgid = pgid, .name = p->name, .arriving = p->image,
+        .pgid = pgid, .name = p->name, .arriving = p->image || o->pending, .starting = o->pending,
         .slot = { o->slot[0], o->slot[1], o->slot[2] }, .parent = p->parent, .home = -1,
     };
 
@@ -470,39 +476,41 @@ static void end_children(const struct plan *p)
             kill(p->children[i].made, SIGKILL);
 }
 
-static void write_rank(char *digits, uint32_t rank)
+void plan_write_rank(const struct plan *p, uint32_t rank)
 {
-    for (int i = 6; digits && i >= 0; i--, rank /= 10)
-        digits[i] = (char)('0' + rank % 10);
+    uint32_t index = plan_index(p, rank);
+
+    for (int i = 6; p->rank_digits && i >= 0; i--, index /= 10)
+        p->rank_digits[i] = (char)('0' + index % 10);
 }
 
 /* Who stands for it here is to be it; under: who makes that one first, or 0. */
-static int start_into(struct init *in, const struct plan *p, pid_t ghost, pid_t under,
+static int start_into(struct init *in, struct plan *p, pid_t pid, pid_t under,
                       cage_t *cage, int stream[3], struct outcome *o)
 {
-    o->npid = ghost;
+    pid_t ghost = o->npid = pid;
+
     if (under && kill(ghost, 0) == 0)
         return err_set(&o->err, EAGAIN, "the number %d is still in use here", (int)ghost);
     if (under && !kids_is_of(in->kids, under, p->uid, p->gid))
         return err_set(&o->err, EBUSY, "process %d has left children here, as another user",
                        (int)under);
-    for (int fd = 0; fd < 3; fd++)
-        if (stream[fd] < 0 && (stream[fd] = fcntl(in->null_fd, F_DUPFD_CLOEXEC, 3)) < 0)
-            return err_set(&o->err, errno, "descriptors: %s", strerror(errno));
+    o->pending = !p->image;
     if (note_body(in, p, ghost, getpgid(under ? under : ghost), o) < 0)
         return -1;
-    if (arrival_into(in->arrivals, p, o->rank, ghost, under, cage, stream, &o->err) < 0) {
+    if (arrival_into(in->arrivals, p, o->rank, pid, under, cage, stream, &o->err) < 0) {
+        o->pending = false;
         struct body *b = bodies_by_rank(in->bodies, p->launch, o->rank);
         b->parent = NULL;
         bodies_drop(in->bodies, b);
-        kin_child_ended(in, p->parent);
+        kin_child_not(p->parent);
         return -1;
     }
     cage_started(cage);
     return 0;
 }
 
-static int start_rank(struct init *in, const struct plan *p, pid_t pid, pid_t *pgid,
+static int start_rank(struct init *in, struct plan *p, pid_t pid, pid_t *pgid,
                       bool few, struct outcome *o)
 {
     struct child c = { .plan = p, .pid = pid, .fd = { -1, -1, -1 }, .pgid = *pgid };
@@ -525,7 +533,7 @@ static int start_rank(struct init *in, const struct plan *p, pid_t pid, pid_t *p
         reap_departed(in, pid);
     if (rc == 0 && !into && p->image && p->gen > 1 && kill(pid, 0) == 0) /* its old self, most likely */
         rc = err_set(&o->err, EAGAIN, "a process %d is still here", (int)pid);
-    pid_t under = p->image && !into ? kin_program(p->parent) : 0;
+    pid_t under = into ? 0 : kin_program(p->parent);
     /* That end, told later, would be taken for the new one's. */
     if (rc == 0 && under && p->gen > 1 && arrivals_departed(in->arrivals, pid))
         rc = err_set(&o->err, EAGAIN, "its parent has not said yet that its old self has ended");
@@ -545,13 +553,10 @@ static int start_rank(struct init *in, const struct plan *p, pid_t pid, pid_t *p
     if (rc == 0) {
         if (p->gen > 1) /* of its old self: that end would be taken for this one's */
             kin_hear(in, p->parent);
-        write_rank(p->rank_digits, plan_index(p, o->rank));
+        plan_write_rank(p, o->rank);
         cage_join(cage, &c);
         o->npid = kin_start(in, p->parent, &c, pid);
-        if (o->npid == -EBUSY)
-            rc = err_set(&o->err, EBUSY, "its parent has left children of its own here: none "
-                                         "can be added before they have ended");
-        else if (o->npid == -EAGAIN)
+        if (o->npid == -EAGAIN)
             rc = err_set(&o->err, EAGAIN, "the number %d is still in use here", (int)pid);
         else if (o->npid < 0)
             rc = err_set(&o->err, -o->npid, "start a process: %s", strerror(-o->npid));
@@ -559,7 +564,7 @@ static int start_rank(struct init *in, const struct plan *p, pid_t pid, pid_t *p
     for (int fd = 0; fd < 3; fd++)
         cleanup_close(&theirs[fd]);
     if (rc == 0 && c.code) {
-        explain(p, &c, &o->err);
+        plan_explain(p, &c, &o->err);
         rc = -1;
     }
     if (rc == 0 && note_body(in, p, pid, *pgid ? *pgid : o->npid, o) < 0) {
@@ -584,37 +589,6 @@ static int start_rank(struct init *in, const struct plan *p, pid_t pid, pid_t *p
 
 /* --- the whole message --- */
 
-static void pack_outcomes(mp_buf *m, uint64_t launch, const struct outcome *o, size_t n)
-{
-    uint32_t bad = 0;
-
-    for (size_t i = 0; i < n; i++)
-        bad += o[i].err.code != 0;
-    mp_map(m, 3);
-    mp_kuint(m, "launch", launch);
-    mp_key(m, "started");
-    mp_array(m, (uint32_t)n - bad);
-    for (size_t i = 0; i < n; i++) {
-        if (o[i].err.code)
-            continue;
-        mp_array(m, 5);
-        mp_int(m, o[i].rank);
-        mp_int(m, o[i].npid);
-        for (int fd = 0; fd < 3; fd++)
-            mp_int(m, o[i].slot[fd]);
-    }
-    mp_key(m, "failed");
-    mp_array(m, bad);
-    for (size_t i = 0; i < n; i++) {
-        if (!o[i].err.code)
-            continue;
-        mp_array(m, 3);
-        mp_int(m, o[i].rank);
-        mp_int(m, o[i].err.code);
-        mp_str(m, o[i].err.text);
-    }
-}
-
 static int rank_and_pid(const msgpack_object *o, int64_t *rank, int64_t *pid)
 {
     return o->type == MSGPACK_OBJECT_ARRAY && o->via.array.size >= 2 &&
@@ -625,8 +599,8 @@ static int rank_and_pid(const msgpack_object *o, int64_t *rank, int64_t *pid)
                : -1;
 }
 
-/* why: the plan could not be read, which every rank is told. */
-static int start_all(struct init *in, const struct plan *p, const struct err *why,
+/* why: the plan could not be read, which every rank is told. 1: the answer comes later. */
+static int start_all(struct init *in, struct plan *p, const struct err *why,
                      const msgpack_object_array *procs, mp_buf *out, struct err *err)
 {
     CLEANUP(cleanup_free) struct outcome *o = calloc((size_t)procs->size + 1, sizeof *o);
@@ -653,20 +627,22 @@ static int start_all(struct init *in, const struct plan *p, const struct err *wh
         } else if (known) {
             /* A repeat, by an agent that did not live to hear our answer. */
             o[i].npid = known->npid;
+            o[i].pending = known->starting;
             memcpy(o[i].slot, known->slot, sizeof o[i].slot);
         } else {
             start_rank(in, p, pid, &pgid, procs->size <= FEW, &o[i]);
         }
     }
-    pack_outcomes(out, p->launch, o, procs->size);
+    bool later = answer_begin(in, p->launch, o, procs->size, out);
+    if (later)
+        o = NULL;
     cages_settle(in->cages, p->launch);
     kids_look_soon(in->kids);
-    return 0;
+    return later;
 }
 
 int spawn_bodies(struct init *in, const msgpack_object *map, mp_buf *out, struct err *err)
 {
-    CLEANUP(plan_free) struct plan p = { 0 };
     const msgpack_object_array *procs;
     struct err why = { 0 };
 
@@ -674,11 +650,16 @@ int spawn_bodies(struct init *in, const msgpack_object *map, mp_buf *out, struct
         return -1;
     if (procs->size > LIST_MAX)
         return err_set(err, EPROTO, "procs: %u are too many", procs->size);
-    if (plan_read(map, &p, &why) == 0 && !cages_have_groups(in->cages))
-        mark_environment(&p, &why);
+    CLEANUP(plan_release) struct plan *p = calloc(1, sizeof *p);
+    if (!p)
+        return err_set(err, ENOMEM, "out of memory");
+    p->refs = 1;
+    if (plan_read(map, p, &why) == 0 && !cages_have_groups(in->cages))
+        mark_environment(p, &why);
     if (!why.code)
-        kin_parent(in, map, &p.parent, &why);
-    int rc = start_all(in, &p, &why, procs, out, err);
-    kin_parent_settle(p.parent);
+        kin_parent(in, map, &p->parent, &why);
+    int rc = start_all(in, p, &why, procs, out, err);
+    kin_parent_settle(p->parent);
+    p->parent = NULL; /* it may end before the plan does */
     return rc;
 }

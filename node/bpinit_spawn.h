@@ -44,6 +44,7 @@ struct plan_child { /* of a process that arrives: something is to stand for it *
 };
 
 struct plan {
+    unsigned refs;
     uint64_t launch;
     char *path, *cwd, *root; /* root: NULL, or where to chroot() */
     char **argv, **envp;
@@ -90,9 +91,17 @@ struct child {
     int procs[3]; /* cgroup.procs of version 1 groups to join; -1 none */
     pid_t tid;  /* told by the kernel before it runs: for who must end it (bpinit_kin.c) */
     int restore, image, control; /* program and descriptors, with plan->image */
+    struct begin_head *hand; /* NULL; or: only open what it is to have, and send that to
+                                control, with image (begin.h) */
     int code;   /* errno of the step that failed; 0 it runs */
     const char *what; /* the step, or the file, that failed */
 };
+
+/* ---- bpinit_spawn.c ---- */
+struct plan *plan_hold(struct plan *p);
+void plan_release(struct plan **p);
+void plan_write_rank(const struct plan *p, uint32_t rank); /* into its environment */
+void plan_explain(const struct plan *p, const struct child *c, struct err *err);
 
 /* ---- bpinit_io.c: a plan's io and index ---- */
 int plan_io_read(const msgpack_object *map, struct plan *p, struct err *err);
@@ -100,6 +109,7 @@ void plan_io_free(struct plan *p);
 uint32_t plan_index(const struct plan *p, uint32_t rank);
 /* In the child. -1: errno, and *what says which. */
 int plan_io_apply(const struct plan *p, pid_t pid, const char **what);
+int plan_io_beyond(const struct plan *p); /* the first number that none of it has */
 
 void plan_set_limits(const struct plan *p, pid_t pid); /* 0: our own */
 

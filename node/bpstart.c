@@ -114,11 +114,7 @@ struct arrival { /* -1: it is a program */
 /* Out of the way of what the process is to have open. */
 static int lift(int fd, const struct plan *io)
 {
-    int least = 3;
-
-    for (size_t i = 0; i < io->nio; i++)
-        least = io->io[i].fd >= least ? io->io[i].fd + 1 : least;
-    int other = fcntl(fd, F_DUPFD_CLOEXEC, least);
+    int other = fcntl(fd, F_DUPFD_CLOEXEC, plan_io_beyond(io));
     close(fd);
     return other;
 }

@@ -12,6 +12,11 @@ $(LIBEXEC)/bpghost: node/bpghost.c node/bpghost_text.h node/bpghost_wire.h node/
 	@# so that a user's ghosts can be given the pids that processes have on nodes
 	@-[ "$$(id -u)" != 0 ] || setcap cap_checkpoint_restore=ep $@ 2>/dev/null
 
+helpers += $(LIBEXEC)/bpbegin
+$(LIBEXEC)/bpbegin: node/bpbegin.c node/begin.h node/nolibc.h bus/rundir.h
+	@mkdir -p $(@D)
+	$(call say,LD)$(CC) $(GHOST_FLAGS) -o $@ node/bpbegin.c
+
 # A boot image fetched as nodes do it; phase 1 has the same two files.
 helpers += $(LIBEXEC)/bpfetch
 $(LIBEXEC)/bpfetch: LIBS = -lcrypto
@@ -21,7 +26,7 @@ $(LIBEXEC)/bpfetch: $(call objs,node/boot/bpfetch.c node/boot/fetch.c node/boot/
 helpers += $(LIBEXEC)/bpinit
 $(LIBEXEC)/bpinit: LIBS = $(MP_LIBS)
 $(LIBEXEC)/bpinit: $(call objs,node/bpinit.c node/bpinit_root.c node/bpinit_space.c \
-    node/bpinit_spawn.c node/bpinit_child.c node/bpinit_bodies.c node/bpinit_reap.c \
+    node/bpinit_spawn.c node/bpinit_child.c node/bpinit_begin.c node/bpinit_answer.c node/bpinit_bodies.c node/bpinit_reap.c \
     node/bpinit_journal.c node/bpinit_pump.c node/bpinit_io.c node/redirect.c node/bpinit_cgroup.c node/bpinit_arrive.c node/bpinit_into.c node/bpinit_signal.c \
     node/bpinit_watch.c node/bpinit_kids.c node/bpinit_kin.c node/bpinit_left.c node/bpinit_stand.c node/bpinit_ghosts.c node/bpinit_local.c node/bpinit_mover.c \
     node/rings.c) $(mover_objs) $(LIBCM)

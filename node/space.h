@@ -21,7 +21,8 @@
  *        kind "row": row is an event of procspace.report as it is
  *   ["procs", {id, procs: [...]}]  answer to "list": see doc/wire.md node.N.procs,
  *        each also with streams: [slot or -1 x 3]; and "rings": [{launch, rank, fd, slot, uid}]
- *        for every ring not yet released, of ended processes too; and "kids": [row of "born"...]
+ *        for every ring not yet released, of ended processes too; and "kids": [row of "born"...].
+ *        starting: a ghost here is about to begin it: "spawned" comes then
  *   ["arrivals", {id, launch, ranks: [[rank, code, text]...]}]  answer to "arrived" and "depart",
  *        which has heard: [once...], the signals that it has had here
  *   ["gone", {launch, rank}]  one that was to arrive, and never was let go, has ended: its

@@ -58,7 +58,8 @@ static int program(cpio_t *c, const char *name, struct err *err)
 
 static int programs(cpio_t *c, const struct plan *p, struct summary *s, struct err *err)
 {
-    static const char *const names[] = { "bpinit", "bpnode", "bpcopy", "bpghost", "bprestore" };
+    static const char *const names[] = { "bpinit", "bpnode", "bpcopy", "bpghost", "bprestore",
+                                        "bpbegin" };
     char path[4096];
 
     snprintf(path, sizeof path, "%s/bpboot", cm_libexec());

@@ -211,8 +211,12 @@ static int place_program(int folder, const char *name, struct err *err)
 
 int kin_place_programs(int folder, struct err *err)
 {
-    return place_program(folder, "bpghost", err) < 0 ? -1
-                                                     : place_program(folder, "bprestore", err);
+    static const char *const names[] = { "bpghost", "bprestore", "bpbegin" };
+
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (place_program(folder, names[i], err) < 0)
+            return -1;
+    return 0;
 }
 
 /* node.N.orphan: {parent: [pid, node, id]} -> nil: it is dead, bpinit's stand-in

@@ -582,6 +582,8 @@ static int adopt_proc(launches_t *l, const msgpack_object *o, struct err *err)
         rank_live(x, r);
         l->adopted++;
     }
+    if (mp_opt_bool(o, "starting", false)) /* an earlier agent has asked, we are told */
+        x->state = SPAWNING;
     return 0;
 }
 

@@ -6,7 +6,6 @@
  *   kin forks A B        the same with copies of it (rfork), not programs
  *   kin away A B TO...   the same two live on while their parent moves from place to
  *                        place; at the last one they end
- *   kin closed A TO B    the same, but on B no program can be started: EBUSY
  *   kin stray A TO B TO,TO...  a child on A, go to TO, a child on B, which moves about
  *   kin again NODE TO    as hold, with a child by rfork to NODE from TO
  *   kin wander A B TO... the same, but only their ends are looked at
@@ -321,24 +320,6 @@ static int more(int a, int to, char **on)
     }
     ok(wait(&status) == -1 && errno == ECHILD, "no other is left");
     ok(no_sigchld(100) && !extra, "no SIGCHLD came twice");
-    return done_testing();
-}
-
-static int closed(int a, int to, int b)
-{
-    char *argv[] = { text("kin"), text("exit"), text("0"), text("1"), NULL };
-    int pid = 0, n;
-
-    prepare(a, to);
-    pid_t first = start_waiting(a);
-    ok(bproc_move(to) == 0, "it goes to %d", to);
-    n = bproc_vexecmove_io(1, &b, &pid, NULL, 0, me, argv, environ);
-    ok(n == 1 && pid == -EBUSY, "a program on %d: EBUSY: %d", b, pid);
-    equals(kill(first, SIGUSR1), 0, "the first is asked for a signal");
-    ok(came(SIGUSR2), "which comes to its parent");
-    equals(kill(first, SIGHUP), 0, "it is to end");
-    equals(reap(first), 7 << 8, "and does, with us as its parent");
-    ok(wait(NULL) == -1 && errno == ECHILD, "no other is left");
     return done_testing();
 }
 
@@ -768,8 +749,6 @@ int main(int argc, char **argv)
         return family(atoi(argv[2]), atoi(argv[3]));
     if (argc > 4 && strcmp(what, "away") == 0)
         return away(atoi(argv[2]), atoi(argv[3]), argv + 4);
-    if (argc == 5 && strcmp(what, "closed") == 0)
-        return closed(atoi(argv[2]), atoi(argv[3]), atoi(argv[4]));
     if (argc == 6 && strcmp(what, "stray") == 0)
         return stray(atoi(argv[2]), atoi(argv[3]), atoi(argv[4]), argv[5]);
     if (argc == 4 && strcmp(what, "again") == 0)

@@ -65,8 +65,11 @@ ok 'from the master, between two on another node' at 0 copies -2 -1 0 2 0
 ok 'from node 0, where one was that it has made from the master' at -1 copies 0 0 1 0
 ok 'to where it was made, and has a stand-in only' at 0 under copies 2 1 0 0
 ok 'the same from the master' at 0 under copies 2 -1 0 0
-ok 'no programs: EBUSY, and nothing is lost' at 0 closed -2 1 0
-ok 'nor from the master' at 0 closed -2 -1 0
+ok 'programs' at 0 more -2 1 0
+ok 'from the master, between two on another node' at 0 more -2 -1 0 2 0
+ok 'from node 0, where one was that it has made from the master' at -1 more 0 0 1 0
+ok 'to where it was made, and has a stand-in only' at 0 under more 2 1 0 0
+ok 'the same from the master' at 0 under more 2 -1 0 0
 ok 'a child of it from elsewhere comes, and goes on' at 0 stray -2 1 2 0,1,0
 ok 'with its parent on the master' at 0 stray -2 -1 2 0,-1,0
 
