@@ -34,7 +34,7 @@ static void starting_free(struct starting *s)
         family_drop(s->ps, s->id);
     manifest_unref(s->ps->contents, &s->manifest);
     identity_free(&s->who);
-    kin_release(&s->parent);
+    launch_kin_free(s);
     for (size_t i = 0; i < s->nfailed; i++)
         free(s->failed[i].text);
     free(s->failed);
@@ -96,12 +96,12 @@ void starting_finish(struct starting *s)
     for (uint32_t i = 0; l && s->image && s->parent && i < l->ranks; i++)
         if (l->rank[i] && l->rank[i]->state == PROC_STARTING && !s->to_master &&
             l->rank[i]->node >= 0)
-            kin_adopt(s->parent, l->rank[i]);
+            kin_adopt(launch_parent(s, l->rank[i]->node), l->rank[i]);
     for (uint32_t i = 0; l && !s->image && i < l->ranks; i++)
         if (l->rank[i] && l->rank[i]->state == PROC_STARTING) {
             l->rank[i]->state = PROC_RUNNING;
             if (s->parent)
-                kin_adopt(s->parent, l->rank[i]);
+                kin_adopt(launch_parent(s, l->rank[i]->node), l->rank[i]);
             /* What came while its body was being started: */
             if (l->rank[i]->pidfd < 0 && !l->rank[i]->homed)
                 body_signal(s->ps, l->rank[i], SIGKILL);
@@ -234,7 +234,7 @@ static void on_node(void *arg, int node, const msgpack_object *value, const stru
     }
 }
 
-static void ask_nodes(struct starting *s, const int *nodes, int n);
+static void ask_nodes(struct starting *s, int *nodes, int n);
 
 static void ask_again(void *arg)
 {
@@ -252,6 +252,8 @@ static void on_nodes_done(void *arg)
 {
     struct starting *s = arg;
 
+    if (--s->asking)
+        return;
     if (s->again.n) {
         loop_timer(s->ps->loop, AGAIN_MS, false, ask_again, s);
         return;
@@ -303,7 +305,7 @@ static void pack_mute(mp_buf *m)
     }
 }
 
-static void pack_launch(struct starting *s, mp_buf *m)
+static void pack_launch(struct starting *s, struct parent *par, mp_buf *m)
 {
     pid_t mover = 0;
     int home = home_of(s, &mover);
@@ -312,9 +314,7 @@ static void pack_launch(struct starting *s, mp_buf *m)
 
     for (uint32_t i = 0; i < b->size; i++)
         keys += !ours_to_say(&b->ptr[i].key);
-    for (uint32_t r = 0; s->parent && r < s->ranks; r++)
-        kin_as_known(&s->parent, s->node[r]);
-    mp_map(m, keys + (s->manifest ? 7 : 6) + (s->parent ? 1 : 0) + (home >= 0 ? 1 : 0) +
+    mp_map(m, keys + (s->manifest ? 7 : 6) + (par ? 1 : 0) + (home >= 0 ? 1 : 0) +
                   (s->image && s->self ? 1 : 0) + (s->as != 0) + family_any(s, false) + family_any(s, true));
     if (family_any(s, true)) {
         mp_key(m, "here");
@@ -334,9 +334,9 @@ static void pack_launch(struct starting *s, mp_buf *m)
         for (uint32_t r = 0; r < s->ranks; r++)
             mp_int(m, mover ? mover : s->pid[r]);
     }
-    if (s->parent) {
+    if (par) {
         mp_key(m, "parent");
-        kin_pack(s->parent, !s->self, m);
+        kin_pack(par, !s->self, m);
     }
     if (s->image && s->self)
         mp_kint(m, "gen", s->gen);
@@ -374,15 +374,24 @@ static int compare_int(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static void ask_nodes(struct starting *s, const int *nodes, int n)
+/* One message for all that know its parent by the same name. */
+static void ask_nodes(struct starting *s, int *nodes, int n)
 {
-    CLEANUP(mp_free) mp_buf m;
     int64_t left = s->end - now_ms();
 
-    mp_init(&m);
-    pack_launch(s, &m);
-    svc_call_nodes(s->ps->svc, nodes, n, "launch", &m, left > 1000 ? (int)left : 1000,
-                   on_node, on_nodes_done, s);
+    s->asking = 1; /* none is the last before all are sent */
+    while (n > 0) {
+        CLEANUP(mp_free) mp_buf m;
+        int k = launch_alike(s, nodes, n);
+        mp_init(&m);
+        pack_launch(s, launch_parent(s, nodes[0]), &m);
+        s->asking++;
+        svc_call_nodes(s->ps->svc, nodes, k, "launch", &m, left > 1000 ? (int)left : 1000,
+                       on_node, on_nodes_done, s);
+        nodes += k;
+        n -= k;
+    }
+    on_nodes_done(s);
 }
 
 static void to_nodes(struct starting *s)
@@ -400,6 +409,7 @@ static void to_nodes(struct starting *s)
         if (i == 0 || nodes[i] != nodes[i - 1])
             nodes[k++] = nodes[i];
     s->patience = now_ms() + PATIENCE_MS;
+    launch_know(s, nodes, k);
     for (int i = 0; i < k; i++)
         jobs_sent(s->ps, nodes[i], s->id);
     s->nodes_done = k == 0;

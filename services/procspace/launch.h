@@ -18,4 +18,11 @@ void image_take(struct starting *s, int node, const msgpack_object *value);
 void image_pack(const struct starting *s, mp_buf *m);
 void image_go_home(struct starting *s);
 
+/* --- launch_kin.c: parents that nodes know by several names --- */
+void launch_know(struct starting *s, const int *nodes, int n); /* in their order */
+struct parent *launch_parent(const struct starting *s, int node);
+/* How many of nodes know the parent as the first of them does: these come first now. */
+int launch_alike(const struct starting *s, int *nodes, int n);
+void launch_kin_free(struct starting *s);
+
 #endif

@@ -33,6 +33,12 @@ struct starting { /* a launch on its way */
     int late; /* timer */
     bool self;   /* the asker itself goes on as rank 0, and turns into a ghost then */
     struct parent *parent; /* whose children they are, if their nodes are to know */
+    struct known { /* and by which name each does, in their order */
+        int node;
+        struct parent *par;
+    } *known;
+    size_t nknown;
+    int asking; /* messages to nodes that are not all answered */
     bool found;  /* the program is the node's own: nothing is sent */
     bool image;  /* not a program is started: the asker sends an image of itself */
     struct move *move;

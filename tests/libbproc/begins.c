@@ -8,6 +8,7 @@
  *     copies            copies with descriptors of their own
  *     back              it goes back itself, with such; 7 if it has them
  *     becomes           a child of ours executes a program there
+ *     names             others on two nodes, each of which knows us by another name
  *     speaks            a program with our output
  *     many N            N of them, one after another, whatever becomes of the services
  *     waits             says its number and that of the child that it left. USR1: begins one
@@ -304,6 +305,30 @@ static void becomes(void)
     equals(reap(pid), 7 << 8, "a child of ours executes one there, and is our child still");
 }
 
+/* LEFT knows us by what we were there; the other node by what we are now. */
+static void names(void)
+{
+    char *argv[] = { text("begins"), text("is"), number(getpid()), text("x"), NULL };
+    char *sits_there[] = { text("begins"), text("sits"), number(getpid()), NULL };
+    int other = left == 2 ? 1 : 2, first = 0, pid[4] = { 0, 0, 0, 0 };
+    int nodes[] = { left, other, left, other };
+    struct bproc_io_t io = to_file(1, "/dev/null");
+
+    equals(bproc_vexecmove_io(1, &other, &first, &io, 1, me, sits_there, environ), 1,
+           "one on another node");
+    ok(first > 0, "is there: %d", first);
+    for (int i = 0; i < 2; i++) { /* whichever comes last */
+        equals(bproc_vexecmove_io(4 - i, nodes, pid, &io, 1, me, argv, environ), 4 - i,
+               "some on both");
+        for (int k = 0; k < 4 - i; k++) {
+            ok(pid[k] > 0, "begin: %d", pid[k]);
+            equals(pid[k] > 0 ? reap(pid[k]) : -1, 7 << 8, "and we are the parent");
+        }
+    }
+    equals(kill(first, SIGTERM), 0, "the one on the other node is to end");
+    equals(reap(first), SIGTERM, "and does");
+}
+
 static void speaks(void)
 {
     char *argv[] = { text("begins"), text("is"), number(getpid()), text("spoken"), NULL };
@@ -407,6 +432,8 @@ static int parent(int at, const char *what, char **arg)
         comes_back();
     } else if (strcmp(what, "becomes") == 0) {
         becomes();
+    } else if (strcmp(what, "names") == 0) {
+        names();
     } else if (strcmp(what, "speaks") == 0) {
         speaks();
     } else if (strcmp(what, "many") == 0 && *arg) {

@@ -46,6 +46,8 @@ for way in '0 0 1' '0 0 -1' '-1 0 -1' '1 0 2'; do
     at "$from" "$left" "$to" back >"$tmp/odd"
     ok "$where: it comes back with descriptors of its own" is 7 echo $?
 done
+ok 'two nodes know it by different names, from the master' at -1 0 -1 names
+ok 'and where it was begun on a node' at 0 0 -1 names
 ok 'what they say comes' at -1 0 -1 speaks
 ok 'is heard' eventually 20 grep -q '^spoken [0-9]* /' "$tmp/run.out"
 
