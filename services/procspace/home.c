@@ -507,6 +507,7 @@ static void come_home(procspace_t *ps, struct proc *p)
             cleanup_close(&k->p.pidfd);
         }
         family_let_go(ps, p);
+        kin_moved(ps, p, NULL);
         proc_ended(ps, p, 0);
         return;
     }
@@ -625,6 +626,7 @@ void home_back(procspace_t *ps, struct proc *p)
         kid_gone(ps, k, 0);
     }
     family_let_go(ps, p);
+    kin_moved(ps, p, NULL);
     proc_ended(ps, p, 0);
 }
 
