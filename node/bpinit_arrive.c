@@ -418,6 +418,7 @@ static void leave_relatives(arrivals_t *t, pid_t npid, kin_parent_t *own,
 {
     struct init *in = t->in;
 
+    stands_part(in, npid);
     d->stays = stand_self(in, npid, &d->gen) == 0;
     if (!d->stays)
         d->gen = 0;

@@ -16,6 +16,7 @@
 #include "bus/rundir.h"
 #include "image/image.h"
 #include "node/bpinit_arrive_parts.h"
+#include "node/bpinit_kids.h"
 #include "node/bpinit_kin.h"
 
 #define GHOST_MS 10000 /* for a ghost to come for its process */
@@ -173,11 +174,27 @@ static void pack_order(mp_buf *out, int what, const struct arrival *a,
     mp_bin(out, args, len);
 }
 
+/* What stands for them has children here, and is the ghost's child already. */
+static void take_those_that_keep(struct arrival *a)
+{
+    struct init *in = a->all->in;
+    struct err why = { 0 };
+
+    while (a->made < a->children && kin_keeps_under(in, a->child[a->made].pid, a->ghost)) {
+        kids_no_body(in->kids, a->child[a->made].pid); /* that it was itself, here */
+        if (stand_made(in, a->child[a->made].pid, a->ghost, a->launch, &why) < 0)
+            return;
+        a->made++;
+    }
+}
+
 void arrival_order(arrivals_t *t, pid_t ghost, mp_buf *out)
 {
     struct arrival *a = of_ghost(t, ghost), *u = of_maker(t, ghost, PLACE_WANTED);
     char text[80];
 
+    if (a)
+        take_those_that_keep(a);
     if (u && !of_maker(t, ghost, PLACE_ORDERED)) { /* one at a time */
         const struct plan_child c = { .pid = u->ghost };
         u->place = PLACE_ORDERED;

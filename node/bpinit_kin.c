@@ -517,10 +517,12 @@ pid_t kin_program(const kin_parent_t *p) { return p && p->left ? p->npid : 0; }
 
 void kin_pack_name(const kin_parent_t *p, mp_buf *m)
 {
-    mp_array(m, 3);
+    mp_array(m, p->own ? 4 : 3);
     mp_int(m, p->name.pid);
     mp_int(m, p->name.node);
     mp_uint(m, p->name.id);
+    if (p->own)
+        kin_pack_name(p->own, m);
 }
 
 /* ---- children ---- */

@@ -37,7 +37,7 @@ int kin_parent(struct init *in, const msgpack_object *map, kin_parent_t **out,
                struct err *err);
 pid_t kin_parent_npid(const kin_parent_t *p);
 pid_t kin_program(const kin_parent_t *p); /* the same, of one that is a bpghost; else 0 */
-void kin_pack_name(const kin_parent_t *p, mp_buf *m); /* [pid, node, id] */
+void kin_pack_name(const kin_parent_t *p, mp_buf *m); /* [pid, node, id, its own parent's?] */
 
 /* The stand-in becomes a ghost of its own (bpinit_left.c), as which its process, which
  * plan is about, comes back. */
@@ -76,6 +76,11 @@ void kin_left_child(struct init *in, pid_t by, pid_t pid, int status, const stru
 /* What npid was sent, if it is one of these. */
 void kin_left_signal(struct init *in, pid_t npid, int sig, const uint64_t *value, pid_t from,
                      uid_t uid);
+/* pid stands for one that is elsewhere, as a program, and is to go on so; it has children. */
+bool kin_is_left(const struct init *in, pid_t pid);
+bool kin_keeps(const struct init *in, pid_t pid);
+/* The same, and it is a child of up. */
+bool kin_keeps_under(const struct init *in, pid_t pid, pid_t up);
 /* Somebody stands for process pid here, and is ready to be it; err->code: not. */
 bool kin_waits(struct init *in, const struct plan *plan, pid_t pid, struct err *err);
 /* A child has ended since, of which it does not know. */
@@ -92,8 +97,12 @@ int stand_begin(struct init *in, const msgpack_object *map, struct err *err);
 int stand_made(struct init *in, pid_t npid, pid_t parent, uint64_t launch, struct err *err);
 /* parent has not come after all, by this launch. */
 void stands_end(struct init *in, uint64_t launch);
-/* parent lives elsewhere, and its old self is gone: so are those of its children. */
+/* parent lives elsewhere, and its old self is gone: so are those of its children, but for
+ * those that have children here themselves (kin_keeps). */
 void stands_left(struct init *in, pid_t parent);
+/* It has just left: they are about to end. */
+void stands_part(struct init *in, pid_t parent);
+bool stand_parts(const struct init *in, pid_t npid);
 int stand_ring(struct init *in, const msgpack_object *map, struct err *err);
 /* npid, who stands for a child or a parent, was sent what the map says. */
 int stand_cry(struct init *in, pid_t npid, const msgpack_object *map, struct err *err);

@@ -29,6 +29,23 @@ static struct kin_parent *find(const struct init *in, pid_t npid)
     return p;
 }
 
+bool kin_is_left(const struct init *in, pid_t pid)
+{
+    const struct kin_parent *p = find(in, pid);
+
+    return p && !p->leaving;
+}
+
+bool kin_keeps(const struct init *in, pid_t pid)
+{
+    return kin_is_left(in, pid) && find(in, pid)->children;
+}
+
+bool kin_keeps_under(const struct init *in, pid_t pid, pid_t up)
+{
+    return kin_keeps(in, pid) && kids_ppid(in->kids, pid) == up;
+}
+
 /* It is gone: not by our word, then its process must go too. */
 static void on_pidfd(void *arg, int fd, uint32_t events)
 {
@@ -152,6 +169,16 @@ static void now_stood_for(void *arg, struct body *b)
     s->p->children++;
 }
 
+/* What stands for children of it which have left some here: it is their parent still. */
+static void keep_those_that_keep(struct kin_parent *p)
+{
+    for (struct kin_parent *q = p->in->kin->first; q; q = q->next)
+        if (!q->own && kin_keeps_under(p->in, q->npid, p->npid)) {
+            q->own = p;
+            p->children++;
+        }
+}
+
 static struct kin_parent *make(struct init *in, pid_t npid, const msgpack_object *name)
 {
     struct kin_parent *p = calloc(1, sizeof *p);
@@ -197,6 +224,7 @@ bool kin_leave(struct init *in, pid_t npid, struct kin_parent *own, const msgpac
         for (uint32_t i = 0; i < rows->size; i++)
             take_child(p, &rows->ptr[i], took, n);
     bodies_change(in->bodies, now_stood_for, &(struct search){ in, p });
+    keep_those_that_keep(p);
     if (p->children) {
         p->own = own ? own : p->own;
         return true;
@@ -207,6 +235,45 @@ bool kin_leave(struct init *in, pid_t npid, struct kin_parent *own, const msgpac
 
 /* ---- it comes back ---- */
 
+static bool names(const struct plan *plan, pid_t child)
+{
+    for (size_t i = 0; i < plan->nchildren; i++)
+        if (plan->children[i].pid == child)
+            return true;
+    return false;
+}
+
+/* q stands for a child of the one that comes, which is elsewhere and has children here. up: in
+ * whose place it comes, 0 nobody's. As a ghost, and up's child, it can be that child to it. */
+static int make_its_child(struct kin_parent *q, const struct plan *plan, pid_t up, struct err *err)
+{
+    if (q->leaving)
+        return err_set(err, EAGAIN, "what stands here for its child %d is about to end",
+                       (int)q->npid);
+    if (!up || kids_ppid(q->in->kids, q->npid) != up)
+        return err_set(err, EBUSY, "its child %d is elsewhere, and has children here, which "
+                                   "came when it had no parent here: not before they have "
+                                   "ended or left", (int)q->npid);
+    if (!q->left && (q->uid != plan->uid || q->gid != plan->gid))
+        return err_set(err, EBUSY, "its child %d is another user's, and has children here: not "
+                                   "before they have ended or left", (int)q->npid);
+    return q->left ? 0 : kin_become(q, plan, err);
+}
+
+/* Those that stand here for its children, with children of their own. */
+static int take_those_that_keep(struct init *in, const struct plan *plan, pid_t up,
+                                struct err *err)
+{
+    for (struct kin_parent *q = in->kin->first; q; q = q->next)
+        if (names(plan, q->npid)) {
+            if (make_its_child(q, plan, up, err) < 0)
+                return -1;
+        } else if (up && q->own && q->own->npid == up) {
+            return err_set(err, EAGAIN, "its child %d has just ended", (int)q->name.pid);
+        }
+    return 0;
+}
+
 bool kin_waits(struct init *in, const struct plan *plan, pid_t pid, struct err *err)
 {
     struct kin_parent *p = find(in, pid);
@@ -214,14 +281,14 @@ bool kin_waits(struct init *in, const struct plan *plan, pid_t pid, struct err *
     p = p ? p : kin_by_npid(in, pid);
     if (p && p->leaving) /* it is on its way out */
         return false;
+    if (take_those_that_keep(in, plan, p ? p->npid : 0, err) < 0)
+        return false;
     if (!p && !stand_known(in, pid))
         return false;
-    for (const struct kin_parent *q = in->kin->first; p && q; q = q->next)
-        if (q->own == p && !q->left) {
-            err_set(err, EBUSY, "its child %d is elsewhere, and has children here",
-                    (int)q->name.pid);
-            return false;
-        }
+    if (!p && stand_parts(in, pid)) { /* with its parent */
+        err_set(err, EAGAIN, "what stands for process %d here is about to end", (int)pid);
+        return false;
+    }
     if (p && p->own && p->own != plan->parent && p->own->children == 1)
         kin_leaves(p->own); /* its parent has ended since */
     if (p && !p->left && kin_become(p, plan, err) < 0)

@@ -25,6 +25,7 @@ struct stand {
     uint64_t launch; /* with which its parent arrived; 0: its parent has made it */
     int pidfd;
     bool ending; /* by our word */
+    bool parting; /* its parent has left: it is about to end */
 };
 
 struct stands {
@@ -83,6 +84,7 @@ static int add(struct init *in, pid_t npid, pid_t parent, uint32_t *gen, struct 
 {
     struct stand *s = find_living(in, npid);
 
+    find_living(in, parent); /* what stood for it itself must not take these with it later */
     if (s) {
         *gen = s->gen;
         return 0;
@@ -96,7 +98,7 @@ static int add(struct init *in, pid_t npid, pid_t parent, uint32_t *gen, struct 
         return ended ? err_set(err, ESRCH, "process %d has ended", (int)npid)
                      : err_set(err, ENOMEM, "out of memory");
     }
-    *s = (struct stand){ in->stands->first, in, npid, parent, 0, 0, fd, false };
+    *s = (struct stand){ in->stands->first, in, npid, parent, 0, 0, fd, false, false };
     in->stands->first = s; /* told of as one that stands */
     if (kids_note(in->kids, npid, parent, gen) < 0) {
         forget(s);
@@ -119,24 +121,62 @@ int stand_made(struct init *in, pid_t npid, pid_t parent, uint64_t launch, struc
     return 0;
 }
 
+static void ring_with(pid_t npid, int sig, uint64_t value)
+{
+    siginfo_t si;
+
+    memset(&si, 0, sizeof si);
+    si.si_signo = sig;
+    si.si_code = SI_QUEUE;
+    si.si_pid = getpid();
+    si.si_value.sival_ptr = (void *)(uintptr_t)value;
+    syscall(SYS_rt_sigqueueinfo, npid, sig, &si);
+}
+
+void stand_bell(pid_t npid, int op, uint32_t arg)
+{
+    ring_with(npid, BELL, (uint64_t)op << 32 | arg);
+}
+
+/* It is not waited for here any more; children of it that run here have it as their parent
+ * still, and it hears of them, even if it stood for one that was stopped. */
+static void keeps_only(struct stand *s)
+{
+    struct init *in = s->in;
+    pid_t npid = s->npid;
+
+    forget(s);
+    kids_reaped(in->kids, npid, 0);
+    stand_bell(npid, OP_CONT, 0);
+    ring_with(npid, SIGCONT, (uint64_t)OP_CONT << 32);
+}
+
 static void end(struct stand *s)
 {
+    if (kin_keeps(s->in, s->npid)) {
+        keeps_only(s);
+        return;
+    }
     s->ending = true;
     kill(s->npid, SIGKILL);
 }
 
 void stands_end(struct init *in, uint64_t launch)
 {
-    for (struct stand *s = in->stands->first; s; s = s->next)
+    for (struct stand *s = in->stands->first, *next; s; s = next) {
+        next = s->next;
         if (s->launch == launch)
             end(s);
+    }
 }
 
 void stands_left(struct init *in, pid_t parent)
 {
-    for (struct stand *s = in->stands->first; s; s = s->next)
+    for (struct stand *s = in->stands->first, *next; s; s = next) {
+        next = s->next;
         if (s->parent == parent)
             end(s);
+    }
 }
 
 static int stand_all(struct init *in, pid_t asker, const msgpack_object_array *pids,
@@ -202,23 +242,6 @@ int stand_begin(struct init *in, const msgpack_object *map, struct err *err)
     return 0;
 }
 
-static void ring_with(pid_t npid, int sig, uint64_t value)
-{
-    siginfo_t si;
-
-    memset(&si, 0, sizeof si);
-    si.si_signo = sig;
-    si.si_code = SI_QUEUE;
-    si.si_pid = getpid();
-    si.si_value.sival_ptr = (void *)(uintptr_t)value;
-    syscall(SYS_rt_sigqueueinfo, npid, sig, &si);
-}
-
-void stand_bell(pid_t npid, int op, uint32_t arg)
-{
-    ring_with(npid, BELL, (uint64_t)op << 32 | arg);
-}
-
 /* ["ring", {npid, op, arg}]: ops as in doc/wire.md, 8 be killed */
 int stand_ring(struct init *in, const msgpack_object *map, struct err *err)
 {
@@ -258,7 +281,8 @@ int stand_cry(struct init *in, pid_t npid, const msgpack_object *map, struct err
     bool has_value = mp_as_int(mp_get(map, "value"), &value);
     if (has_value)
         v = (uint64_t)value;
-    if (!s) {
+    /* What its children here send it goes its own way: who waits for it may come or go. */
+    if (!s || (sig != SIGCONT && kin_keeps(in, npid) && kids_ppid(in->kids, from) == npid)) {
         kin_left_signal(in, npid, (int)sig, has_value ? &v : NULL, from, uid);
         return 0;
     }
@@ -270,7 +294,8 @@ int stand_cry(struct init *in, pid_t npid, const msgpack_object *map, struct err
 
 void stand_here(struct init *in, pid_t npid)
 {
-    pid_t parent = find_living(in, npid) ? 0 : kids_ppid(in->kids, npid);
+    bool known = find_living(in, npid) || kin_is_left(in, npid);
+    pid_t parent = known ? 0 : kids_ppid(in->kids, npid);
 
     if (parent > 1)
         arrival_made(in->arrivals, npid, parent);
@@ -285,6 +310,19 @@ int stand_self(struct init *in, pid_t npid, uint32_t *gen)
     if (parent && !find(in, npid))
         kids_no_body(in->kids, npid);
     return parent ? add(in, npid, parent, gen, &err) : -1;
+}
+
+void stands_part(struct init *in, pid_t parent)
+{
+    for (struct stand *s = in->stands->first; s; s = s->next)
+        s->parting |= s->parent == parent;
+}
+
+bool stand_parts(const struct init *in, pid_t npid)
+{
+    const struct stand *s = find(in, npid);
+
+    return s && s->parting;
 }
 
 bool stand_known(const struct init *in, pid_t npid)

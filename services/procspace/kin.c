@@ -164,11 +164,27 @@ static void ended(struct parent *par)
     par->nodes.n = 0;
 }
 
+/* Those that have ended are kept no longer. */
+static void let_go(procspace_t *ps)
+{
+    for (struct parent *par = ps->parents; par;) {
+        struct parent *ours = par->kept && gone(par) && !par->nodes.n ? par : NULL;
+        if (ours)
+            par->kept = false;
+        par = ours ? ps->parents : par->next; /* the next one may go with it */
+        kin_release(&ours);
+    }
+}
+
 static void on_pidfd(void *arg, int fd, uint32_t events)
 {
+    struct parent *par = arg;
+    procspace_t *ps = par->ps;
+
     (void)fd;
     (void)events;
-    ended(arg);
+    ended(par);
+    let_go(ps);
 }
 
 static struct parent *find(procspace_t *ps, pid_t pid, int node, uint64_t id)
@@ -394,6 +410,7 @@ void kin_settle(procspace_t *ps)
         if (gone(par))
             ended(par);
     }
+    let_go(ps);
 }
 
 void kin_stands(struct parent *par, int node)
@@ -402,12 +419,30 @@ void kin_stands(struct parent *par, int node)
         nodelist_add(&par->nodes, node);
 }
 
+bool kin_may_stand(procspace_t *ps, pid_t pid, int node)
+{
+    bool any = false;
+
+    for (const struct parent *par = ps->parents; par; par = par->next)
+        any |= par->pid == pid && may_stand(par, node);
+    return any;
+}
+
 static void stands_on(struct parent *par, int node)
 {
     if (gone(par) && !ps_recovering(par))
         orphan_on(par, node);
     else
         kin_stands(par, node);
+}
+
+void kin_keep(struct parent *par, int node)
+{
+    stands_on(par, node);
+    if (par->kept || (gone(par) && !ps_recovering(par)))
+        return;
+    par->kept = true;
+    kin_hold(par);
 }
 
 void kin_adopt(struct parent *par, struct proc *p)
@@ -477,6 +512,7 @@ void kin_ended(procspace_t *ps, struct proc *p)
     for (struct parent *par = ps->parents; par; par = par->next)
         if (par->proc == p)
             ended(par);
+    let_go(ps);
     kin_release(&p->parent);
 }
 
@@ -542,22 +578,36 @@ bool kin_up(procspace_t *ps, int node, const struct event *e)
     return true;
 }
 
-/* After a restart: a row of node.N.procs, or p that is one, says whose child it is. */
+/* A name [pid, node, id, ...] of a node's list. A reference. */
+static struct parent *recovered_name(procspace_t *ps, const msgpack_object *o)
+{
+    const msgpack_object_array *a = &o->via.array;
+    int64_t pid, node;
+
+    if (o->type != MSGPACK_OBJECT_ARRAY || a->size < 3 || !mp_as_int(&a->ptr[0], &pid) ||
+        pid < 2 || pid > INT32_MAX || !mp_as_int(&a->ptr[1], &node) || node < -1 ||
+        node > INT32_MAX || a->ptr[2].type != MSGPACK_OBJECT_POSITIVE_INTEGER)
+        return NULL;
+    return recovered(ps, (pid_t)pid, (int)node, a->ptr[2].via.u64);
+}
+
+/* After a restart: a row of node.N.procs, or p that is one, says whose child it is, and under
+ * whom that one stands there. */
 void kin_recover(procspace_t *ps, struct proc *p, const msgpack_object *row)
 {
     const msgpack_object *o = mp_get(row, "parent");
-    const msgpack_object_array *a = o ? &o->via.array : NULL;
-    int64_t pid, node;
+    CLEANUP(kin_release) struct parent *par = o ? recovered_name(ps, o) : NULL;
 
-    if (!o || o->type != MSGPACK_OBJECT_ARRAY || a->size < 3 || !mp_as_int(&a->ptr[0], &pid) ||
-        pid < 2 || pid > INT32_MAX || !mp_as_int(&a->ptr[1], &node) || node < -1 ||
-        a->ptr[2].type != MSGPACK_OBJECT_POSITIVE_INTEGER)
-        return;
-    struct parent *par = recovered(ps, (pid_t)pid, (int)node, a->ptr[2].via.u64);
     if (!par)
         return;
     if (!par->over)
         par->over = over_of(par);
     kin_adopt(par, p);
-    kin_release(&par);
+    while (o->via.array.size > 3) {
+        o = &o->via.array.ptr[3];
+        CLEANUP(kin_release) struct parent *over = recovered_name(ps, o);
+        if (!over)
+            return;
+        kin_keep(over, p->node);
+    }
 }

@@ -21,6 +21,7 @@ struct parent {
     int pidfd;         /* its, or its ghost's, on the master; -1 none */
     struct parent *over; /* its own, as its children's nodes know it; NULL: none */
     uint32_t refs;
+    bool kept; /* one of these is ours, until it ends */
     nodelist_t nodes; /* that may have a stand-in of it */
 };
 
@@ -38,6 +39,10 @@ void kin_release(struct parent **par);
 struct parent *kin_hold(struct parent *par); /* one reference more */
 /* It has, or may have, a stand-in on that node. */
 void kin_stands(struct parent *par, int node);
+/* Something stands for it there whose only child may be a stand-in too: known till it ends. */
+void kin_keep(struct parent *par, int node);
+/* A parent of this number may have a stand-in there. */
+bool kin_may_stand(procspace_t *ps, pid_t pid, int node);
 /* p is its child, and runs on p->node. */
 void kin_adopt(struct parent *par, struct proc *p);
 /* p is now what old was, somewhere else; NULL: a process of the master. */

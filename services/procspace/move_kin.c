@@ -126,11 +126,59 @@ int kin_home(const struct starting *s, const struct proc *was, pid_t *npid)
     return home == s->node[0] ? -1 : home; /* there it is its parent's child */
 }
 
+struct leaving {
+    mp_buf rows;
+    uint32_t n;
+    int node;
+    pid_t npid, ghost;
+};
+
+static bool is_of(const struct leaving *l, const struct kid *k)
+{
+    return k->p.node == l->node && k->p.state != PROC_ENDED &&
+           (k->parent_ghost ? k->parent_ghost == l->ghost : k->ppid == l->npid);
+}
+
+static bool is_left(const struct leaving *l, const struct kid *k)
+{
+    return is_of(l, k) && !k->body && k->p.pidfd >= 0;
+}
+
+struct standing {
+    const struct leaving *l;
+    procspace_t *ps;
+    bool any;
+};
+
+/* What stands there for a child of it may have children itself. */
+static void look_standing(void *arg, struct kid *k)
+{
+    struct standing *s = arg;
+
+    s->any |= (k->body || k->stands) && is_of(s->l, k) && kin_may_stand(s->ps, k->npid, s->l->node);
+}
+
+static bool any_standing(procspace_t *ps, const struct leaving *l)
+{
+    struct standing s = { .l = l, .ps = ps };
+
+    kids_each(ps, look_standing, &s);
+    return s.any;
+}
+
+static struct leaving leaves(const struct proc *was, int node, pid_t npid)
+{
+    return (struct leaving){ .node = node, .ghost = was->pid,
+                             .npid = npid ? npid : was->npid ? was->npid : was->pid };
+}
+
 void kin_arrived(struct move *m, struct proc *p)
 {
     procspace_t *ps = m->all->ps;
     struct proc *was = p->was, *up = parent_of(ps, was);
+    struct leaving left = leaves(was, was->node, was->kid ? was->kid->npid : 0);
 
+    m->standing = any_standing(ps, &left); /* its children's stand-ins are others soon */
     if (was->kid) {
         struct kid *k = was->kid;
         p->was = NULL; /* it stays, or is no more */
@@ -153,19 +201,6 @@ void kin_arrived(struct move *m, struct proc *p)
 }
 
 /* ---- what it leaves behind ---- */
-
-struct leaving {
-    mp_buf rows;
-    uint32_t n;
-    int node;
-    pid_t npid, ghost;
-};
-
-static bool is_left(const struct leaving *l, const struct kid *k)
-{
-    return k->p.node == l->node && !k->body && k->p.state != PROC_ENDED && k->p.pidfd >= 0 &&
-           (k->parent_ghost ? k->parent_ghost == l->ghost : k->ppid == l->npid);
-}
 
 /* The launch that its ghost names. */
 static uint64_t named_by(const struct proc *p)
@@ -226,8 +261,7 @@ uint32_t kin_pack_departure(struct move *m, const struct proc *was, mp_buf *out)
     procspace_t *ps = m->all->ps;
     const struct launch *l = launch_find(ps, m->launch);
     struct proc *p = l && l->ranks ? l->rank[0] : NULL;
-    struct leaving left = { .node = m->departs, .ghost = was->pid,
-                            .npid = m->was_npid ? m->was_npid : was->npid ? was->npid : was->pid };
+    struct leaving left = leaves(was, m->departs, m->was_npid);
     struct err err = { 0 };
 
     /* On its way to the master it is the old one that is spoken of till the end. */
@@ -245,7 +279,7 @@ uint32_t kin_pack_departure(struct move *m, const struct proc *was, mp_buf *out)
     m->left_npid = left.npid;
     mp_init(&left.rows);
     kids_each(ps, pack_left, &left);
-    if (!left.n && !any_with(ps, left.node, left.npid))
+    if (!left.n && !any_with(ps, left.node, left.npid) && !m->standing && !any_standing(ps, &left))
         kin_release(&m->par);
     else if (!m->par)
         m->par = kin_parent_there(p, left.npid, &err);
@@ -302,6 +336,8 @@ void kin_departed(struct move *m, const msgpack_object *value)
     int64_t npid;
 
     m->stands = value && mp_opt_bool(value, "stays", false);
+    if (m->stands && m->par)
+        kin_keep(m->par, m->departs);
     if (m->par && value && mp_get(value, "took") && mp_get_array(value, "took", &a, NULL) == 0)
         for (uint32_t i = 0; i < a->size; i++)
             if (mp_as_int(&a->ptr[i], &npid) && npid > 1 && npid <= INT32_MAX)

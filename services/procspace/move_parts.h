@@ -43,6 +43,7 @@ struct move {
                         * number there, which mostly is the same */
     struct parent *par; /* who has left something on the node that it has left, */
     pid_t left_npid;    /* under this number; */
+    bool standing;      /* what stands there for children of it may have children; */
     bool stands;        /* there what it was stands for it, or for a parent */
     int home_fd, control; /* its image; what its restorer says */
     bool late;         /* its reader has been waited for long enough */
