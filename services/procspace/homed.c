@@ -46,7 +46,10 @@ void launch_pack_local(const struct proc *p, const char *token, mp_buf *out)
     mp_map(out, b->size + 1 + (token != NULL));
     for (uint32_t i = 0; i < b->size; i++) {
         mp_obj(out, &b->ptr[i].key);
-        mp_obj(out, &b->ptr[i].val);
+        if (s->io.b.size && mp_is(&b->ptr[i].key, "io"))
+            msgpack_sbuffer_write(&out->b, s->io.b.data, s->io.b.size);
+        else
+            mp_obj(out, &b->ptr[i].val);
     }
     mp_kuint(out, "rank", p->rank);
     if (token)

@@ -679,7 +679,8 @@ static int parse(struct starting *s, struct svc_req *req, struct err *err)
     }
     if (int_list(req->body, "nodes", s->from >= 0 || s->home >= 0 ? -1 : 0, NODE_MAX, s->ranks, s->node, err) < 0 ||
         int_list(req->body, "pids", 1, INT32_MAX, s->ranks, s->pid, err) < 0 ||
-        keep_body(s, req->body, err) < 0)
+        keep_body(s, req->body, err) < 0 ||
+        (req->w->node >= 0 && relay_io_there(req->w->addr, &s->body, &s->io, err) < 0))
         return -1;
     if (s->home >= 0)
         return parse_homed(s, req, err);

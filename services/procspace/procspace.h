@@ -221,6 +221,8 @@ int on_launch(void *self, struct svc_req *req, struct err *err);
 /* 1: *out is the launch's io with addresses that nodes reach; 0: it is fine as it is. */
 int relay_io(procspace_t *ps, pid_t asker, uint32_t ranks, const msgpack_object *body,
              mp_buf *out, struct err *err);
+/* The same for an asker on a node of this address. */
+int relay_io_there(const char *addr, const msgpack_object *body, mp_buf *out, struct err *err);
 
 /* --- ghosts.c: the kernel's side of ghosts --- */
 enum ghost_op { GHOST_EXIT = 1, GHOST_DIE = 2, GHOST_STOP = 3, GHOST_ASK = 5, GHOST_GROUP = 6,

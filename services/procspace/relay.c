@@ -251,6 +251,37 @@ static void pack_entry(mp_buf *out, const msgpack_object *entry, const struct so
     }
 }
 
+static int io_rows(const msgpack_object *body, const msgpack_object_array **io, struct err *err)
+{
+    if (mp_get_array(body, "io", io, err) < 0)
+        return -1;
+    if ((*io)->size > 16)
+        return err_set(err, EINVAL, "io: %u entries; at most 16", (*io)->size);
+    return 0;
+}
+
+int relay_io_there(const char *addr, const msgpack_object *body, mp_buf *out, struct err *err)
+{
+    const msgpack_object_array *io;
+    struct sockaddr_in in;
+    struct in_addr there;
+
+    if (!mp_get(body, "io") || inet_pton(AF_INET, addr, &there) != 1)
+        return 0;
+    if (io_rows(body, &io, err) < 0)
+        return -1;
+    mp_array(out, io->size);
+    for (uint32_t i = 0; i < io->size; i++) {
+        if (!to_asker(&io->ptr[i], &in)) {
+            mp_obj(out, &io->ptr[i]);
+            continue;
+        }
+        in.sin_addr = there;
+        pack_entry(out, &io->ptr[i], &in);
+    }
+    return 1;
+}
+
 int relay_io(procspace_t *ps, pid_t asker, uint32_t ranks, const msgpack_object *body,
              mp_buf *out, struct err *err)
 {
@@ -260,10 +291,8 @@ int relay_io(procspace_t *ps, pid_t asker, uint32_t ranks, const msgpack_object 
 
     if (!mp_get(body, "io") || (netns = other_network(asker)) < 0)
         return 0;
-    if (mp_get_array(body, "io", &io, err) < 0)
+    if (io_rows(body, &io, err) < 0)
         return -1;
-    if (io->size > 16)
-        return err_set(err, EINVAL, "io: %u entries; at most 16", io->size);
     mp_array(out, io->size);
     for (uint32_t i = 0; i < io->size; i++) {
         if (!to_asker(&io->ptr[i], &in)) {

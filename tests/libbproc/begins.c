@@ -203,7 +203,7 @@ static void no_programs(const char *folder)
 
 /* ---- who is connected to us ---- */
 
-static void connects(int at)
+static void connects(void)
 {
     struct bproc_io_t io = { .fd = 1, .type = BPROC_IO_SOCKET, .flags = BPROC_IO_SEND_INFO };
     struct sockaddr_in in = { .sin_family = AF_INET };
@@ -211,11 +211,7 @@ static void connects(int at)
     int s = socket(AF_INET, SOCK_STREAM, 0), info[2] = { 0, 0 };
     char got[256], want[64];
 
-    if (at >= 0) {
-        int size = sizeof in;
-        equals(bproc_nodeaddr(at, (struct sockaddr *)&in, &size), 0, "we have an address");
-        in.sin_port = 0;
-    }
+    /* 0.0.0.0: as an address to connect to, it is our machine's. */
     ok(bind(s, (struct sockaddr *)&in, len) == 0 && listen(s, 5) == 0 &&
            getsockname(s, (struct sockaddr *)&in, &len) == 0, "we listen");
     memcpy(&io.d.addr, &in, sizeof in);
@@ -425,7 +421,7 @@ static int parent(int at, const char *what, char **arg)
     } else if (strcmp(what, "fails") == 0 && *arg) {
         no_programs(*arg);
     } else if (strcmp(what, "connects") == 0) {
-        connects(at);
+        connects();
     } else if (strcmp(what, "copies") == 0) {
         copies(at);
     } else if (strcmp(what, "back") == 0) {
