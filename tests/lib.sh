@@ -176,9 +176,9 @@ cluster_up() {
         done_testing
     fi
 }
-# Ghosts of an earlier cluster that their init has not reaped: until then they keep
+# What is left of an earlier cluster, ghosts above all that init has not reaped: it keeps
 # numbers that nodes give out again, so that a new ghost would have another.
-leftovers() { ps -e -o stat=,ppid=,pid= | awk '$1 ~ /^Z/ && $2 == 1 && $3 >= 1000000 { print $3 }'; }
+leftovers() { ps -e -o ppid=,pid=,stat=,comm= | awk '$1 == 1 && $2 >= 1000000 { print $2, $3, $4 }'; }
 numbers_free() { [ -z "$(leftovers)" ]; }
 use_cluster() {
     run=/run/clustermatic-$1
