@@ -169,10 +169,13 @@ static void let_go(procspace_t *ps)
 {
     for (struct parent *par = ps->parents; par;) {
         struct parent *ours = par->kept && gone(par) && !par->nodes.n ? par : NULL;
-        if (ours)
-            par->kept = false;
-        par = ours ? ps->parents : par->next; /* the next one may go with it */
+        if (!ours) {
+            par = par->next;
+            continue;
+        }
+        ours->kept = false;
         kin_release(&ours);
+        par = ps->parents; /* the next one may have gone with it */
     }
 }
 
