@@ -13,6 +13,8 @@
 #include "bus/rundir.h"
 #include "node/begin.h"
 #include "node/nolibc.h"
+#include "node/nolibc_mem.h"
+#include "node/bpghost_text.h"
 
 #define EIO 5
 #define EINTR 4
@@ -46,22 +48,6 @@ struct begin {
     int fd[BEGIN_FDS + 1];
 };
 
-/* gcc may turn loops into calls of these. */
-void *memcpy(void *to, const void *from, unsigned long n);
-void *memset(void *to, int c, unsigned long n);
-void *memcpy(void *to, const void *from, unsigned long n)
-{
-    for (unsigned long i = 0; i < n; i++)
-        ((volatile char *)to)[i] = ((const char *)from)[i];
-    return to;
-}
-void *memset(void *to, int c, unsigned long n)
-{
-    for (unsigned long i = 0; i < n; i++)
-        ((volatile char *)to)[i] = (char)c;
-    return to;
-}
-
 static const char *after(const char *s, const char *prefix)
 {
     while (*prefix)
@@ -94,19 +80,6 @@ static void __attribute__((noreturn)) fail(struct begin *b, long code, const cha
 }
 
 /* --- what comes --- */
-
-struct message { /* msghdr */
-    void *name;
-    unsigned namelen, pad0;
-    struct {
-        void *base;
-        unsigned long len;
-    } *iov;
-    unsigned long iovlen;
-    void *control;
-    unsigned long controllen;
-    int flags, pad1;
-};
 
 static void take(struct begin *b)
 {
@@ -199,32 +172,17 @@ static void place(struct begin *b)
 
 /* --- a copy --- */
 
-static char *add_number(char *to, int v)
-{
-    char digits[12];
-    int n = 0;
-
-    do
-        digits[n++] = (char)('0' + v % 10);
-    while (v /= 10);
-    while (n)
-        *to++ = digits[--n];
-    *to = 0;
-    return to;
-}
-
 static void __attribute__((noreturn)) go_on_as_copy(struct begin *b)
 {
     static const char prog[] = NODE_RUN "/bprestore";
-    char *p = b->restore;
+    const char *end = b->restore + sizeof b->restore;
     unsigned envc = b->envc;
 
     set_limits(&b->head);
-    for (const char *s = "CM_RESTORE="; *s;)
-        *p++ = *s++;
-    p = add_number(p, b->last);
-    *p++ = ':';
-    add_number(p, b->control);
+    char *p = add_text(b->restore, end, "CM_RESTORE=", ~0ul);
+    p = add_number(p, end, (uint64_t)b->last);
+    p = add_text(p, end, ":", 1);
+    add_number(p, end, (uint64_t)b->control);
     b->env[b->envc++] = b->restore;
     if (b->back) /* as the ghost has said it: with its name */
         b->env[b->envc++] = (char *)(unsigned long)(b->back - 8);

@@ -40,6 +40,7 @@
  */
 #include <stdint.h>
 #include "node/nolibc.h"
+#include "node/nolibc_mem.h"
 
 #define EAGAIN 11
 #define EPIPE 32
@@ -119,22 +120,6 @@ struct ghost { /* shared by all, written before the first clone */
     long parent;        /* the caller, or 0: no matter */
     char **argv;
 };
-
-/* gcc may turn loops into calls of these. */
-void *memcpy(void *to, const void *from, unsigned long n);
-void *memset(void *to, int c, unsigned long n);
-void *memcpy(void *to, const void *from, unsigned long n)
-{
-    for (unsigned long i = 0; i < n; i++)
-        ((volatile char *)to)[i] = ((const char *)from)[i];
-    return to;
-}
-void *memset(void *to, int c, unsigned long n)
-{
-    for (unsigned long i = 0; i < n; i++)
-        ((volatile char *)to)[i] = (char)c;
-    return to;
-}
 
 static void __attribute__((noreturn)) leave(int status)
 {
@@ -384,27 +369,15 @@ static void fork_ghost(const struct order *o, const struct scratch *s)
     leave(127);
 }
 
-struct iovec {
-    void *base;
-    unsigned long len;
-};
-
-struct message { /* msghdr */
-    void *name;
-    unsigned namelen, pad0;
-    struct iovec *iov;
-    unsigned long iovlen;
-    void *control;
-    unsigned long controllen;
-    int flags, pad1;
-};
-
 /* The image's descriptor, on a connection that shows the token; -1. */
 static long fetch_image(const struct ghost *g, const char *token, long *conn)
 {
     unsigned char packet[1 + 64], control[64], answer[8];
     struct timespec limit = { ANSWER_MS / 1000, 0 };
-    struct iovec iov = { answer, sizeof answer };
+    struct {
+        void *base;
+        unsigned long len;
+    } iov = { answer, sizeof answer };
     struct message m;
     struct address a;
     unsigned len = 0, end = 0, n = 0;
@@ -429,7 +402,7 @@ static long fetch_image(const struct ghost *g, const char *token, long *conn)
     sys5(NR_setsockopt, *conn, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
     memset(&m, 0, sizeof m);
     memset(control, 0, sizeof control);
-    m.iov = &iov;
+    m.iov = (void *)&iov;
     m.iovlen = 1;
     m.control = control;
     m.controllen = sizeof control;

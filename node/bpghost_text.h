@@ -1,8 +1,8 @@
-/* bpghost_text.h - texts, without a C library; part of bpghost.c */
+/* bpghost_text.h - texts, without a C library; part of bpghost.c and bpbegin.c */
 #ifndef NODE_BPGHOST_TEXT_H
 #define NODE_BPGHOST_TEXT_H
 
-static char *add_text(char *to, const char *end, const char *s, unsigned long n)
+static inline char *add_text(char *to, const char *end, const char *s, unsigned long n)
 {
     while (n-- && *s && to < end - 1)
         *to++ = *s++;
@@ -10,7 +10,7 @@ static char *add_text(char *to, const char *end, const char *s, unsigned long n)
     return to;
 }
 
-static char *add_number(char *to, const char *end, uint64_t v)
+static inline char *add_number(char *to, const char *end, uint64_t v)
 {
     char digits[20];
     unsigned k = 0;
@@ -25,7 +25,7 @@ static char *add_number(char *to, const char *end, uint64_t v)
 
 /* Where our program is. An agent that is started puts a new one there, and then the
  * kernel says of ours that it is deleted. */
-static void own_path(char *path, long room)
+static inline void own_path(char *path, long room)
 {
     static const char gone[] = " (deleted)";
     const long len = sizeof gone - 1;

@@ -6,14 +6,14 @@ GHOST_FLAGS := -std=gnu11 -Os -Wall -Wextra -Werror -Wshadow -Wvla -I. \
     -static -nostdlib -nostartfiles -ffreestanding -fno-pie -fno-stack-protector \
     -fno-asynchronous-unwind-tables -fno-unwind-tables -fcf-protection=none -fno-builtin \
     -Wl,-n,-z,noseparate-code,-z,noexecstack,--build-id=none -s
-$(LIBEXEC)/bpghost: node/bpghost.c node/bpghost_text.h node/bpghost_wire.h node/nolibc.h bus/rundir.h
+$(LIBEXEC)/bpghost: node/bpghost.c node/bpghost_text.h node/bpghost_wire.h node/nolibc.h node/nolibc_mem.h bus/rundir.h
 	@mkdir -p $(@D)
 	$(CC) $(GHOST_FLAGS) -o $@ node/bpghost.c
 	@# so that a user's ghosts can be given the pids that processes have on nodes
 	@-[ "$$(id -u)" != 0 ] || setcap cap_checkpoint_restore=ep $@ 2>/dev/null
 
 helpers += $(LIBEXEC)/bpbegin
-$(LIBEXEC)/bpbegin: node/bpbegin.c node/begin.h node/nolibc.h bus/rundir.h
+$(LIBEXEC)/bpbegin: node/bpbegin.c node/begin.h node/bpghost_text.h node/nolibc.h node/nolibc_mem.h bus/rundir.h
 	@mkdir -p $(@D)
 	$(call say,LD)$(CC) $(GHOST_FLAGS) -o $@ node/bpbegin.c
 

@@ -114,6 +114,19 @@ static inline long clone_onto(unsigned long flags, void *stack_top,
     return r;
 }
 
+struct message { /* msghdr */
+    void *name;
+    unsigned namelen, pad0;
+    struct {
+        void *base;
+        unsigned long len;
+    } *iov;
+    unsigned long iovlen;
+    void *control;
+    unsigned long controllen;
+    int flags, pad1;
+};
+
 /* The kernel's struct sigaction. */
 struct kernel_sigaction {
     unsigned long handler, flags, restorer, mask;

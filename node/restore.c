@@ -296,19 +296,6 @@ static void take_records(void)
 
 /* --- the word --- */
 
-struct message { /* msghdr */
-    void *name;
-    unsigned namelen, pad0;
-    struct {
-        void *base;
-        unsigned long len;
-    } *iov;
-    unsigned long iovlen;
-    void *control;
-    unsigned long controllen;
-    int flags, pad1;
-};
-
 static void take_streams(const unsigned char *control, uint32_t n)
 {
     int fd[3];

@@ -159,6 +159,15 @@ need() {
         [ -x "$CM_BUILD/$file" ] || plan_skip "$file is not built"
     done
 }
+# quiet CMD...: of a program that prints claims of its own, only what went wrong; all of
+# it is in $tmp/run.out
+quiet() {
+    local rc
+    timeout -k 1 150 "$@" </dev/null >"$tmp/run.out" 2>&1
+    rc=$?
+    grep -av '^ok' "$tmp/run.out"
+    return $rc
+}
 # cluster_up N [OPTION...]: N virtual nodes under a name of this test's own;
 # then CM_RUNDIR, $run, $state and $logs speak of it.
 cluster_up() {

@@ -251,57 +251,47 @@ static void pack_entry(mp_buf *out, const msgpack_object *entry, const struct so
     }
 }
 
-static int io_rows(const msgpack_object *body, const msgpack_object_array **io, struct err *err)
-{
-    if (mp_get_array(body, "io", io, err) < 0)
-        return -1;
-    if ((*io)->size > 16)
-        return err_set(err, EINVAL, "io: %u entries; at most 16", (*io)->size);
-    return 0;
-}
-
-int relay_io_there(const char *addr, const msgpack_object *body, mp_buf *out, struct err *err)
+/* There: the asker's machine; NULL: this one, in another network, to which we pass on. */
+static int rewrite(procspace_t *ps, int netns, const struct in_addr *there, uint32_t ranks,
+                   const msgpack_object *body, mp_buf *out, struct err *err)
 {
     const msgpack_object_array *io;
     struct sockaddr_in in;
-    struct in_addr there;
 
-    if (!mp_get(body, "io") || inet_pton(AF_INET, addr, &there) != 1)
-        return 0;
-    if (io_rows(body, &io, err) < 0)
+    if (mp_get_array(body, "io", &io, err) < 0)
         return -1;
+    if (io->size > 16)
+        return err_set(err, EINVAL, "io: %u entries; at most 16", io->size);
     mp_array(out, io->size);
     for (uint32_t i = 0; i < io->size; i++) {
         if (!to_asker(&io->ptr[i], &in)) {
             mp_obj(out, &io->ptr[i]);
             continue;
         }
-        in.sin_addr = there;
+        if (there)
+            in.sin_addr = *there;
+        else if (relay_open(ps, netns, in.sin_port, ranks, &in.sin_port, err) < 0)
+            return -1;
         pack_entry(out, &io->ptr[i], &in);
     }
     return 1;
+}
+
+int relay_io_there(const char *addr, const msgpack_object *body, mp_buf *out, struct err *err)
+{
+    struct in_addr there;
+
+    if (!mp_get(body, "io") || inet_pton(AF_INET, addr, &there) != 1)
+        return 0;
+    return rewrite(NULL, -1, &there, 0, body, out, err);
 }
 
 int relay_io(procspace_t *ps, pid_t asker, uint32_t ranks, const msgpack_object *body,
              mp_buf *out, struct err *err)
 {
     CLEANUP(cleanup_close) int netns = -1;
-    const msgpack_object_array *io;
-    struct sockaddr_in in;
 
     if (!mp_get(body, "io") || (netns = other_network(asker)) < 0)
         return 0;
-    if (io_rows(body, &io, err) < 0)
-        return -1;
-    mp_array(out, io->size);
-    for (uint32_t i = 0; i < io->size; i++) {
-        if (!to_asker(&io->ptr[i], &in)) {
-            mp_obj(out, &io->ptr[i]);
-            continue;
-        }
-        if (relay_open(ps, netns, in.sin_port, ranks, &in.sin_port, err) < 0)
-            return -1;
-        pack_entry(out, &io->ptr[i], &in);
-    }
-    return 1;
+    return rewrite(ps, netns, NULL, ranks, body, out, err);
 }

@@ -17,13 +17,6 @@ ok 'another' gcc -Wall -Wextra -Werror -g -I"$CM_BUILD/include" -o "$tour" tests
 export LD_LIBRARY_PATH=$libdir
 cluster_up 3
 
-quiet() { # only what went wrong is worth reading
-    local rc
-    timeout -k 1 100 "$@" </dev/null >"$tmp/run.out" 2>&1
-    rc=$?
-    grep -av '^ok' "$tmp/run.out"
-    return $rc
-}
 at() { # NODE ARG...
     local node=$1
     shift
