@@ -340,6 +340,8 @@ static void many(int n)
 {
     int begun = 0, status;
 
+    puts("# it begins"); /* from here on services may be away */
+    fflush(stdout);
     for (int i = 0; i < n; i++) {
         pid_t pid = begin(NULL, 0, "is", number(getpid()), "x");
         if (pid <= 0)

@@ -20,13 +20,6 @@ chmod 755 "$tmp" "$tmp/script" "$tmp/nothing"
 export LD_LIBRARY_PATH=$libdir
 cluster_up 3
 
-quiet() { # only what went wrong is worth reading
-    local rc
-    timeout -k 1 100 "$@" </dev/null >"$tmp/run.out" 2>&1
-    rc=$?
-    grep -av '^ok' "$tmp/run.out"
-    return $rc
-}
 at() { # NODE ARG...
     local node=$1
     shift
@@ -180,6 +173,7 @@ survives() { # KILL FROM LEFT AT
     local it rc cmd=("$begins" "$3" "$4" many 40)
     [ "$2" = -1 ] || cmd=(bpsh "$2" "${cmd[@]}")
     timeout -k 1 100 "${cmd[@]}" </dev/null >"$tmp/run.out" 2>&1 & it=$!
+    eventually 20 grep -qs '^# it begins' "$tmp/run.out" || diag "it does not begin"
     for _ in 1 2 3; do
         sleep "0.$((RANDOM % 3))$((RANDOM % 9 + 1))"
         ! kill -0 $it 2>/dev/null || "$1"
