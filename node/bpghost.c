@@ -531,32 +531,31 @@ static int obey(const struct ghost *g, uint64_t value, int busy)
 
 /* --- the life of a ghost --- */
 
-/* Say it until somebody who can know has answered: 0, or the error's code. */
-static int insist(const struct ghost *g, const struct out *o)
+/* Say it until somebody who can know has answered: 0, or the error's code. later: of what
+ * was asked for meanwhile something is still to be done, once no signal is in our hands. */
+static int insist(const struct ghost *g, const struct out *o, int *later)
 {
-    int delay = RETRY_FIRST_MS, later = 0, code;
+    int delay = RETRY_FIRST_MS, code;
 
     while ((code = tell(g, o)) < 0) {
         struct siginfo bell;
 
         if (take_signal(SIG_BIT(DOORBELL), delay, &bell) == DOORBELL &&
             from_procspace(&bell))
-            later |= obey(g, bell.value, 1);
+            *later |= obey(g, bell.value, 1);
         else if (delay < RETRY_LAST_MS)
             delay *= 2;
     }
-    if (later)
-        ask(g);
     return code;
 }
 
 /* Pass one signal up; return when it is known there. */
-static void pass_up(const struct ghost *g, const struct siginfo *si)
+static void pass_up(const struct ghost *g, const struct siginfo *si, int *later)
 {
     struct out o;
 
     put_request(&o, si);
-    insist(g, &o);
+    insist(g, &o, later);
 }
 
 /* What wait() says of children: of interest if there may be some that are real. */
@@ -582,32 +581,28 @@ static void reap(const struct ghost *g)
         put_u64(&o, 0xd3, (uint64_t)pid);
         put_text(&o, "status", 6);
         put_u64(&o, 0xd3, (uint64_t)status);
-        insist(g, &o);
+        insist(g, &o, &later);
     }
     if (later)
         ask(g);
 }
 
 /* The kernel's rule, for doorbells too: a SIGCONT cancels stops on their way. */
-static int cancel_stops(const struct ghost *g)
+static void cancel_stops(const struct ghost *g, int *later)
 {
     struct siginfo bell;
-    int later = 0;
 
     while (take_signal(SIG_BIT(DOORBELL), 0, &bell) == DOORBELL)
         if (from_procspace(&bell) && bell.value >> 32 != OP_STOP)
-            later |= obey(g, bell.value, 1);
-    return later;
+            *later |= obey(g, bell.value, 1);
 }
 
-static void go_on(const struct ghost *g, const struct siginfo *si)
+static void go_on(const struct ghost *g, const struct siginfo *si, int *later)
 {
     if (si->code == SI_QUEUE && si->uid == 0 && si->value >> 32 == OP_CONT)
         return; /* from procspace, to wake us, no more */
-    int later = cancel_stops(g);
-    pass_up(g, si);
-    if (later)
-        ask(g);
+    cancel_stops(g, later);
+    pass_up(g, si, later);
 }
 
 /* Who made us has ended: with a launch under way, or before it began one? Then
@@ -615,11 +610,14 @@ static void go_on(const struct ghost *g, const struct siginfo *si)
 static void outlive(const struct ghost *g)
 {
     struct out o;
+    int later = 0;
 
     put_head(&o, "procspace.orphan");
     put(&o, 0x80);
-    if (insist(g, &o) == BE_INVALIDPROC)
+    if (insist(g, &o, &later) == BE_INVALIDPROC)
         leave(1);
+    if (later)
+        ask(g);
 }
 
 static void haunt(void *arg)
@@ -649,12 +647,15 @@ static void haunt(void *arg)
         }
         /* The kernel gives lower numbers first, and acts on SIGCONT when it is sent:
          * what was sent after one must not stop a body that it then continues. */
+        int later = 0;
         if (si.signo != SIGCONT && take_signal(SIG_BIT(SIGCONT), 0, &cont) == SIGCONT)
-            go_on(g, &cont);
+            go_on(g, &cont, &later);
         if (si.signo == SIGCONT)
-            go_on(g, &si);
+            go_on(g, &si, &later);
         else
-            pass_up(g, &si);
+            pass_up(g, &si, &later);
+        if (later)
+            ask(g);
     }
 }
 
@@ -662,11 +663,14 @@ static void haunt(void *arg)
 static void here(struct ghost *g)
 {
     struct out o;
+    int later = 0;
 
     sys3(NR_close_range, 0, ~0u, 0);
     put_head(&o, "procspace.here");
     put(&o, 0x80);
-    insist(g, &o);
+    insist(g, &o, &later);
+    if (later)
+        ask(g);
     if (g->real) /* one may have ended before we stood here */
         reap(g);
     haunt(g);
