@@ -362,7 +362,8 @@ void ghost_seen_stopped(procspace_t *ps, struct proc *p)
     if (p->ghost_stopped || p->state == PROC_ENDED || p->real)
         return;
     p->ghost_stopped = true;
-    body_signal(ps, p, SIGSTOP);
+    if (p->state == PROC_RUNNING) /* else it is told once it does */
+        body_signal(ps, p, SIGSTOP);
 }
 
 bool ghost_stands(const struct proc *p)
@@ -389,6 +390,17 @@ static bool is_stopped(pid_t pid)
     char *paren;
     return read_proc(pid, "stat", buf, sizeof buf, NULL) && (paren = strrchr(buf, ')')) &&
            strlen(paren) > 2 && paren[2] == 'T';
+}
+
+void ghost_arrived(procspace_t *ps, struct proc *p)
+{
+    trace_look(ps); /* stops of before it left are its own, and so is what ended them */
+    p->state = PROC_RUNNING;
+    if (!p->ghost_stopped)
+        return;
+    p->ghost_stopped = false;
+    if (p->pidfd >= 0 && is_stopped(p->pid))
+        ghost_seen_stopped(ps, p);
 }
 
 static void look_at_bucket(procspace_t *ps, size_t b)

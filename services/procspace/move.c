@@ -444,6 +444,8 @@ static void arrived(struct move *m, struct proc *p)
 {
     procspace_t *ps = m->all->ps;
 
+    if (!p->was)
+        ghost_arrived(ps, p);
     p->state = PROC_RUNNING;
     if (p->was) {
         m->was = p->was->kid ? NULL : p->was;
