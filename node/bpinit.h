@@ -191,6 +191,7 @@ int arrivals_depart(arrivals_t *t, const msgpack_object *map, struct departure *
                     struct err *err);
 bool arrivals_departed(const arrivals_t *t, pid_t npid); /* its body is elsewhere */
 void arrivals_departed_end(arrivals_t *t, pid_t npid);
+void arrivals_forget_parent(arrivals_t *t, const struct kin_parent *p);
 
 /* ---- bpinit_local.c ---- */
 void local_watch(struct init *in, struct body *b); /* its parent is a process here now */

@@ -424,8 +424,18 @@ static void leave_relatives(arrivals_t *t, pid_t npid, kin_parent_t *own,
         d->gen = 0;
     if (kin_leave(in, npid, own, map, &d->took, &d->ntook))
         d->stays = true;
-    else
+    else if (d->stays)
         kin_child_ended(in, own);
+}
+
+static void about_to_end(arrivals_t *t, pid_t npid, kin_parent_t *own)
+{
+    unsigned at = t->ngone++ % (sizeof t->gone / sizeof *t->gone);
+
+    if (t->gone[at].npid)
+        kin_child_ended(t->in, t->gone[at].parent);
+    t->gone[at].npid = npid;
+    t->gone[at].parent = own;
 }
 
 /* Who has left by this move, if we have been told before, and our answer was not heard; 0. */
@@ -497,7 +507,7 @@ int arrivals_depart(arrivals_t *t, const msgpack_object *map, struct departure *
     note_left(t, move, launch, self);
     leave_relatives(t, self, parent, map, d);
     if (!d->stays)
-        t->gone[t->ngone++ % (sizeof t->gone / sizeof *t->gone)] = self;
+        about_to_end(t, self, parent);
     cages_body_ended(in->cages, launch, NULL);
     return 0;
 }
@@ -505,17 +515,27 @@ int arrivals_depart(arrivals_t *t, const msgpack_object *map, struct departure *
 bool arrivals_departed(const arrivals_t *t, pid_t npid)
 {
     for (size_t i = 0; i < sizeof t->gone / sizeof *t->gone; i++)
-        if (t->gone[i] == npid)
+        if (t->gone[i].npid == npid)
             return true;
     return false;
+}
+
+void arrivals_forget_parent(arrivals_t *t, const kin_parent_t *p)
+{
+    for (size_t i = 0; i < sizeof t->gone / sizeof *t->gone; i++)
+        if (t->gone[i].parent == p)
+            t->gone[i].parent = NULL;
 }
 
 void arrivals_departed_end(arrivals_t *t, pid_t npid)
 {
     for (size_t i = 0; i < sizeof t->gone / sizeof *t->gone; i++)
-        if (t->gone[i] == npid) {
-            t->gone[i] = 0;
+        if (t->gone[i].npid == npid) {
+            kin_parent_t *own = t->gone[i].parent;
+            t->gone[i].npid = 0;
+            t->gone[i].parent = NULL;
             stands_left(t->in, npid);
+            kin_child_ended(t->in, own);
         }
 }
 

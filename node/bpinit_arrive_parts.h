@@ -60,7 +60,10 @@ struct arrivals {
     size_t settled;
     bool changed; /* somebody may have to be answered: at the end of the turn */
     struct question *asked;
-    pid_t gone[64]; /* processes that have moved away and are about to end */
+    struct {
+        pid_t npid;
+        struct kin_parent *parent; /* stays as long: a group has its number while it is in it */
+    } gone[64]; /* processes that have moved away and are about to end */
     unsigned ngone;
     struct {
         uint64_t move;

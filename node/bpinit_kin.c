@@ -324,6 +324,7 @@ void kin_forget(struct kin_parent *p)
             q->own = NULL;
     bodies_forget_parent(p->in->bodies, p);
     kids_forget_parent(p->in->kids, p);
+    arrivals_forget_parent(p->in->arrivals, p);
     kin_parent_t *own = p->own;
     struct init *in = p->in;
     parent_free(p);

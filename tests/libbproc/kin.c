@@ -34,7 +34,8 @@
  *   kin echoes PPID N       says N numbered signals again; 7 if each has come once
  *   kin turn NAME        executes itself as NAME after a moment
  *   kin brother PPID     makes a child of its parent's that is as "wait", and is itself so
- *   kin goer PPID TO,TO...  USR1: goes to the next, and says USR2 there to its parent
+ *   kin goer PPID TO,TO...  USR1: goes to the next, and says USR2 there to its parent; its
+ *                 status is 7, 128 and the errno of a move, 98 if it is not itself there
  *   kin heavy MB TO      has so much, cannot go to TO for want of memory, and goes on
  *   kin orphan PPID FILE
  */
@@ -546,11 +547,15 @@ static int goer(char *to)
     while (sigwait(&set, &sig) == 0 && sig == SIGUSR1) {
         node = (int)strtol(to, &to, 10);
         to += *to == ',';
-        bad |= bproc_move_io(node, NULL, 0) < 0 || bproc_currnode() != node ||
-               getpid() != self || getppid() != parent;
+        int why = bproc_move_io(node, NULL, 0) < 0               ? 128 | errno
+                  : bproc_currnode() != node || getpid() != self ? 98
+                  : getppid() != parent                          ? 99
+                                                                 : 0;
+        if (bad == 0)
+            bad = why;
         kill(getppid(), SIGUSR2);
     }
-    return bad ? 99 : 7;
+    return bad ? bad : 7;
 }
 
 static void on_signal(int sig)
