@@ -489,6 +489,14 @@ static void ask(const struct ghost *g)
 
 static int obey(const struct ghost *g, uint64_t value, int busy);
 
+/* As often as it was asked to: each time it hears of one thing. What an exec leaves undone
+ * procspace rings for again, once it has said that it is here. */
+static void ask_all(const struct ghost *g, int later)
+{
+    while (later-- > 0)
+        ask(g);
+}
+
 /* Bells come in order. One that is followed by a word to go on is none. */
 static int stop_unless_over(const struct ghost *g, unsigned sig, int busy)
 {
@@ -499,14 +507,14 @@ static int stop_unless_over(const struct ghost *g, unsigned sig, int busy)
         if (!from_procspace(&bell))
             continue;
         over = bell.value >> 32 == OP_CONT || bell.value >> 32 == OP_STOP;
-        later |= obey(g, bell.value, busy);
+        later += obey(g, bell.value, busy);
     }
     if (!over && sig > 0 && sig < DOORBELL)
         stop_by((int)sig);
     return later;
 }
 
-/* True: it is to be done when there is time. */
+/* How often it is to ask when there is time. */
 static int obey(const struct ghost *g, uint64_t value, int busy)
 {
     unsigned arg = (unsigned)value;
@@ -531,8 +539,8 @@ static int obey(const struct ghost *g, uint64_t value, int busy)
 
 /* --- the life of a ghost --- */
 
-/* Say it until somebody who can know has answered: 0, or the error's code. later: of what
- * was asked for meanwhile something is still to be done, once no signal is in our hands. */
+/* Say it until somebody who can know has answered: 0, or the error's code. later: how often
+ * it was told to ask meanwhile, which is done once no signal is in our hands. */
 static int insist(const struct ghost *g, const struct out *o, int *later)
 {
     int delay = RETRY_FIRST_MS, code;
@@ -542,7 +550,7 @@ static int insist(const struct ghost *g, const struct out *o, int *later)
 
         if (take_signal(SIG_BIT(DOORBELL), delay, &bell) == DOORBELL &&
             from_procspace(&bell))
-            *later |= obey(g, bell.value, 1);
+            *later += obey(g, bell.value, 1);
         else if (delay < RETRY_LAST_MS)
             delay *= 2;
     }
@@ -569,7 +577,7 @@ static void reap(const struct ghost *g)
     /* That a child is real was rung before it could end; SIGCHLD goes before bells. */
     while (take_signal(SIG_BIT(DOORBELL), 0, &bell) == DOORBELL)
         if (from_procspace(&bell))
-            later |= obey(g, bell.value, 1);
+            later += obey(g, bell.value, 1);
 
     while ((pid = sys4(NR_wait4, -1, &status,
                        WNOHANG | (g->real ? WUNTRACED | WCONTINUED : 0), 0)) > 0) {
@@ -583,8 +591,7 @@ static void reap(const struct ghost *g)
         put_u64(&o, 0xd3, (uint64_t)status);
         insist(g, &o, &later);
     }
-    if (later)
-        ask(g);
+    ask_all(g, later);
 }
 
 /* The kernel's rule, for doorbells too: a SIGCONT cancels stops on their way. */
@@ -594,7 +601,7 @@ static void cancel_stops(const struct ghost *g, int *later)
 
     while (take_signal(SIG_BIT(DOORBELL), 0, &bell) == DOORBELL)
         if (from_procspace(&bell) && bell.value >> 32 != OP_STOP)
-            *later |= obey(g, bell.value, 1);
+            *later += obey(g, bell.value, 1);
 }
 
 static void go_on(const struct ghost *g, const struct siginfo *si, int *later)
@@ -616,8 +623,7 @@ static void outlive(const struct ghost *g)
     put(&o, 0x80);
     if (insist(g, &o, &later) == BE_INVALIDPROC)
         leave(1);
-    if (later)
-        ask(g);
+    ask_all(g, later);
 }
 
 static void haunt(void *arg)
@@ -654,8 +660,7 @@ static void haunt(void *arg)
             go_on(g, &si, &later);
         else
             pass_up(g, &si, &later);
-        if (later)
-            ask(g);
+        ask_all(g, later);
     }
 }
 
@@ -669,8 +674,7 @@ static void here(struct ghost *g)
     put_head(&o, "procspace.here");
     put(&o, 0x80);
     insist(g, &o, &later);
-    if (later)
-        ask(g);
+    ask_all(g, later);
     if (g->real) /* one may have ended before we stood here */
         reap(g);
     haunt(g);

@@ -374,7 +374,8 @@ int on_here(void *self, struct svc_req *req, struct err *err)
 
     mp_nil(req->reply);
     if (p && p->pidfd >= 0) {
-        kick(ps, p); /* its new name; there may be more to do */
+        kick(ps, p);
+        ghost_ring(p, GHOST_ASK, 0); /* it may have taken several bells for one, before its exec */
         return 0;
     }
     struct ghost_kid who;
