@@ -500,11 +500,12 @@ bool family_born(procspace_t *ps, struct kid *k)
 bool family_left(procspace_t *ps, const struct kid *k)
 {
     pid_t up = parent_of(k);
-    const struct proc *parent = up ? proc_find(ps, up) : NULL;
+    const struct kid *stays = up ? NULL : kid_find(ps, k->p.node, k->ppid);
+    const struct proc *parent = up ? proc_find(ps, up) : stays ? stays->body : NULL;
     struct err err = { 0 };
     uint64_t of;
 
-    if (!up || !k->body || k->body->state != PROC_RUNNING)
+    if (!k->body || k->body->state != PROC_RUNNING || (!up && !parent))
         return false;
     if (parent)
         return parent->state == PROC_RUNNING && parent->node != k->p.node;
