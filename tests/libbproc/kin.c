@@ -132,6 +132,14 @@ static int next_status(pid_t pid)
     return got == pid ? status : -1;
 }
 
+static void goes_to(int node)
+{
+    int rc = bproc_move(node), code = errno;
+
+    if (!ok(rc == 0, "it goes to %d", node))
+        printf("#   %s\n", bproc_strerror(code));
+}
+
 static char *number(pid_t n)
 {
     static char buf[4][16];
@@ -302,7 +310,7 @@ static int more(int a, int to, char **on)
     forks = false;
     pid[0] = all[0] = start_waiting(a);
     forks = copies;
-    ok(bproc_move(to) == 0, "it goes to %d", to);
+    goes_to(to);
     for (; *on && n < 8; on++) {
         pid[n] = all[1] = start_waiting(atoi(*on));
         are_ours(all);
@@ -311,7 +319,7 @@ static int more(int a, int to, char **on)
     equals(kill(pid[--n], SIGHUP), 0, "the last is to end");
     equals(reap(pid[n]), 7 << 8, "and does, with us as its parent");
     ok(one_sigchld(), "a SIGCHLD");
-    ok(bproc_move(first) == 0, "it goes to %d", first);
+    goes_to(first);
     while (n--) {
         equals(kill(pid[n], SIGUSR1), 0, "one is asked for a signal");
         ok(came(SIGUSR2), "which comes to its parent");
@@ -395,7 +403,7 @@ static int stray(int a, int to, int b, const char *where)
 {
     prepare(a, to);
     pid_t first = start_waiting(a);
-    ok(bproc_move(to) == 0, "it goes to %d", to);
+    goes_to(to);
     return roam_beside(b, where, first);
 }
 
