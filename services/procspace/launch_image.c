@@ -169,6 +169,10 @@ int image_take_mover(struct starting *s, struct launch *l, struct err *err)
                        (int)old->npid, (int)old->pid);
     if (old && kin_take_mover(s, old, err) < 0)
         return -1;
+    if (old && old->homed && !home_is_local(old) && !home_ghost(old) &&
+        (s->node[0] < 0 || s->node[0] == old->home)) /* into whose place it comes */
+        return err_set(err, EAGAIN, "what stands for process %d on node %d is not known yet",
+                       (int)old->pid, old->home);
     if (old && old->node == s->from && old->state == PROC_STARTING)
         return err_set(err, EAGAIN, "process %d is being started; try again", (int)s->mover_npid);
     if (!old || old->node != s->from || old->state != PROC_RUNNING ||
