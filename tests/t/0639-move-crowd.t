@@ -1,0 +1,53 @@
+#!/bin/bash
+# 0639-move-crowd: families of processes that move, several at once, as chance has it: what
+# one waits for crosses what others say, and numbers are just being freed.
+# CM_CROWD="AT-ONCE ROUNDS SEED": more of them (the default is 3 10 1)
+# shellcheck disable=SC2317 # functions are called by ok
+. tests/lib.sh
+
+need_root
+need lib/libbproc.so libexec/clustermatic/bprestore bin/bpsh
+kin=$tmp/kin
+ok 'the program compiles' gcc -Wall -Wextra -Werror -g -I"$CM_BUILD/include" -I. \
+    -o "$kin" tests/libbproc/kin.c -L"$libdir" -lbproc
+export LD_LIBRARY_PATH=$libdir
+cluster_up 3
+
+# --- where it begins, and what it does (tests/libbproc/kin.c)
+families=(
+    '-1 away -1 0 2 -1 2' '-1 away 0 1 2 -1 2' '0 away -1 1 2 -1 0' '0 away 1 1 2 -1 0'
+    '-1 roam 1 2,-1,0' '-1 roam 0 1,0,2,1,-1,0' '0 roam 1 2,1' '-1 away 0 1 0 1 -1 0'
+    '0 away 2 0 2 0 -1 2' '1 away -2 -2 0 2 1 -1 2 1' '0 away -2 -1 -1 0 1 0' '0 roam -2 1,0,2'
+    '0 roam -2 1,-1,2,0,-1,1' '0 roam 1 0,2,-1' '0 roam -1 0,1,-1' '0 under away -2 -2 1 2 0'
+    '0 under away -2 -1 -1 0 1 0' '0 copies -2 -1 0 2 0' '-1 copies 0 0 1 0'
+    '0 under copies 2 1 0 0' '0 more -2 -1 0 2 0' '-1 more 0 0 1 0' '0 under more 2 1 0 0'
+    '0 stray -2 1 2 0,1,0' '0 stray -2 -1 2 0,-1,0'
+)
+one() { # NUMBER NODE WHAT...
+    local said=$tmp/said.$1 node=$2 on=()
+    shift 2
+    [ "$node" = -1 ] || on=(bpsh "$node")
+    timeout 150 "${on[@]}" "$kin" "$@" >"$said" 2>&1
+}
+crowd() { # AT-ONCE
+    local i pid=() what=() failed=0 a
+    for ((i = 0; i < $1; i++)); do
+        what+=("${families[RANDOM % ${#families[@]}]}")
+        read -ra a <<<"${what[i]}"
+        one "$i" "${a[@]}" & pid+=($!)
+    done
+    for i in "${!pid[@]}"; do
+        wait "${pid[i]}" && continue
+        failed=1
+        diag "${what[i]}: $(grep -v '^ok' "$tmp/said.$i")"
+    done
+    [ $failed = 0 ]
+}
+read -r at_once rounds seed <<<"${CM_CROWD:-3 10 1}"
+RANDOM=$seed
+for ((round = 1; round <= rounds; round++)); do
+    ok "$at_once at once, $round" crowd "$at_once"
+done
+nothing_left() { ! bpps 0-2 | grep -q ' kin'; }
+ok 'nothing is left on any node' eventually 60 nothing_left
+done_testing
