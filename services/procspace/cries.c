@@ -59,6 +59,8 @@ static void keep(struct kid *k, const struct cry *c)
 
     if (!copy)
         abort();
+    if (c->sig == SIGCONT) /* which ends a stop that was seen before it */
+        k->stopped = false;
     *copy = *c;
     while (*end)
         end = &(*end)->next;
