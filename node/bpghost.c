@@ -82,6 +82,7 @@ enum { MASK_BLOCK = 0, MASK_UNBLOCK = 1, MASK_SET = 2 };
 #define ANSWER_MS 2000 /* how long one try waits for its answer */
 #define RETRY_FIRST_MS 100
 #define RETRY_LAST_MS 2000
+#define ASK_TRIES 5
 
 enum op { OP_EXIT = 1, OP_DIE = 2, OP_STOP = 3, OP_ASK = 5, OP_GROUP = 6, OP_SESSION = 7,
           OP_CONT = 9, OP_REAL = 10 };
@@ -460,29 +461,42 @@ static void restore(const struct ghost *g, const struct order *o, struct scratch
     sys1(NR_close, conn);
 }
 
-static void ask(const struct ghost *g)
+/* False: nobody has answered who can know, or it could not be done yet. */
+static int ask_once(const struct ghost *g, struct scratch *s)
 {
-    struct scratch *s = map(sizeof *s);
     struct order order;
     struct out o;
 
-    if (bad_map(s))
-        return;
     put_head(&o, "procspace.ghost");
     put(&o, 0x80);
     memset(&order, 0, sizeof order);
     long n = exchange(g, &o, s->answer, sizeof s->answer, 1);
-    if (n > 0 && read_order(s->answer, n, &order) == 0) {
-        compose(g, &order, s);
-        if (order.what == DO_START)
-            sys3(NR_execve, s->argv[0], s->argv, s->envp);
-        else if (order.what == DO_FORK || order.what == DO_BROTHER)
-            fork_ghost(&order, s);
-        else if (order.what == DO_BECOME)
-            become(s);
-        else if (order.what == DO_RESTORE)
-            restore(g, &order, s);
-    }
+    if (n <= 0 || judge(s->answer, n) < 0)
+        return 0;
+    if (read_order(s->answer, n, &order) != 0)
+        return 1;
+    compose(g, &order, s);
+    if (order.what == DO_START)
+        sys3(NR_execve, s->argv[0], s->argv, s->envp);
+    else if (order.what == DO_FORK || order.what == DO_BROTHER)
+        fork_ghost(&order, s);
+    else if (order.what == DO_BECOME)
+        become(s);
+    else if (order.what == DO_RESTORE)
+        restore(g, &order, s);
+    return order.what != DO_RESTORE;
+}
+
+/* A bell is rung once: the answer to it may be late on a machine that is busy. */
+static void ask(const struct ghost *g)
+{
+    struct scratch *s = map(sizeof *s);
+    struct siginfo none;
+
+    if (bad_map(s))
+        return;
+    for (int tries = 0; tries < ASK_TRIES && !ask_once(g, s); tries++)
+        take_signal(0, RETRY_FIRST_MS, &none);
     sys2(NR_munmap, s, sizeof *s);
 }
 
