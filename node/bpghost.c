@@ -500,7 +500,6 @@ static void ask(const struct ghost *g)
     sys2(NR_munmap, s, sizeof *s);
 }
 
-
 static int obey(const struct ghost *g, uint64_t value, int busy);
 
 /* As often as it was asked to: each time it hears of one thing. What an exec leaves undone

@@ -155,6 +155,8 @@ int image_take_mover(struct starting *s, struct launch *l, struct err *err)
     struct proc *old = home_there(s->ps, s->from, s->mover);
 
     if (old && s->node[0] == old->home) { /* it is its parent's child there */
+        if (!home_ghost(old))
+            return err_set(err, EAGAIN, "its stand-in is not known yet");
         kin_release(&s->parent);
     } else if (old && old->parent) { /* who knows it by the name that it has there */
         kin_release(&s->parent);
@@ -169,10 +171,6 @@ int image_take_mover(struct starting *s, struct launch *l, struct err *err)
                        (int)old->npid, (int)old->pid);
     if (old && kin_take_mover(s, old, err) < 0)
         return -1;
-    if (old && old->homed && !home_is_local(old) && !home_ghost(old) &&
-        (s->node[0] < 0 || s->node[0] == old->home)) /* into whose place it comes */
-        return err_set(err, EAGAIN, "what stands for process %d on node %d is not known yet",
-                       (int)old->pid, old->home);
     if (old && old->node == s->from && old->state == PROC_STARTING)
         return err_set(err, EAGAIN, "process %d is being started; try again", (int)s->mover_npid);
     if (!old || old->node != s->from || old->state != PROC_RUNNING ||

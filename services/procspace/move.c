@@ -444,10 +444,10 @@ static void arrived(struct move *m, struct proc *p)
 {
     procspace_t *ps = m->all->ps;
 
-    if (!p->was)
+    if (!p->was) {
         ghost_arrived(ps, p);
-    p->state = PROC_RUNNING;
-    if (p->was) {
+    } else {
+        p->state = PROC_RUNNING;
         m->was = p->was->kid ? NULL : p->was;
         m->was_on = p->was->node;
         m->speaks = kin_speaks_in(ps, p->was);

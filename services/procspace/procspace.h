@@ -254,7 +254,7 @@ struct ghost_kid { /* what a kid's ghost says of itself */
 bool ghost_kid(pid_t pid, struct ghost_kid *out);
 /* The ghost is seen stopped (SIGSTOP, that nobody can catch): stop the body. */
 void ghost_seen_stopped(procspace_t *ps, struct proc *p);
-/* Its body, an image until now, runs on its node: is it to be stopped? */
+/* Its body, an image until now, is PROC_RUNNING: is it to be stopped? */
 void ghost_arrived(procspace_t *ps, struct proc *p);
 
 /* --- trace.c: SIGSTOP of ghosts seen through the kernel's tracepoint --- */
