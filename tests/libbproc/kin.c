@@ -35,7 +35,8 @@
  *   kin turn NAME        executes itself as NAME after a moment
  *   kin brother PPID     makes a child of its parent's that is as "wait", and is itself so
  *   kin goer PPID TO,TO...  USR1: goes to the next, and says USR2 there to its parent; its
- *                 status is 7, 128 and the errno of a move, 98 if it is not itself there
+ *                 status is 7, 128 and the errno of a move, 98 if it is not itself there,
+ *                 99 if its parent is not PPID
  *   kin heavy MB TO      has so much, cannot go to TO for want of memory, and goes on
  *   kin orphan PPID FILE
  */

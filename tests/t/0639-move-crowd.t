@@ -29,10 +29,9 @@ one() { # NUMBER NODE WHAT...
     [ "$node" = -1 ] || on=(bpsh "$node")
     timeout 150 "${on[@]}" "$kin" "$@" >"$said" 2>&1
 }
-crowd() { # AT-ONCE
-    local i pid=() what=() failed=0 a
-    for ((i = 0; i < $1; i++)); do
-        what+=("${families[RANDOM % ${#families[@]}]}")
+crowd() { # FAMILY...: at once
+    local i pid=() what=("$@") failed=0 a
+    for i in "${!what[@]}"; do
         read -ra a <<<"${what[i]}"
         one "$i" "${a[@]}" & pid+=($!)
     done
@@ -43,11 +42,19 @@ crowd() { # AT-ONCE
     done
     [ $failed = 0 ]
 }
+same=() # bells, stops and ends cross
+for _ in 1 2 3 4 5 6; do same+=('-1 roam 0 1,0,1,0,1,0,2,1,-1,1,-1,0'); done
+for round in 1 2 3 4 5; do
+    ok "six children of the master, each everywhere: $round" crowd "${same[@]}"
+done
+
 read -r at_once rounds seed <<<"${CM_CROWD:-3 10 1}"
 RANDOM=$seed
 for ((round = 1; round <= rounds; round++)); do
-    ok "$at_once at once, $round" crowd "$at_once"
+    some=()
+    for ((i = 0; i < at_once; i++)); do some+=("${families[RANDOM % ${#families[@]}]}"); done
+    ok "$at_once at once, $round" crowd "${some[@]}"
 done
-nothing_left() { ! bpps 0-2 | grep -q ' kin'; }
+nothing_left() { bpps 0-2 >"$tmp/left" && ! grep -q ' kin' "$tmp/left"; }
 ok 'nothing is left on any node' eventually 60 nothing_left
 done_testing
