@@ -172,6 +172,7 @@ ok 'and its parent goes on' ended 0
 survives() { # KILL FROM LEFT AT
     local it rc cmd=("$begins" "$3" "$4" many 40)
     [ "$2" = -1 ] || cmd=(bpsh "$2" "${cmd[@]}")
+    : >"$tmp/run.out"
     timeout -k 1 100 "${cmd[@]}" </dev/null >"$tmp/run.out" 2>&1 & it=$!
     eventually 20 grep -qs '^# it begins' "$tmp/run.out" || diag "it does not begin"
     for _ in 1 2 3; do

@@ -67,6 +67,7 @@ end_procspace() {
 echoes() { # FROM TO: procspace is killed while they say things to each other
     local on=() it rc
     [ "$1" = -1 ] || on=(bpsh "$1")
+    : >"$tmp/run.out"
     timeout -k 1 100 "${on[@]}" "$kin" echo "$2" 300 </dev/null >"$tmp/run.out" 2>&1 & it=$!
     eventually 60 grep -q 'one is ready' "$tmp/run.out"
     for _ in 1 2; do

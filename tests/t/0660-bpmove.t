@@ -133,7 +133,6 @@ in_order() { # FILE: all numbers from 1 on, once, in their order, and the end
 }
 says() { # WHERE...: bpsh is the reader; it has written all when it ends
     : >"$tmp/said"
-    : >"$tmp/said"
     bpsh -n 0 --with "$lib" $python -c "$numbers" >"$tmp/said" 2>"$tmp/errors" & job=$!
     eventually 20 said '^ready$' && its_pid || return 1
     for n in "$@"; do bpmove "$pid" "$n" || return 1; done
@@ -147,7 +146,6 @@ ok 'to the master at last' says 1 master
 ok 'bpps tells that it went there' has "^$pid \\(.*\\) on the master: a process of its own since 2" \
     bpps --why "$pid"
 prefixed() {
-    : >"$tmp/said"
     : >"$tmp/said"
     bpsh -n -p 0 --with "$lib" $python -c "$numbers" >"$tmp/said" 2>"$tmp/errors" & job=$!
     eventually 20 said 'ready$' && its_pid || return 1
@@ -311,7 +309,6 @@ ok 'and hears how that has ended' is $((128 + 15)) echo $?
 kill -USR1 "$pid"
 ok 'the counter has been right all the time' ended 7
 
-: >"$tmp/said"
 : >"$tmp/said"
 setpriv --reuid 61001 --regid 61001 --clear-groups bpsh -n 0 --with "$lib" $python \
     -c "$(cat "$tmp/count.py")" >"$tmp/said" 2>&1 & job=$!

@@ -117,6 +117,7 @@ stuck() { # WHO SIGNAL: before, and again when it is stuck
     local pid rc=0 found=2 # n0, known from before, and n2 never
     [ "$2" = STOP ] || found='[2-5]' # it may be back already
     pid=$(victim "$1") || return
+    : >"$tmp/asked" # not what the one before it said
     rm -f "$tmp/go"
     mkfifo "$tmp/go" && exec 8<>"$tmp/go" || return
     bpsh 1 "$tmp/ask" n0 - n2 n2 n0 n2 <"$tmp/go" >"$tmp/asked" 2>&1 8>&- & local job=$!
