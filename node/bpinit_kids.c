@@ -283,6 +283,7 @@ static void gone(kids_t *t, struct seen **p, int status)
 
     if (!(*p)->body) {
         (*p)->status = status;
+        stand_gone(t->in, (*p)->npid, kid_gen(*p));
         journal_kid(t->in, KID_GONE, *p);
     }
     forget(t, p);

@@ -92,6 +92,8 @@ void kin_arrived(struct init *in, struct body *b);
 stands_t *stands_create(struct init *in, struct err *err);
 void stands_destroy(stands_t **t);
 bool stand_is(const struct init *in, pid_t npid);
+/* It has ended, and is about to be told of as gone. */
+void stand_gone(struct init *in, pid_t npid, uint32_t gen);
 int stand_begin(struct init *in, const msgpack_object *map, struct err *err);
 /* npid, a child of parent's, was made to stand for somebody when parent arrived. */
 int stand_made(struct init *in, pid_t npid, pid_t parent, uint64_t launch, struct err *err);

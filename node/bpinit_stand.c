@@ -55,14 +55,30 @@ static void forget(struct stand *s)
     free(s);
 }
 
+/* It was killed, and is told of as gone only after that: then nobody knows any more for
+ * whom it stood. */
+static void cut(struct stand *s)
+{
+    if (!s->ending)
+        journal_cut(s->in, s->npid, s->gen);
+    s->ending = true;
+}
+
+void stand_gone(struct init *in, pid_t npid, uint32_t gen)
+{
+    struct stand *s = find(in, npid);
+
+    if (s && s->gen == gen)
+        cut(s);
+}
+
 static void on_pidfd(void *arg, int fd, uint32_t events)
 {
     struct stand *s = arg;
 
     (void)fd;
     (void)events;
-    if (!s->ending)
-        journal_cut(s->in, s->npid, s->gen);
+    cut(s);
     stands_left(s->in, s->npid);
     forget(s);
 }

@@ -16,6 +16,8 @@
  *   kin keep NODE        the same, and all of them wait for signals
  *   kin become NODE NAME a child on NODE, which executes another program in time
  *   kin roam A TO,TO...  a child on A moves from place to place, while its parent stays
+ *   kin kills A N        N children on A, one by one, are stopped and killed: nothing else
+ *                        than their parent's word ends them
  *   kin echo A N         N numbered signals to a child on A, which says each to us again:
  *                        each comes once
  *   kin burden NODE MB TO   a child on NODE has that much memory, and finds none at TO
@@ -243,6 +245,23 @@ static void prepare(int a, int b)
     memset(&sa, 0, sizeof sa);
     sa.sa_handler = on_alarm;
     sigaction(SIGALRM, &sa, NULL);
+}
+
+/* What stops it has its node look at all its processes a moment later: some are killed
+ * right then. */
+static int kills(int node, int n)
+{
+    prepare(node, node);
+    for (int i = 0; i < n; i++) {
+        const struct timespec moment = { 0, i % 16 * 1000000l };
+        pid_t pid = start_waiting(node);
+        equals(kill(pid, SIGSTOP), 0, "it is stopped");
+        equals(next_status(pid), SIGSTOP << 8 | 0x7f, "we are told");
+        nanosleep(&moment, NULL);
+        equals(kill(pid, SIGKILL), 0, "and killed");
+        equals(next_status(pid), SIGKILL, "dies of it");
+    }
+    return done_testing();
 }
 
 static int family(int a, int b)
@@ -782,6 +801,8 @@ int main(int argc, char **argv)
         return burden(atoi(argv[2]), argv[3], argv[4]);
     if (argc == 4 && strcmp(what, "roam") == 0)
         return roam(atoi(argv[2]), argv[3]);
+    if (argc == 4 && strcmp(what, "kills") == 0)
+        return kills(atoi(argv[2]), atoi(argv[3]));
     if (argc == 4 && strcmp(what, "echo") == 0)
         return echo(atoi(argv[2]), atoi(argv[3]));
     if (argc == 3 && strcmp(what, "twin") == 0)

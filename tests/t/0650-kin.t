@@ -37,6 +37,13 @@ for p in -1 0 1; do
         done
     done
 done
+nothing_left() {
+    bpps 0-2 >"$tmp/left" && not grep ' kin ' "$tmp/left" && not pgrep -af '^kin wait [0-9]+$'
+}
+for a in -1 1; do
+    ok "one after the other is killed on $a" quiet bpsh 0 "$kin" kills $a 200
+    ok 'and none lives on' eventually 20 nothing_left
+done
 for a in 0 1; do
     ok "a child on $a makes another of its parent's there" quiet "$kin" twin $a
 done
@@ -75,6 +82,5 @@ for p in -1 0 1; do
         ok "parent $p leaves a child on $a" eventually 60 wrote $a "$tmp/left.$p.$a"
     done
 done
-nothing_left() { ! bpps 0-2 | grep -q ' kin '; }
-ok 'nothing is left on any node' eventually 60 nothing_left
+ok 'nothing is left on any machine' eventually 60 nothing_left
 done_testing
