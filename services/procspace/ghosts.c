@@ -342,6 +342,15 @@ void ghost_continue(struct proc *p)
         pidfd_send(p->pidfd, SIGCONT, &si);
 }
 
+void proc_goes_on(struct proc *p)
+{
+    p->halted = false;
+    if (p->ghost_stopped) /* continued from somewhere else than its ghost */
+        ghost_continue(p);
+    p->ghost_stopped = false;
+    home_continued(p);
+}
+
 void ghost_signal(struct proc *p, int sig)
 {
     if (p->homed)

@@ -676,7 +676,7 @@ void home_recover(procspace_t *ps, int node, const msgpack_object *o)
     p->started = mp_opt_int(o, "start", p->started);
     if (mp_get(o, "as"))
         mp_get_uint(o, "as", &p->as, NULL);
-    p->ghost_stopped = mp_opt_bool(o, "stopped", false);
+    p->ghost_stopped = p->halted = mp_opt_bool(o, "stopped", false);
     kin_recover(ps, p, o);
 }
 

@@ -440,10 +440,22 @@ void move_depart(struct move *m, const struct proc *was, int node)
     say_depart(m);
 }
 
+/* Nobody goes while he is stopped: a stop that was told before is over, and its end may
+ * never be told, since who would see it is where it was. */
+static void runs(struct proc *was)
+{
+    if (was->kid ? was->kid->stopped : was->halted)
+        proc_goes_on(was);
+    if (was->kid)
+        was->kid->stopped = false;
+}
+
 static void arrived(struct move *m, struct proc *p)
 {
     procspace_t *ps = m->all->ps;
 
+    if (p->was)
+        runs(p->was);
     if (!p->was) {
         ghost_arrived(ps, p);
     } else {

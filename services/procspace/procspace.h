@@ -62,6 +62,7 @@ struct proc {
     struct launch *launch;
     enum proc_state state;
     bool ghost_stopped;   /* as far as we know */
+    bool halted;          /* its node has said last that it is stopped */
     int64_t turned;       /* now_ms() when it was stopped, or went on, or was to */
     uint32_t conts;       /* SIGCONTs sent to the body: stops of before them are over */
     uint32_t halts;       /* SIGSTOPs: so is what it did before them to go on */
@@ -242,6 +243,7 @@ int ghost_watch(procspace_t *ps, struct proc *p, struct err *err);
 void ghost_unwatch(procspace_t *ps, struct proc *p);
 void ghost_ring(struct proc *p, enum ghost_op op, int arg);
 void ghost_continue(struct proc *p); /* it was stopped, and its body is no more */
+void proc_goes_on(struct proc *p); /* what stands for it goes on, too */
 void ghost_signal(struct proc *p, int sig); /* straight at the ghost */
 bool ghost_lives(const struct proc *p);
 void ghost_killed(procspace_t *ps, struct proc *p); /* not by us: its body must go too */

@@ -329,7 +329,7 @@ static void on_body(procspace_t *ps, int node, const msgpack_object *o)
         body_signal(ps, p, SIGKILL);
     if (mp_opt_bool(o, "stopped", false) && !p->ghost_stopped) {
         ghost_ring(p, GHOST_STOP, SIGSTOP);
-        p->ghost_stopped = true;
+        p->ghost_stopped = p->halted = true;
     }
 }
 

@@ -135,6 +135,7 @@ static void on_body_event(procspace_t *ps, int node, const struct event *e)
         int64_t conts;
         if (int_at(e, 6, &conts) && conts < p->conts)
             return; /* it has been told to go on since */
+        p->halted = true;
         if (!p->ghost_stopped)
             ghost_ring(p, GHOST_STOP, (int)sig);
         p->ghost_stopped = true;
@@ -143,11 +144,7 @@ static void on_body_event(procspace_t *ps, int node, const struct event *e)
         int64_t halts;
         if (int_at(e, 5, &halts) && halts < p->halts)
             return; /* it has been stopped since */
-        /* Continued from somewhere else than its ghost? */
-        if (p->ghost_stopped)
-            ghost_continue(p);
-        p->ghost_stopped = false;
-        home_continued(p);
+        proc_goes_on(p);
     }
 }
 

@@ -373,7 +373,7 @@ int on_signal(void *self, struct svc_req *req, struct err *err)
         return err_set(err, EAGAIN, "process %lld is being started; try again", (long long)pid);
     if (sig == SIGCONT) {
         trace_look(ps); /* a SIGSTOP that came before it must not overtake it */
-        p->ghost_stopped = false;
+        p->ghost_stopped = p->halted = false;
     }
     /* A ghost says who has sent it; others are who they are. */
     int64_t uid = req->w->uid, from = req->w->pid;
