@@ -5,7 +5,12 @@
  * where they are, the cluster knows.
  */
 #include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/wait.h>
+#include <unistd.h>
 #include "clients/libbproc/transfer.h"
 #include "image/going.h"
 
@@ -14,6 +19,49 @@ static bool has_children(bool ended)
     siginfo_t si = { 0 };
 
     return waitid(P_ALL, 0, &si, WEXITED | WNOHANG | WNOWAIT) == 0 && (!ended || si.si_pid);
+}
+
+static bool is_stopped(pid_t pid)
+{
+    char path[32], text[512];
+
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    CLEANUP(cleanup_close) int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+    text[n > 0 ? n : 0] = 0;
+    const char *close = strrchr(text, ')');
+    return close && strncmp(close, ") T", 3) == 0;
+}
+
+/* The stop, or its end, that wait() would tell of now: its code, or 0. */
+static int untold(pid_t pid, int options)
+{
+    siginfo_t si = { 0 };
+
+    return waitid(P_PID, (id_t)pid, &si, WSTOPPED | WCONTINUED | WNOHANG | options) == 0 && si.si_pid
+               ? si.si_code : 0;
+}
+
+/* What they were when we were told of them last. */
+static int note_children(struct transfer *t)
+{
+    CLEANUP(msgpack_unpacked_destroy) msgpack_unpacked row;
+    size_t at = 0;
+    int64_t pid;
+
+    t->child = calloc(t->s.nkept, sizeof *t->child);
+    if (!t->child)
+        return lib_errno(ENOMEM);
+    msgpack_unpacked_init(&row);
+    for (uint32_t i = 0; i < t->s.nkept; i++) {
+        if (msgpack_unpack_next(&row, t->kept.b.data, t->kept.b.size, &at) != MSGPACK_UNPACK_SUCCESS ||
+            !mp_as_int(&row.data.via.array.ptr[0], &pid))
+            return lib_errno(EPROTO);
+        t->child[i] = (struct kept_child){ (pid_t)pid, is_stopped((pid_t)pid),
+                                           untold((pid_t)pid, WNOWAIT) == 0 };
+    }
+    t->heard = child_heard();
+    return 0;
 }
 
 int kept_open(struct transfer *t)
@@ -27,13 +75,30 @@ int kept_open(struct transfer *t)
     t->s.kept = &t->kept;
     int n = going_children(0, &t->kept);
     t->s.nkept = n > 0 ? (uint32_t)n : 0;
-    return n > 0 ? 0 : lib_errno(EBUSY); /* a kernel that does not say who they are */
+    /* 0: a kernel that does not say who they are */
+    return n > 0 ? note_children(t) : lib_errno(EBUSY);
+}
+
+/* Who stood for us there may have left for wait() what we were told of before. What has
+ * changed since is to be told. */
+void kept_arrived(struct transfer *t)
+{
+    for (uint32_t i = 0; i < t->s.nkept; i++) {
+        const struct kept_child *c = &t->child[i];
+        int code = c->told ? untold(c->pid, WNOWAIT) : 0;
+        if (code && (code == CLD_STOPPED) == c->stopped)
+            untold(c->pid, 0);
+    }
+    if (t->s.nkept)
+        child_unheard(t->heard);
 }
 
 void kept_close(struct transfer *t)
 {
     if (t->s.kept)
         mp_free(&t->kept);
+    free(t->child);
+    t->child = NULL;
     t->s.kept = NULL;
     t->s.nkept = 0;
 }

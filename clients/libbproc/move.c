@@ -58,8 +58,10 @@ static int move(int node, struct transfer *t)
         rc = lib_errno(code);
     if (rc == 0)
         rc = transfer_send(t, &node, 1, &code);
-    if (rc > 0)
-        return 0; /* there */
+    if (rc > 0) {
+        kept_arrived(t);
+        return 0;
+    }
     if (rc == 0 && code)
         rc = lib_errno(code);
     if (rc == 0 && lib_on_node()) {

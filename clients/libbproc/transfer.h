@@ -6,6 +6,12 @@
 #include "clients/libbproc/save.h"
 #include "image/ticket.h"
 
+struct kept_child {
+    pid_t pid;
+    bool stopped;
+    bool told; /* of all that has happened to it */
+};
+
 struct transfer {
     struct start s; /* io and iolen are the caller's; the rest is filled in */
     int flags;      /* BPROC_DUMP_* */
@@ -21,6 +27,8 @@ struct transfer {
     uint32_t nmaps;
     bool stands; /* what we were stands for us, or for a parent, where we were */
     mp_buf kept; /* with self */
+    struct kept_child *child; /* s.nkept of them */
+    bool heard; /* a SIGCHLD waited for us when we left */
     struct image_ticket ticket;
 };
 
@@ -28,6 +36,7 @@ struct transfer {
 int transfer_open(struct transfer *t, bool timers);
 /* kept.c, with self: the children that we have. -1: errno, EBUSY if some cannot be kept. */
 int kept_open(struct transfer *t);
+void kept_arrived(struct transfer *t); /* we are there */
 void kept_close(struct transfer *t);
 /* Have restorers stand on nodes; code[i] as launch_ask() gives it. */
 int transfer_ask(struct transfer *t, const int *node, const int32_t *pid, const int *index,

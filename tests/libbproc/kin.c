@@ -8,6 +8,8 @@
  *                        place; at the last one they end
  *   kin stray A TO B TO,TO...  a child on A, go to TO, a child on B, which moves about
  *   kin again NODE TO    as hold, with a child by rfork to NODE from TO
+ *   kin halts A TO...    a child on A, stopped for a while at each place that we go to: each
+ *                        stop is told once
  *   kin wander A B TO... the same, but only their ends are looked at
  *   kin more A TO B...   a child on A, go to TO, then further ones on B... from there, and
  *                        go to the first B; kin copies A TO B...: by rfork
@@ -16,6 +18,7 @@
  *   kin keep NODE        the same, and all of them wait for signals
  *   kin become NODE NAME a child on NODE, which executes another program in time
  *   kin roam A TO,TO...  a child on A moves from place to place, while its parent stays
+ *   kin stroll A TO,TO...  the same, stopped for a while at each place
  *   kin kills A N        N children on A, one by one, are stopped and killed: nothing else
  *                        than their parent's word ends them
  *   kin echo A N         N numbered signals to a child on A, which says each to us again:
@@ -319,6 +322,39 @@ static int away(int a, int b, char **to)
     return done_testing();
 }
 
+static void a_while(void)
+{
+    const struct timespec t = { 0, 400000000 }; /* till all who stand for it have heard */
+
+    nanosleep(&t, NULL);
+}
+
+static int halts(int a, char **to)
+{
+    const int all = WUNTRACED | WCONTINUED;
+
+    prepare(a, a);
+    pid_t pid = start_waiting(a);
+    for (; *to; to++) {
+        goes_to(atoi(*to));
+        equals(waitpid(pid, NULL, WNOHANG | all), 0, "nothing is told again");
+        equals(kill(pid, SIGSTOP), 0, "it is stopped");
+        equals(next_status(pid), SIGSTOP << 8 | 0x7f, "we are told");
+        ok(one_sigchld(), "by a SIGCHLD");
+        a_while();
+        equals(waitpid(pid, NULL, WNOHANG | all), 0, "once");
+        equals(kill(pid, SIGCONT), 0, "goes on");
+        equals(next_status(pid), 0xffff, "we are told");
+        ok(one_sigchld(), "by a SIGCHLD");
+        equals(kill(pid, SIGUSR1), 0, "it is asked for a signal");
+        ok(came(SIGUSR2), "which comes");
+    }
+    equals(kill(pid, SIGHUP), 0, "it is to end");
+    equals(next_status(pid), 7 << 8, "and does");
+    ok(one_sigchld() && no_sigchld(100) && !extra, "no SIGCHLD came twice");
+    return done_testing();
+}
+
 /* Where it has left a child, or something stands for it, it gets others. */
 static int more(int a, int to, char **on)
 {
@@ -384,6 +420,8 @@ static int wander(int a, int b, char **to)
     return done_testing();
 }
 
+static bool slowly;
+
 static int roam_beside(int a, const char *to, pid_t other)
 {
     pid_t pid;
@@ -398,6 +436,8 @@ static int roam_beside(int a, const char *to, pid_t other)
         equals(kill(pid, SIGSTOP), 0, "there it is stopped");
         equals(next_status(pid), SIGSTOP << 8 | 0x7f, "we are told");
         ok(one_sigchld(), "by a SIGCHLD");
+        if (slowly)
+            a_while();
         equals(kill(pid, SIGCONT), 0, "goes on");
         equals(next_status(pid), 0xffff, "we are told");
         ok(one_sigchld(), "by a SIGCHLD");
@@ -799,8 +839,11 @@ int main(int argc, char **argv)
         return keep(atoi(argv[2]));
     if (argc == 5 && strcmp(what, "burden") == 0)
         return burden(atoi(argv[2]), argv[3], argv[4]);
-    if (argc == 4 && strcmp(what, "roam") == 0)
+    slowly = strcmp(what, "stroll") == 0;
+    if (argc == 4 && (slowly || strcmp(what, "roam") == 0))
         return roam(atoi(argv[2]), argv[3]);
+    if (argc > 3 && strcmp(what, "halts") == 0)
+        return halts(atoi(argv[2]), argv + 3);
     if (argc == 4 && strcmp(what, "kills") == 0)
         return kills(atoi(argv[2]), atoi(argv[3]));
     if (argc == 4 && strcmp(what, "echo") == 0)

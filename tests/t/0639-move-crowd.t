@@ -48,6 +48,12 @@ for round in 1 2 3 4 5; do
     ok "six children of the master, each everywhere: $round" crowd "${same[@]}"
 done
 
+# Longer than it takes that all who stand for it hear of it.
+ok 'each stop of a child is told once, wherever its parent goes' crowd '0 halts -2 1 2 -1 0' \
+    '0 halts 0 1 2 -1 0' '0 halts 1 2 -1 1' '0 halts -1 2 -1 1' '-1 halts -2 2 -1 1' '-1 halts 1 2 -1 1'
+ok 'one that was stopped and goes on is not held where it comes next' crowd '0 stroll -2 0,2,-1' \
+    '0 stroll 1 0,2,-1' '0 stroll 0 0,2,-1' '0 stroll -1 0,2,-1' '-1 stroll 1 -1,0,1' '-1 stroll -2 1,2,-1'
+
 read -r at_once rounds seed <<<"${CM_CROWD:-3 10 1}"
 RANDOM=$seed
 for ((round = 1; round <= rounds; round++)); do
