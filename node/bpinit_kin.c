@@ -68,10 +68,11 @@ APART static void __attribute__((noreturn)) become_program(struct kin_parent *p)
 
 static pid_t begin_stand(struct kin_parent *p);
 
-/* We, that is bpinit, wait for this: libc may be used in here. */
-APART static void carry_out(struct kin_parent *p)
+/* We, that is bpinit, wait for this: libc may be used in here. idle: nothing is in our
+ * hands that would be lost by an exec. */
+APART static void carry_out(struct kin_parent *p, bool idle)
 {
-    if (atomic_load(&p->call) != ASKED)
+    if (atomic_load(&p->call) != ASKED || (p->become && !idle))
         return;
     if (p->become)
         become_program(p);
@@ -83,7 +84,7 @@ APART static void carry_out(struct kin_parent *p)
 APART static void tell(struct kin_parent *p, const struct note *n)
 {
     while (raw3(SYS_write, p->write_fd, (long)n, sizeof *n) == -EAGAIN) {
-        carry_out(p);
+        carry_out(p, false);
         nap(FULL_MS);
     }
 }
@@ -188,11 +189,12 @@ APART static void __attribute__((noreturn)) haunt(void *arg)
     raw3(SYS_setresuid, p->uid, 0, p->uid);
     for (;;) {
         long sig = raw4(SYS_rt_sigtimedwait, (long)&all, (long)&si, 0, 8);
-        carry_out(p);
+        carry_out(p, false);
         if (sig == SIGCHLD)
             reap(p);
         else if (sig > 0)
             tell_signal(p, (int)sig, &si);
+        carry_out(p, true);
         if (atomic_load(&p->leave)) {
             tell_signals(p);
             reap(p);
@@ -554,6 +556,7 @@ int kin_become(kin_parent_t *p, const struct plan *plan, struct err *err)
         if (dead(p))
             return err_set(err, ESRCH, "process %d: its stand-in was killed", (int)p->name.pid);
         raw3(SYS_kill, p->npid, SIGCONT, 0);
+        drain(p); /* it may have more to tell than the pipe holds */
     }
     atomic_store(&p->call, IDLE);
     drain(p); /* what it has seen till then */
