@@ -145,6 +145,7 @@ void journal_cry(struct init *in, pid_t npid, uint32_t gen, int sig, const uint6
                  pid_t from, uid_t uid);
 void journal_cut(struct init *in, pid_t npid, uint32_t gen);
 uint64_t journal_seq(const journal_t *j); /* of the last event */
+uint64_t journal_known(const journal_t *j); /* up to which all are */
 /* Events up to seq are known; the bodies that ended in them are forgotten. */
 void journal_ack(struct init *in, uint64_t seq);
 void journal_resend(struct init *in);
@@ -259,6 +260,9 @@ const struct job_used *cages_used(const cages_t *t, int64_t uid, uint64_t job, u
 kids_t *kids_create(struct init *in, pid_t lease, pid_t count, struct err *err);
 void kids_destroy(kids_t **t);
 void kids_look_soon(kids_t *t);
+/* A ghost that waits for what may come: it has passed on all that it was sent. One that is
+ * stopped: that is known. */
+bool kids_rests(kids_t *t, pid_t npid);
 /* gen as it was told; si: with its sender and value, or NULL. */
 void kids_signal(kids_t *t, pid_t npid, uint32_t gen, int sig, const siginfo_t *si);
 /* Know it now, however young it is. parent: -1 unless that is its parent; 0 any. */

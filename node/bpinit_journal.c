@@ -55,6 +55,7 @@ void journal_destroy(journal_t **jp)
 }
 
 uint64_t journal_seq(const journal_t *j) { return j->seq; }
+uint64_t journal_known(const journal_t *j) { return j->first ? j->first->seq - 1 : j->seq; }
 
 /* Begin an event's map; the caller adds `more` pairs and calls record(). */
 static struct event *event(struct init *in, const struct body *b, const char *kind,

@@ -17,6 +17,7 @@
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
+#include "bus/rests.h"
 #include "node/bpinit.h"
 #include "node/bpinit_kids.h"
 #include "node/bpinit_kin.h"
@@ -206,9 +207,11 @@ static void compare(kids_t *t, struct seen *s, const struct look *l)
         struct body *b = s->body ? bodies_by_npid(in->bodies, s->npid) : NULL;
         if (!s->body || (b && b->local))
             s->stopped = stopped;
-        if (!s->body)
+        if (!s->body) {
             journal_kid(in, KID_STOP, s);
-        else if (b && b->local && b->stopped != stopped) /* who waits for it has heard */
+            stand_said(in, s->npid);
+        }
+        if (b && b->local && b->stopped != stopped) /* who waits for it has heard */
             reap_status(in, s->npid, stopped ? SIGSTOP << 8 | 0x7f : 0xffff, NULL);
     }
 }
@@ -526,6 +529,17 @@ bool kids_is_stopped(kids_t *t, pid_t npid)
     struct look l;
 
     return look_at(t, npid, &l) && l.state == 'T';
+}
+
+bool kids_rests(kids_t *t, pid_t npid)
+{
+    const struct seen *s = kid(t, npid);
+
+    if (s && s->stopped != kids_is_stopped(t, npid)) {
+        look_in(t, 0);
+        return false;
+    }
+    return !t->proc || ghost_rests(dirfd(t->proc), npid);
 }
 
 bool kids_any_child(kids_t *t, pid_t npid)

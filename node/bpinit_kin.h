@@ -105,6 +105,10 @@ void stands_left(struct init *in, pid_t parent);
 /* It has just left: they are about to end. */
 void stands_part(struct init *in, pid_t parent);
 bool stand_parts(const struct init *in, pid_t npid);
+/* Something that it was sent is in the journal. */
+void stand_said(struct init *in, pid_t npid);
+/* Has all that what stands for these was sent reached those? */
+int stand_quiet(struct init *in, const msgpack_object *map, struct err *err);
 int stand_ring(struct init *in, const msgpack_object *map, struct err *err);
 /* npid, who stands for a child or a parent, was sent what the map says. */
 int stand_cry(struct init *in, pid_t npid, const msgpack_object *map, struct err *err);

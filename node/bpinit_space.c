@@ -436,7 +436,7 @@ static const struct {
     { "end", on_end },         { "end_launch", on_end_launch }, { "orphan", kin_orphan },
     { "arrived", on_arrived }, { "depart", on_depart },         { "end_job", on_end_job },
     { "move", mover_ask },
-    { "stand", stand_begin },  { "ring", stand_ring },
+    { "stand", stand_begin },  { "ring", stand_ring },         { "quiet", stand_quiet },
     { "home", on_home },
 };
 

@@ -23,6 +23,7 @@ struct stand {
     pid_t npid, parent;
     uint32_t gen;
     uint64_t launch; /* with which its parent arrived; 0: its parent has made it */
+    uint64_t said; /* the last event that tells what it was sent */
     int pidfd;
     bool ending; /* by our word */
     bool parting; /* its parent has left: it is about to end */
@@ -114,7 +115,7 @@ static int add(struct init *in, pid_t npid, pid_t parent, uint32_t *gen, struct 
         return ended ? err_set(err, ESRCH, "process %d has ended", (int)npid)
                      : err_set(err, ENOMEM, "out of memory");
     }
-    *s = (struct stand){ in->stands->first, in, npid, parent, 0, 0, fd, false, false };
+    *s = (struct stand){ in->stands->first, in, npid, parent, 0, 0, 0, fd, false, false };
     in->stands->first = s; /* told of as one that stands */
     if (kids_note(in->kids, npid, parent, gen) < 0) {
         forget(s);
@@ -134,6 +135,48 @@ int stand_made(struct init *in, pid_t npid, pid_t parent, uint64_t launch, struc
     struct stand *s = find(in, npid);
     if (s)
         s->launch = launch;
+    return 0;
+}
+
+void stand_said(struct init *in, pid_t npid)
+{
+    struct stand *s = find(in, npid);
+
+    if (s)
+        s->said = journal_seq(in->journal);
+}
+
+/* ["quiet", {id, pids}] -> ["standing", {id}] or {id, error: [code, text]} */
+int stand_quiet(struct init *in, const msgpack_object *map, struct err *err)
+{
+    const msgpack_object_array *pids;
+    CLEANUP(mp_free) mp_buf m;
+    uint64_t id;
+    int64_t npid, busy = 0;
+
+    mp_init(&m);
+    if (mp_get_uint(map, "id", &id, err) < 0 || mp_get_array(map, "pids", &pids, err) < 0)
+        return -1;
+    for (uint32_t i = 0; i < pids->size && !busy; i++) {
+        const struct stand *s = mp_as_int(&pids->ptr[i], &npid) && npid > 1 && npid <= INT32_MAX
+                                    ? find(in, (pid_t)npid) : NULL;
+        if (s && !s->ending &&
+            (s->said > journal_known(in->journal) || !kids_rests(in->kids, s->npid)))
+            busy = s->npid;
+    }
+    mp_array(&m, 2);
+    mp_str(&m, "standing");
+    mp_map(&m, busy ? 2 : 1);
+    mp_kuint(&m, "id", id);
+    if (busy) {
+        char text[80];
+        snprintf(text, sizeof text, "its child %d was sent something a moment ago", (int)busy);
+        mp_key(&m, "error");
+        mp_array(&m, 2);
+        mp_int(&m, EAGAIN);
+        mp_str(&m, text);
+    }
+    link_send(in->link, &m);
     return 0;
 }
 
@@ -305,6 +348,7 @@ int stand_cry(struct init *in, pid_t npid, const msgpack_object *map, struct err
     if (sig == SIGCONT)
         kids_stopped(in->kids, s->npid, false);
     journal_cry(in, s->npid, s->gen, (int)sig, has_value ? &v : NULL, from, uid);
+    stand_said(in, s->npid);
     return 0;
 }
 

@@ -54,6 +54,8 @@
  *   ["stand", {id, asker, pids}]  children of the process asker stand for others from
  *        now on -> ["standing", {id, asker: [ghost or 0, gen], pids: [[npid, gen]...]}], or
  *        {id, error: [code, text]}
+ *   ["quiet", {id, pids}]   has all that these stand-ins were sent reached those that they
+ *        stand for? -> ["standing", {id}], or {id, error: [code, text]}
  *   ["ring", {npid, op, arg}]  a bell for a stand-in
  *   ["orphan", {parent: [pid, node, id]}]  the parent of bodies here is dead
  *   ["release", {slot}]     a finished ring is not needed any more

@@ -42,17 +42,17 @@ static int untold(pid_t pid, int options)
                ? si.si_code : 0;
 }
 
-/* What they were when we were told of them last. */
+/* What they are, and whether we were told of that. */
 static int note_children(struct transfer *t)
 {
     CLEANUP(msgpack_unpacked_destroy) msgpack_unpacked row;
     size_t at = 0;
     int64_t pid;
 
+    msgpack_unpacked_init(&row);
     t->child = calloc(t->s.nkept, sizeof *t->child);
     if (!t->child)
         return lib_errno(ENOMEM);
-    msgpack_unpacked_init(&row);
     for (uint32_t i = 0; i < t->s.nkept; i++) {
         if (msgpack_unpack_next(&row, t->kept.b.data, t->kept.b.size, &at) != MSGPACK_UNPACK_SUCCESS ||
             !mp_as_int(&row.data.via.array.ptr[0], &pid))

@@ -186,6 +186,10 @@ int kin_place_programs(int folder, struct err *err);
 typedef void kin_answer_fn(void *arg, const msgpack_object *value, const struct err *err);
 void kin_launch(agent_t *a, const struct asker *who, const msgpack_object *body, int64_t ms,
                 kin_answer_fn *fn, void *arg);
+/* The same for a move, whole: first all is to reach its children (rows, the first of which
+ * is a number here) that it has sent them. EAGAIN: that is under way. */
+void kin_part(agent_t *a, const msgpack_object *children, const mp_buf *body, int ms,
+              kin_answer_fn *fn, void *arg);
 int on_ring(void *self, struct svc_req *req, struct err *err);
 int on_home(void *self, struct svc_req *req, struct err *err);
 

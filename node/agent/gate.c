@@ -300,8 +300,13 @@ static void on_request(struct client *c, const struct pkt *p)
         err_set(&err, ENOMEM, "out of memory");
     if (q) {
         int64_t most = needs_asker(w.topic, &u.data) ? ASK_LONG_MS : ASK_MS;
-        svc_call(g->a->svc, w.topic, &body,
-                 (int)(w.deadline > 0 && w.deadline < most ? w.deadline : most), on_answer, q);
+        int ms = (int)(w.deadline > 0 && w.deadline < most ? w.deadline : most);
+        const msgpack_object *children = strcmp(w.topic, "procspace.launch") == 0
+                                             ? mp_get(&u.data, "children") : NULL;
+        if (children && children->type == MSGPACK_OBJECT_ARRAY)
+            kin_part(g->a, children, &body, ms, on_answer, q);
+        else
+            svc_call(g->a->svc, w.topic, &body, ms, on_answer, q);
     } else if (err.code) {
         refuse(g, id, &w, &err);
     }

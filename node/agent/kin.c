@@ -154,6 +154,71 @@ void kin_launch(agent_t *a, const struct asker *who, const msgpack_object *body,
     space_ask(a->space, "stand", &pairs, 2, on_standing, l);
 }
 
+/* ---- a move of one that has children ---- */
+
+/* What it has sent to them goes by way of their stand-ins here, which end when it has left. */
+struct parting {
+    agent_t *a;
+    mp_buf body;
+    int64_t end;
+    kin_answer_fn *fn;
+    void *arg;
+};
+
+static void part(struct parting *p, const struct err *err)
+{
+    int64_t left = p->end - now_ms();
+
+    if (err)
+        p->fn(p->arg, NULL, err);
+    else
+        svc_call(p->a->svc, "procspace.launch", &p->body, left > 100 ? (int)left : 100, p->fn, p->arg);
+    mp_free(&p->body);
+    free(p);
+}
+
+static void on_quiet(void *arg, const msgpack_object *map, const struct err *err)
+{
+    const msgpack_object_array *why;
+    struct err e = { 0 };
+
+    if (map && mp_get(map, "error") && mp_get_array(map, "error", &why, NULL) == 0 && why->size > 1) {
+        CLEANUP(cleanup_free) char *text = mp_dup(&why->ptr[1]);
+        err_set(&e, EAGAIN, "%s", text ? text : "it is busy");
+    } else if (!map) {
+        err_set(&e, EAGAIN, "%s", err->text);
+    }
+    part(arg, e.code ? &e : NULL);
+}
+
+void kin_part(agent_t *a, const msgpack_object *children, const mp_buf *body, int ms,
+              kin_answer_fn *fn, void *arg)
+{
+    struct parting *p = malloc(sizeof *p);
+    CLEANUP(mp_free) mp_buf pairs;
+    struct err err = { 0 };
+
+    mp_init(&pairs);
+    if (!p) {
+        err_set(&err, ENOMEM, "out of memory");
+        fn(arg, NULL, &err);
+        return;
+    }
+    *p = (struct parting){ .a = a, .end = now_ms() + ms, .fn = fn, .arg = arg };
+    mp_init(&p->body);
+    msgpack_sbuffer_write(&p->body.b, body->b.data, body->b.size);
+    mp_key(&pairs, "pids");
+    mp_array(&pairs, children->via.array.size);
+    for (uint32_t i = 0; i < children->via.array.size; i++) {
+        const msgpack_object *row = &children->via.array.ptr[i];
+        if (row->type == MSGPACK_OBJECT_ARRAY && row->via.array.size)
+            mp_obj(&pairs, &row->via.array.ptr[0]);
+        else
+            mp_nil(&pairs); /* procspace refuses it */
+    }
+    space_ask(a->space, "quiet", &pairs, 1, on_quiet, p);
+}
+
 /* ---- stand-ins ---- */
 
 /* node.N.ring: {npid, op, arg} -> nil: the bell of a stand-in */

@@ -11,13 +11,16 @@
  * the parent becomes the parent (node/bpinit_left.c). One that it has made on the node
  * that it leaves is a body like others from then on, whose parent has a stand-in there.
  */
+#include "bus/rests.h"
 #include "services/procspace/family.h"
 #include "services/procspace/move_kin.h"
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define FAMILY_MAX 100000
 #define QUIET_MS 300
@@ -117,6 +120,9 @@ static int take_here(const struct starting *s, struct child *c, struct err *err)
     if (p) {
         if (p->state == PROC_STARTING)
             return err_set(err, EAGAIN, "its child %d is being started", (int)c->pid);
+        CLEANUP(cleanup_close) int proc = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (proc >= 0 && !p->real && !ghost_rests(proc, c->pid))
+            return err_set(err, EAGAIN, "its child %d was sent something a moment ago", (int)c->pid);
         c->there = p->state == PROC_RUNNING && p->node == s->node[0];
         if (c->there && !p->parent)
             return busy(c->pid, "runs where it would go to, and has another parent there", err);
@@ -296,6 +302,8 @@ static void is_with(procspace_t *ps, const struct family *b, struct child *c)
     if (p->homed)
         home_back(ps, p);
     p->local = b->ghost;
+    if (p->parent)
+        kin_came(p->parent, b->to, b->launch);
     kin_release(&p->parent);
 }
 

@@ -547,6 +547,32 @@ static struct parent *recovered(procspace_t *ps, pid_t pid, int node, uint64_t i
     return par;
 }
 
+/* ---- those who have come to a child ---- */
+
+void kin_came(const struct parent *par, int to, uint64_t launch)
+{
+    procspace_t *ps = par->ps;
+
+    ps->came[ps->ncame++ % KIN_CAME] = (struct came){ par->pid, par->node, to, par->id, launch };
+}
+
+/* What stood for it there is the process itself by now: its node may tell late of what that
+ * was sent before. */
+static struct proc *came(procspace_t *ps, pid_t pid, int of, uint64_t id, int node)
+{
+    for (size_t i = 0; i < KIN_CAME; i++) {
+        const struct came *c = &ps->came[i];
+        struct launch *l = c->pid == pid && c->node == of && c->id == id && c->to == node
+                               ? launch_find(ps, c->launch) : NULL;
+        struct proc *p = l ? l->rank[0] : NULL;
+        while (p && p->moved_to)
+            p = p->moved_to;
+        if (p && (p->state == PROC_RUNNING || p->left))
+            return p;
+    }
+    return NULL;
+}
+
 /* ["up", pid, node, id, sig, value or nil, from, uid]: of one of the node's own. */
 bool kin_up(procspace_t *ps, int node, const struct event *e)
 {
@@ -566,15 +592,17 @@ bool kin_up(procspace_t *ps, int node, const struct event *e)
         kin_find(ps);
     if (there && gone(par) && recovered_all(ps) && is_here(par))
         follow(par);
-    if (!there || gone(par)) /* no child of it runs there, or it has ended */
+    bool ended = !there || gone(par);
+    struct proc *p = ended ? came(ps, (pid_t)v[0], (int)v[1], e->v[3].via.u64, node) : par->proc;
+    if (ended && !p) /* no child of it runs there */
         return recovered_all(ps);
     bool has_value = mp_as_int(&e->v[5], &value);
     const struct passed s = { (int)v[2], has_value, value, e->once, uid, (pid_t)from };
     struct signals *with = given_begin(ps, e);
-    if (par->proc && par->proc->node >= 0)
-        body_signal_value(ps, par->proc, (int)v[2], has_value, value, uid, from, e->once, with);
-    else if (par->proc)
-        home_local_signal(par->proc, &s);
+    if (p && (p->node >= 0 || p->left))
+        body_signal_value(ps, p, (int)v[2], has_value, value, uid, from, e->once, with);
+    else if (p)
+        home_local_signal(p, &s);
     else if (par->pidfd >= 0)
         signal_here(par, &s);
     signals_end(with);

@@ -36,6 +36,8 @@ struct parent *kin_parent_there(struct proc *p, pid_t npid, struct err *err);
  * already: it had left children when it was somewhere else. */
 void kin_as_known(struct parent **par, int node);
 void kin_release(struct parent **par);
+/* It is where its child is, by this launch: nothing stands for it there any more. */
+void kin_came(const struct parent *par, int to, uint64_t launch);
 struct parent *kin_hold(struct parent *par); /* one reference more */
 /* It has, or may have, a stand-in on that node. */
 void kin_stands(struct parent *par, int node);

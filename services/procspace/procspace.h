@@ -53,6 +53,13 @@ enum proc_state {
     PROC_ENDED,    /* the ghost was told, or is gone */
 };
 
+#define KIN_CAME 64
+struct came { /* a parent's name, and the move by which it has come to where its child is */
+    pid_t pid;
+    int node, to;
+    uint64_t id, launch;
+};
+
 struct proc {
     pid_t pid; /* the ghost's, on the master */
     int pidfd; /* of the ghost; -1: it is gone */
@@ -154,6 +161,8 @@ struct procspace {
     struct past *past;
     struct parent *parents;
     struct family *families;      /* family.c */
+    struct came came[KIN_CAME];   /* kin.c: the last ones */
+    unsigned ncame;
     int families_timer;
     uint32_t families_waiting; /* counted by it */
     struct given *given;

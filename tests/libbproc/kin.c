@@ -10,6 +10,8 @@
  *   kin again NODE TO    as hold, with a child by rfork to NODE from TO
  *   kin halts A TO...    a child on A, stopped for a while at each place that we go to: each
  *                        stop is told once
+ *   kin hurry A TO...    a child on A is asked for a signal each time just before we go: it
+ *                        comes where we are then
  *   kin wander A B TO... the same, but only their ends are looked at
  *   kin more A TO B...   a child on A, go to TO, then further ones on B... from there, and
  *                        go to the first B; kin copies A TO B...: by rfork
@@ -50,119 +52,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <sys/syscall.h>
-#include "tests/libbproc/check.h"
-
-#define LIMIT_MS 60000
-
-static const char *me;
-static int place[2];
-static bool forks;
-
-static int child(int argc, char **argv);
-
-static pid_t start_on(int node, const char *a, const char *b, const char *c)
-{
-    char *argv[] = { text("kin"), text(a), text(b), text(c), NULL };
-    int pid = 0;
-
-    if (node == -2) {
-        if ((pid = fork()) == 0) {
-            execv(me, argv);
-            _exit(127);
-        }
-        return pid;
-    }
-    if (forks && (pid = bproc_rfork_io(node, NULL, 0)) == 0)
-        exit(child(c ? 4 : 3, argv));
-    if (forks && pid < 0)
-        printf("#   on %d: %s\n", node, bproc_strerror(errno));
-    if (forks)
-        return pid > 0 ? pid : 0;
-    if (bproc_vexecmove_io(1, &node, &pid, NULL, 0, me, argv, environ) != 1) {
-        printf("#   on %d: %s\n", node, bproc_strerror(errno));
-        return 0;
-    }
-    if (pid < 0)
-        printf("#   on %d: %s\n", node, bproc_strerror(-pid));
-    return pid > 0 ? pid : 0;
-}
-
-/* SIGCHLD is blocked all the time. One comes for each change, before wait() tells
- * of it; those that come late are counted at the end. */
-static int extra;
-
-static bool one_sigchld(void)
-{
-    const struct timespec limit = { LIMIT_MS / 1000, 0 }, now = { 0, 0 };
-    sigset_t set;
-
-    sigemptyset(&set);
-    sigaddset(&set, SIGCHLD);
-    if (sigtimedwait(&set, NULL, &limit) != SIGCHLD)
-        return false;
-    while (sigtimedwait(&set, NULL, &now) == SIGCHLD)
-        extra++;
-    return true;
-}
-
-static bool no_sigchld(int ms)
-{
-    const struct timespec t = { 0, ms * 1000000l };
-    sigset_t set;
-
-    sigemptyset(&set);
-    sigaddset(&set, SIGCHLD);
-    return sigtimedwait(&set, NULL, &t) != SIGCHLD;
-}
-
-static bool came(int sig)
-{
-    const struct timespec t = { LIMIT_MS / 1000, 0 };
-    sigset_t set;
-
-    sigemptyset(&set);
-    sigaddset(&set, sig);
-    return sigtimedwait(&set, NULL, &t) == sig;
-}
-
-/* As reap(), for stops too; never for ever. */
-static int next_status(pid_t pid)
-{
-    int status = -1;
-
-    if (pid <= 0)
-        return -1;
-    alarm(LIMIT_MS / 1000);
-    pid_t got = waitpid(pid, &status, WUNTRACED | WCONTINUED);
-    alarm(0);
-    return got == pid ? status : -1;
-}
-
-static void goes_to(int node)
-{
-    int rc = bproc_move(node), code = errno;
-
-    if (!ok(rc == 0, "it goes to %d", node))
-        printf("#   %s\n", bproc_strerror(code));
-}
-
-static char *number(pid_t n)
-{
-    static char buf[4][16];
-    static int i;
-
-    i = (i + 1) % 4;
-    snprintf(buf[i], sizeof buf[i], "%d", (int)n);
-    return buf[i];
-}
-
-static pid_t start_waiting(int node)
-{
-    pid_t pid = start_on(node, "wait", number(getpid()), NULL);
-
-    ok(pid > 0 && came(SIGUSR2), "one is ready, on %d", node);
-    return pid;
-}
+#include "tests/libbproc/kin.h"
 
 static void ends(void)
 {
@@ -230,24 +120,6 @@ static void stops(void)
         one_sigchld();
         ok(waitpid(-1, NULL, WNOHANG) == -1 && errno == ECHILD, "nothing is left of it");
     }
-}
-
-static void on_alarm(int sig) { (void)sig; }
-
-static void prepare(int a, int b)
-{
-    struct sigaction sa;
-    sigset_t set;
-
-    place[0] = a;
-    place[1] = b;
-    sigemptyset(&set);
-    sigaddset(&set, SIGCHLD);
-    sigaddset(&set, SIGUSR2);
-    sigprocmask(SIG_BLOCK, &set, NULL);
-    memset(&sa, 0, sizeof sa);
-    sa.sa_handler = on_alarm;
-    sigaction(SIGALRM, &sa, NULL);
 }
 
 /* What stops it has its node look at all its processes a moment later: some are killed
@@ -319,6 +191,20 @@ static int away(int a, int b, char **to)
     ok(one_sigchld(), "a SIGCHLD");
     ok(wait(&status) == -1 && errno == ECHILD, "no other is left");
     ok(no_sigchld(100) && !extra, "no SIGCHLD came twice");
+    return done_testing();
+}
+
+static int hurry(int a, char **to)
+{
+    prepare(a, a);
+    pid_t pid = start_waiting(a);
+    for (; *to; to++) {
+        equals(kill(pid, SIGUSR1), 0, "it is asked for a signal");
+        goes_to(atoi(*to));
+        ok(came(SIGUSR2), "which comes after us to %s", *to);
+    }
+    equals(kill(pid, SIGHUP), 0, "it is to end");
+    equals(reap(pid), 7 << 8, "and does");
     return done_testing();
 }
 
@@ -842,6 +728,8 @@ int main(int argc, char **argv)
     slowly = strcmp(what, "stroll") == 0;
     if (argc == 4 && (slowly || strcmp(what, "roam") == 0))
         return roam(atoi(argv[2]), argv[3]);
+    if (argc > 3 && strcmp(what, "hurry") == 0)
+        return hurry(atoi(argv[2]), argv + 3);
     if (argc > 3 && strcmp(what, "halts") == 0)
         return halts(atoi(argv[2]), argv + 3);
     if (argc == 4 && strcmp(what, "kills") == 0)

@@ -21,7 +21,8 @@ families=(
     '0 roam -2 1,-1,2,0,-1,1' '0 roam 1 0,2,-1' '0 roam -1 0,1,-1' '0 under away -2 -2 1 2 0'
     '0 under away -2 -1 -1 0 1 0' '0 copies -2 -1 0 2 0' '-1 copies 0 0 1 0'
     '0 under copies 2 1 0 0' '0 more -2 -1 0 2 0' '-1 more 0 0 1 0' '0 under more 2 1 0 0'
-    '0 stray -2 1 2 0,1,0' '0 stray -2 -1 2 0,-1,0'
+    '0 stray -2 1 2 0,1,0' '0 stray -2 -1 2 0,-1,0' '0 hurry 1 0 2 -1 1 0 2'
+    '0 hurry 0 2 1 2 1 2 1' '0 hurry -2 2 1 2 1 0 1' '-1 hurry 1 1 -1 0 1 2 1'
 )
 one() { # NUMBER NODE WHAT...
     local said=$tmp/said.$1 node=$2 on=()
@@ -48,6 +49,11 @@ for round in 1 2 3 4 5; do
     ok "six children of the master, each everywhere: $round" crowd "${same[@]}"
 done
 
+hasty=()
+for _ in 1 2 3; do hasty+=('0 hurry 1 0 2 -1 1 0 2' '0 hurry -2 2 1 2 1 0 1' '-1 hurry 1 1 -1 0 1 2 1'); done
+for round in 1 2 3 4 5; do
+    ok "what a process sends to its child, and goes, comes, and the answer after it: $round" crowd "${hasty[@]}"
+done
 # Longer than it takes that all who stand for it hear of it.
 ok 'each stop of a child is told once, wherever its parent goes' crowd '0 halts -2 1 2 -1 0' \
     '0 halts 0 1 2 -1 0' '0 halts 1 2 -1 1' '0 halts -1 2 -1 1' '-1 halts -2 2 -1 1' '-1 halts 1 2 -1 1'

@@ -37,9 +37,8 @@ for p in -1 0 1; do
         done
     done
 done
-nothing_left() {
-    bpps 0-2 >"$tmp/left" && not grep ' kin ' "$tmp/left" && not pgrep -af '^kin wait [0-9]+$'
-}
+left_here() { pgrep -f '^kin ' | while read -r p; do readlink "/proc/$p/exe"; done | grep -Fx "$kin"; }
+nothing_left() { bpps 0-2 >"$tmp/left" && not grep ' kin ' "$tmp/left" && not left_here; }
 for a in -1 1; do
     ok "one after the other is killed on $a" quiet bpsh 0 "$kin" kills $a 200
     ok 'and none lives on' eventually 20 nothing_left
