@@ -454,11 +454,10 @@ static void arrived(struct move *m, struct proc *p)
 {
     procspace_t *ps = m->all->ps;
 
-    if (p->was)
-        runs(p->was);
     if (!p->was) {
         ghost_arrived(ps, p);
     } else {
+        runs(p->was);
         p->state = PROC_RUNNING;
         m->was = p->was->kid ? NULL : p->was;
         m->was_on = p->was->node;
