@@ -145,7 +145,7 @@ void journal_cry(struct init *in, pid_t npid, uint32_t gen, int sig, const uint6
                  pid_t from, uid_t uid);
 void journal_cut(struct init *in, pid_t npid, uint32_t gen);
 uint64_t journal_seq(const journal_t *j); /* of the last event */
-uint64_t journal_known(const journal_t *j); /* up to which all are */
+uint64_t journal_known(const journal_t *j); /* up to which all are known */
 /* Events up to seq are known; the bodies that ended in them are forgotten. */
 void journal_ack(struct init *in, uint64_t seq);
 void journal_resend(struct init *in);
