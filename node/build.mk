@@ -49,7 +49,7 @@ RESTORE_FLAGS := -std=gnu11 -O2 -Wall -Wextra -Werror -Wshadow -Wvla -I. \
     -fno-stack-protector -fno-jump-tables -fno-asynchronous-unwind-tables -fno-unwind-tables \
     -fcf-protection=none -fno-builtin -mgeneral-regs-only \
     -Wl,-T,node/restore.ld,-z,noexecstack,--build-id=none,--no-warn-rwx-segments -s
-restore_src := node/restore.c node/restore_maps.c node/restore_room.c node/restore_files.c \
+restore_src := node/restore.c node/restore_maps.c node/restore_room.c node/restore_fill.c node/restore_files.c \
     node/restore_go.c
 helpers += $(LIBEXEC)/bprestore
 $(LIBEXEC)/bprestore: $(restore_src) node/restore.h node/restore.ld node/nolibc.h image/image.h \

@@ -259,8 +259,10 @@ static void take_start(void)
 
 static void take_pages(void)
 {
-    pages_take();
-    record_check(image_crc(head_crc(), (const void *)rs.rec.addr, rs.rec.len));
+    uint32_t crc = head_crc();
+
+    pages_take(&crc);
+    record_check(crc);
 }
 
 static void take_records(void)

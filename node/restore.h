@@ -3,6 +3,7 @@
  *   restore.c       the flow: read, hide, build, wait for the word, go
  *   restore_maps.c  memory: our own put away, the process's put in place
  *   restore_room.c  pages for what comes
+ *   restore_fill.c  the same, filled
  *   restore_files.c what it has open
  *   restore_go.c    what the memory does not say, and the jump
  *
@@ -17,6 +18,7 @@
 #define ENOENT 2
 #define EINTR 4
 #define EIO 5
+#define EAGAIN 11
 #define ENOMEM 12
 #define EEXIST 17
 #define EINVAL 22
@@ -24,6 +26,8 @@
 #define EBADMSG 74
 #define EPROTO 71
 #define ENOTUNIQ 76
+
+#define O_CLOEXEC 02000000
 
 #define MAP_SHARED 1
 #define MAP_PRIVATE 2
@@ -98,14 +102,19 @@ void machine_check(void);
 unsigned long hide(void); /* a copy of us in the hole: its distance */
 void own_away(void);      /* there: only we and the kernel's pages are left */
 void map_take(void);      /* IMAGE_MAP */
-void pages_take(void);    /* IMAGE_PAGES */
+void pages_take(uint32_t *crc); /* IMAGE_PAGES */
 void maps_done(void);     /* no more of them */
 void file_forget(void);   /* what a mapping was of needs no descriptor any more */
 
 /* --- restore_room.c --- */
-/* Pages at this address, of rs.map; so many bytes follow them there. Fails if the machine
- * has no more memory. */
-void room_make(unsigned long at, unsigned long len, unsigned long follows);
+/* Pages of rs.map are read to this address, and *crc goes on over them; so many bytes
+ * follow them there. Fails if the machine has no more memory. */
+void room_take(unsigned long at, unsigned long len, unsigned long follows, uint32_t *crc);
+
+/* --- restore_fill.c --- */
+/* The same in plain memory, where no page is yet. 0: it cannot be; nothing was read. */
+int fill_take(unsigned long at, unsigned long len, unsigned long follows, uint32_t *crc);
+void fill_end(void); /* before anything else is done to rs.map, or another is the one */
 
 /* --- restore_files.c --- */
 void file_take(const struct image_file *f); /* IMAGE_FILE */

@@ -9,7 +9,6 @@
 #define O_CREAT_TRUNC_EXCL (0100 | 01000 | 0200)
 #define O_ACCMODE 3
 #define O_NONBLOCK 04000
-#define O_CLOEXEC 02000000
 #define F_DUPFD 0
 #define F_SETFL 4
 #define F_SETPIPE_SZ 1031

@@ -257,6 +257,7 @@ static void make_writable(void)
 /* A mapping whose pages have all come is what it was to its process. */
 static void finish_map(void)
 {
+    fill_end();
     if (rs.made_writable)
         protect(rs.map.prot);
     rs.made_writable = 0;
@@ -291,7 +292,7 @@ void map_take(void)
              rs.path[0] ? rs.path : "memory");
 }
 
-void pages_take(void)
+void pages_take(uint32_t *crc)
 {
     const struct image_record *c = &rs.rec;
     const struct image_map *m = &rs.map;
@@ -302,8 +303,7 @@ void pages_take(void)
         (m->kind == IMAGE_MAP_FILE && (m->flags & IMAGE_MAP_SHARED)))
         fail(EBADMSG, "the image makes no sense: pages", 0);
     make_writable();
-    room_make(c->addr, c->len, c->chain);
-    read_all((void *)c->addr, c->len);
+    room_take(c->addr, c->len, c->chain, crc);
 }
 
 /* The hole is whole again where the kernel's pages were parked: by that who looks at

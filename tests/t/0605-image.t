@@ -44,6 +44,12 @@ ok 'its exe link is then all that is missing' is 2 grep -c . "$tmp/says"
 mv "$tmp/dump.away" "$tmp/dump"
 ok 'and 100 MB' says "$original" "$tmp/dump" save "$image" 0 100
 ok 'come back' says "$copy" "$tmp/dump" load "$image"
+ok 'a program that does without a system call compiles' \
+    gcc "${flags[@]}" -o "$tmp/refuse" tests/libbproc/refuse.c
+userfaultfd=323
+dies_by_it() { "$tmp/refuse" $userfaultfd 0 "$tmp/dump" load "$image"; [ $? = 159 ]; } >/dev/null 2>&1
+ok 'in pages that are made of bytes: by userfaultfd' dies_by_it
+ok 'and without it' says "$copy" "$tmp/refuse" $userfaultfd 1 "$tmp/dump" load "$image"
 # shellcheck disable=SC2016 # for the other shell
 ok 'also through a pipe' says "$copy" \
     bash -c 'cat "$1" | "$2" 3 3<&0 </dev/null' - "$image" "$libexec/bprestore"
