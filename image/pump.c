@@ -8,11 +8,16 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#include "image/pipe.h"
 
 #define CHUNK (256u * 1024)
-#define ROOM (1024 * 1024)
+#define LEND (64u * 1024) /* less is copied into a pipe */
+#define PAGE 4096u
+#define LENT_MAX (1024u * 1024) /* that a pipe has of us at most */
+#define RING (LENT_MAX + 3 * CHUNK) /* so what comes round again was read */
 #define STACK (256u * 1024)
 #define DIAL_MS 10000
 #define STUCK_MS 60000 /* a receiver that takes nothing for this long is lost */
@@ -25,6 +30,7 @@ struct pump {
     struct pump_plan p;
     bulk_t *to[PUMP_DIALS];
     size_t living; /* outputs */
+    bool lends, lent; /* pipes get parts of the ring; have got some */
     struct pump *next_read; /* of those that a connection brings it, shown with this */
     char token[BULK_TOKEN + 1];
     int fd; /* -1: not open yet, or no more */
@@ -41,15 +47,6 @@ static void tcp_options(int fd)
     (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &every, sizeof every);
     (void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &silent, sizeof silent);
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-}
-
-void pump_widen(int fd)
-{
-    int room = ROOM;
-
-    /* Beyond the system's limit only root may go. */
-    if (setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &room, sizeof room) < 0)
-        (void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &room, sizeof room);
 }
 
 static bulk_t *dial(const struct pump_dial *d)
@@ -77,9 +74,10 @@ static void open_all(struct pump *u)
     }
     for (size_t i = 0; i < p->dials; i++)
         u->living += (u->to[i] = dial(&p->dial[i])) != NULL;
-    for (size_t i = 0; i < p->outs; i++)
-        pump_widen(p->out[i]);
     u->living += p->outs;
+    u->lends = true;
+    for (size_t i = 0; i < p->outs; i++)
+        u->lends &= image_pipe_room(p->out[i]) <= LENT_MAX;
 }
 
 static ssize_t take(struct pump *u, char *buf)
@@ -101,11 +99,16 @@ static void drop_out(struct pump *u, size_t i)
     u->living--;
 }
 
-static void give(struct pump *u, const char *buf, size_t n)
+/* Where the next bytes may go: behind these, if they are lent. */
+static size_t give(struct pump *u, const char *buf, size_t at, size_t n)
 {
+    bool lend = u->lends && u->p.outs && n >= LEND;
+
+    buf += at;
     for (size_t i = 0; i < u->p.outs; i++)
         for (size_t done = 0; u->p.out[i] >= 0 && done < n;) {
-            ssize_t k = send(u->p.out[i], buf + done, n - done, MSG_NOSIGNAL);
+            ssize_t k = lend ? image_pipe_lend(u->p.out[i], buf + done, n - done)
+                             : write(u->p.out[i], buf + done, n - done);
             if (k < 0 && errno == EINTR)
                 continue;
             if (k < 0)
@@ -118,6 +121,10 @@ static void give(struct pump *u, const char *buf, size_t n)
             bulk_close(&u->to[i]);
             u->living--;
         }
+    u->lent |= lend;
+    if (lend)
+        at += (n + PAGE - 1) & ~(size_t)(PAGE - 1);
+    return at + CHUNK > RING ? 0 : at;
 }
 
 static void discard(struct pump_plan *p)
@@ -187,12 +194,15 @@ void pump_cut(const char *token)
 static void carry(struct pump *u, char *buf)
 {
     ssize_t n = -1;
+    size_t at = 0;
 
     read_begin(u);
     open_all(u);
     read_open(u);
-    while (buf && u->living && (n = take(u, buf)) > 0)
-        give(u, buf, (size_t)n);
+    while (buf && u->living && (n = take(u, buf + at)) > 0)
+        at = give(u, buf, at, (size_t)n);
+    if (u->lent) /* a pipe keeps what it has; the next image gets other memory */
+        madvise(buf, RING, MADV_DONTNEED);
     for (size_t i = 0; i < u->p.dials; i++) {
         /* A cut image stays one: only a whole one ends with close_notify. */
         if (u->to[i] && n == 0)
@@ -244,11 +254,13 @@ static bool give_to_waiting(struct pump *u)
 
 static void *run(void *arg)
 {
-    char *buf = malloc(CHUNK);
+    void *p = mmap(NULL, RING, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    char *buf = p == MAP_FAILED ? NULL : p;
 
     for (struct pump *u = arg; u; u = next_pump())
         carry(u, buf);
-    free(buf);
+    if (buf)
+        munmap(buf, RING);
     OPENSSL_thread_stop();
     return NULL;
 }

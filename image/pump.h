@@ -1,7 +1,7 @@
 /* pump.h - an image on its way: from one place to several, by a thread
  *
- * In: a local descriptor, or a connection of the bulk channel that has shown a
- * ticket. Out: local descriptors, and connections that the thread makes. What
+ * In: a pipe, or a connection of the bulk channel that has shown a ticket. Out:
+ * pipes, and connections that the thread makes. What
  * cannot be written to is dropped, and its reader sees a cut image; the others
  * get theirs. Nobody is told how it went: the restorers at the ends know.
  */
@@ -22,18 +22,15 @@ struct pump_dial {
 };
 
 struct pump_plan {
-    int in;        /* a local descriptor; -1: conn */
+    int in;        /* a pipe; -1: conn */
     int conn;      /* a connection that was accepted; or -1: bulk */
     struct bulk_ticket ticket; /* of conn */
     bulk_t *bulk;  /* a connection that is open already */
-    int *out;      /* from malloc */
+    int *out;      /* pipes (image/pipe.h); from malloc */
     size_t outs;
     struct pump_dial dial[PUMP_DIALS];
     size_t dials;
 };
-
-/* Of a local descriptor that an image is written to: fewer turns of who carries it. */
-void pump_widen(int fd);
 
 /* All that is in the plan is the thread's from now on, or closed. */
 int pump_start(const struct pump_plan *p, struct err *err);

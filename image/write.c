@@ -2,13 +2,15 @@
 #include "image/write.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
+#include "image/pipe.h"
 
 /* Linux 6.7's way to ask for runs of pages; the headers here may be older. */
 struct scan { /* struct pm_scan_arg */
@@ -88,23 +90,27 @@ void image_close(struct image_writer *w)
 
 /* --- records --- */
 
-/* A reader that has gone is an error, and no signal. */
-static ssize_t write_some(int out, struct iovec *v, int n)
+/* A reader that has gone is an error, and no signal to who has them blocked. */
+static int write_failed(struct image_writer *w, int code)
 {
-    struct msghdr m = { .msg_iov = v, .msg_iovlen = (size_t)n };
-    ssize_t k = sendmsg(out, &m, MSG_NOSIGNAL);
+    static const struct timespec now;
+    sigset_t it;
 
-    return k < 0 && errno == ENOTSOCK ? writev(out, v, n) : k;
+    sigemptyset(&it);
+    sigaddset(&it, SIGPIPE);
+    if (code == EPIPE && !w->sigpipe)
+        (void)sigtimedwait(&it, NULL, &now);
+    return image_fail(w, code, "the image cannot be written", NULL);
 }
 
 static int write_now(struct image_writer *w, struct iovec *v, int n)
 {
     while (n > 0) {
-        ssize_t k = write_some(w->out, v, n);
+        ssize_t k = writev(w->out, v, n);
         if (k < 0 && errno == EINTR)
             continue;
         if (k < 0)
-            return image_fail(w, errno, "the image cannot be written", NULL);
+            return write_failed(w, errno);
         w->bytes += (uint64_t)k;
         for (; n > 0 && (size_t)k >= v->iov_len; v++, n--)
             k -= (ssize_t)v->iov_len;
@@ -112,6 +118,22 @@ static int write_now(struct image_writer *w, struct iovec *v, int n)
             v->iov_base = (char *)v->iov_base + k;
             v->iov_len -= (size_t)k;
         }
+    }
+    return 0;
+}
+
+/* Memory of which enough follows that nobody reads it later than that is written. */
+static int write_lent(struct image_writer *w, const char *from, size_t n)
+{
+    while (n > 0) {
+        ssize_t k = image_pipe_lend(w->out, from, n);
+        if (k < 0 && errno == EINTR)
+            continue;
+        if (k < 0)
+            return write_failed(w, errno);
+        w->bytes += (uint64_t)k;
+        from += k;
+        n -= (size_t)k;
     }
     return 0;
 }
@@ -170,9 +192,14 @@ static int put_at(struct image_writer *w, uint32_t kind, uint64_t addr, const vo
     r.crc = crc;
     w->chain = image_crc(w->chain, &crc, sizeof crc);
     w->records++;
+    /* Pages in their own place, with enough behind them to know that they were read. */
+    bool lend = w->lend && w->follows >= w->lend && kind == IMAGE_PAGES &&
+                (uintptr_t)a == addr;
     struct iovec v[3] = { { &r, sizeof r },
                           { (void *)(uintptr_t)a, alen },
                           { (void *)(uintptr_t)b, blen } };
+    if (lend)
+        return write_all(w, v, 1) < 0 || write_gathered(w) < 0 ? -1 : write_lent(w, a, alen);
     return write_all(w, v, blen ? 3 : alen ? 2 : 1);
 }
 
@@ -186,11 +213,14 @@ int image_begin(struct image_writer *w)
 {
     struct image_start start = { .version = IMAGE_VERSION, .arch = IMAGE_X86_64 };
     struct iovec v = { &start, sizeof start };
+    sigset_t pending;
 
     memcpy(start.magic, IMAGE_MAGIC, sizeof start.magic);
     w->chain = 0;
     w->records = 0;
     w->gathered = 0;
+    w->follows = 0;
+    w->sigpipe = sigpending(&pending) == 0 && sigismember(&pending, SIGPIPE) > 0;
     if (write_all(w, &v, 1) < 0)
         return -1;
     return put_at(w, IMAGE_PROCESS, 0, &w->s->process, sizeof w->s->process, NULL, 0);
@@ -262,7 +292,7 @@ static int put_chunk(struct image_writer *w, uint64_t at, size_t n, bool dense)
 static int put_run(struct image_writer *w, uint64_t start, uint64_t end, bool dense)
 {
     for (uint64_t at = start; at < end;) {
-        /* Borders where a large page of the reader's may have its own. */
+        /* Borders at the same addresses, whatever came before. */
         size_t n = IMAGE_CHUNK - at % IMAGE_CHUNK;
         if (n > end - at)
             n = (size_t)(end - at);

@@ -44,6 +44,7 @@ struct image_span {
 
 struct image_writer {
     int out;           /* where the bytes go: blocking */
+    size_t lend;       /* room of out, if that is one of image_pipe(): see there; 0: copy all */
     int proc;          /* /proc/PID of the process */
     int mem, pagemap;  /* of it; -1 until image_open() */
     bool self;         /* it is us */
@@ -59,6 +60,7 @@ struct image_writer {
     uint32_t chain;
     uint64_t records, bytes;
     size_t gathered; /* bytes in s->gather */
+    bool sigpipe;    /* one was pending before */
     uint64_t follows; /* memory behind the pages that are written next, without a gap */
     int code;
     const char *why;

@@ -4,6 +4,7 @@
  */
 #include <getopt.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -71,6 +72,7 @@ int main(int argc, char **argv)
         fputs(usage, stderr);
         return 2;
     }
+    signal(SIGPIPE, SIG_IGN); /* who takes the image no more is its write's error */
     conf.pid = (pid_t)pid;
     conf.to = (int)node;
     snprintf(name, sizeof name, "held.%ld", pid);

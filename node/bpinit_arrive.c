@@ -1,6 +1,6 @@
 /* bpinit_arrive.c - processes that come from another machine
  *
- * The agent brings the end of a socket on which the image will come; a spawn
+ * The agent brings the end of a pipe in which the image will come; a spawn
  * with "image" then starts bprestore in the process's place, which says on a
  * socket of ours that it is ready, or why it cannot be. It runs when we are told
  * to let it, and that is the one moment from which on the process is here: asked

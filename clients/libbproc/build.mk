@@ -1,6 +1,6 @@
 # libbproc: build/lib/libbproc.so.4 and its links, build/lib/libbproc.a, build/include
 libbproc_objs := $(call objs,$(addprefix clients/libbproc/,conn.c nodes.c nodeset.c notify.c \
-    procs.c admin.c exec.c request.c remote.c local.c move.c kept.c rfork.c transfer.c save.c dump.c execdump.c bring.c) node/redirect.c image/write.c image/maps.c image/going.c image/timers.c image/ticket.c bus/elf.c)
+    procs.c admin.c exec.c request.c remote.c local.c move.c kept.c rfork.c transfer.c save.c dump.c execdump.c bring.c) node/redirect.c image/write.c image/pipe.c image/maps.c image/going.c image/timers.c image/ticket.c bus/elf.c)
 LIBBPROC_SO := libbproc.so.4.0.0
 libbproc := $(addprefix $(LIB)/,$(LIBBPROC_SO) libbproc.so.4 libbproc.so libbproc.a) \
     $(B)/include/sys/bproc.h $(LIB)/pkgconfig/bproc.pc

@@ -17,6 +17,7 @@
 #include "bus/pkt.h"
 #include "bus/rundir.h"
 #include "image/going.h"
+#include "image/pipe.h"
 
 #define MOVED_MS 60000    /* one question; it is asked until it is answered */
 #define ABSENT_MS 60000   /* no cluster any more */
@@ -297,6 +298,7 @@ int transfer_send(struct transfer *t, const int *node, uint32_t n, int *code)
     int copy = -1;
 
     if (fd >= 0) {
+        t->v.w.lend = image_pipe_room(fd);
         copy = save_write(&t->v, fd);
         why = errno;
         if (copy > 0)

@@ -13,6 +13,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 #include "bus/bulk.h"
+#include "image/pipe.h"
 #include "node/agent/agent.h"
 #include "node/agent/files.h"
 #include "node/agent/request.h"
@@ -251,7 +252,7 @@ static void close_ends(int *fd, size_t n)
     free(fd);
 }
 
-/* A socket for each rank's image: one end for bpinit, the other for what comes
+/* A pipe for each rank's image: one end for bpinit, the other for what comes
  * in by the ticket that the answer names. */
 static int expect_images(struct launch *x, struct err *err)
 {
@@ -267,15 +268,15 @@ static int expect_images(struct launch *x, struct err *err)
         CLEANUP(mp_free) mp_buf m;
         int p[2];
         mp_init(&m);
-        if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, p) < 0) {
+        if (image_pipe(p) < 0) {
             close_ends(out, n);
-            return err_set(err, errno, "socketpair: %s", strerror(errno));
+            return err_set(err, errno, "pipe: %s", strerror(errno));
         }
-        out[n] = p[0];
+        out[n] = p[1];
         mp_map(&m, 2);
         mp_kuint(&m, "launch", x->id);
         mp_kuint(&m, "rank", x->rank[n].rank);
-        if (space_send_fd(a->space, "image", &m, p[1], err) < 0) {
+        if (space_send_fd(a->space, "image", &m, p[0], err) < 0) {
             close_ends(out, n + 1);
             return -1;
         }

@@ -15,6 +15,7 @@
 #include "bus/callers.h"
 #include "bus/pkt.h"
 #include "image/image.h"
+#include "image/pipe.h"
 #include "image/pump.h"
 #include "node/agent/agent.h"
 #include "node/agent/place.h"
@@ -331,9 +332,8 @@ static void give(const struct way *w, int conn)
     struct err err = { 0 };
     int s[2];
 
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, s) < 0)
+    if (image_pipe(s) < 0)
         return;
-    pump_widen(s[1]);
     p.in = s[0];
     p.dial[0] = w->to;
     if (pkt_send(conn, "", 1, &s[1], 1, &err) < 0) {

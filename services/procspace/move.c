@@ -18,6 +18,7 @@
 #include <unistd.h>
 #include "bus/pkt.h"
 #include "bus/rundir.h"
+#include "image/pipe.h"
 #include "services/procspace/family.h"
 #include "services/procspace/move_kin.h"
 
@@ -248,9 +249,8 @@ static void give(const struct caller *k, struct move *m)
     int s[2];
 
     m->token[0] = 0;
-    if (!m->stops || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, s) < 0)
+    if (!m->stops || image_pipe(s) < 0)
         return;
-    pump_widen(s[1]);
     p.in = s[0];
     p.dial[0] = m->stop[0].to;
     if (pkt_send(k->fd, "", 1, &s[1], 1, &err) < 0) {

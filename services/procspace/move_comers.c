@@ -15,6 +15,7 @@
 #include <unistd.h>
 #include "bus/pkt.h"
 #include "image/image.h"
+#include "image/pipe.h"
 #include "services/procspace/kids.h"
 #include "services/procspace/move_parts.h"
 
@@ -102,7 +103,7 @@ int comers_open(struct move *m, const struct launch *l, struct err *err)
         if (!l->rank[r] || !l->rank[r]->starting)
             continue;
         struct comer *c = add(m, r, l->rank[r]->home_npid);
-        if (!c || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, s) < 0) {
+        if (!c || image_pipe(s) < 0) {
             err_set(err, c ? errno : ENOMEM, "a way for its image: %s",
                     strerror(c ? errno : ENOMEM));
             break;

@@ -18,6 +18,7 @@
 #include "bus/pkt.h"
 #include "bus/rundir.h"
 #include "image/image.h"
+#include "image/pipe.h"
 #include "services/procspace/family.h"
 #include "services/procspace/move_kin.h"
 
@@ -121,8 +122,8 @@ int move_home(struct move *m, struct proc *p, struct err *err)
         return err_set(err, ENOMEM, "out of memory");
     m->stops = 1;
     m->stop[0].node = -1;
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, s) < 0)
-        return err_set(err, errno, "socketpair: %s", strerror(errno));
+    if (image_pipe(s) < 0)
+        return err_set(err, errno, "pipe: %s", strerror(errno));
     m->home_fd = s[0];
     if (contents_image(ps->contents, &s[1], 1, &m->stop[0].to.ticket, &m->stop[0].to.port, err) <
         0) {

@@ -21,6 +21,12 @@ $(B)/tests/unit/bulk: $(call objs,tests/unit/bulk.c bus/bulk.c bus/record.c bus/
     $(LIBCM)
 	$(LINK)
 
+unit += $(B)/tests/unit/image_pipe
+$(B)/tests/unit/image_pipe: LIBS = $(SSL_LIBS)
+$(B)/tests/unit/image_pipe: $(call objs,tests/unit/image_pipe.c image/pipe.c image/pump.c image/write.c \
+                            image/maps.c bus/bulk.c bus/record.c bus/gcm.c) $(LIBCM)
+	$(LINK)
+
 unit += $(B)/tests/unit/crc
 $(B)/tests/unit/crc: $(call objs,tests/unit/crc.c) $(LIBCM)
 	$(LINK)
