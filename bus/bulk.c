@@ -329,6 +329,17 @@ static int flush(bulk_t *b, int timeout_ms, struct err *err)
 
 /* ---- connecting ---- */
 
+/* Once it is connected the kernel keeps the timers. What else an administrator has chosen
+ * stays. */
+void bulk_near(int fd)
+{
+    char how[16] = "";
+    socklen_t n = sizeof how;
+
+    if (getsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, how, &n) == 0 && strncmp(how, "bbr", 3) == 0)
+        setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, "cubic", 5);
+}
+
 int bulk_dial_start(const char *addr, uint16_t port, struct err *err)
 {
     struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons(port) };
@@ -338,6 +349,7 @@ int bulk_dial_start(const char *addr, uint16_t port, struct err *err)
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
         return err_set(err, errno, "socket: %s", strerror(errno));
+    bulk_near(fd);
     if (connect(fd, (struct sockaddr *)&to, sizeof to) < 0 && errno != EINPROGRESS) {
         err_set(err, errno, "connect to %s:%u: %s", addr, port, strerror(errno));
         close(fd);

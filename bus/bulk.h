@@ -31,6 +31,10 @@ void bulk_ticket_make(struct bulk_ticket *t); /* random */
 /* TCP to addr:port within timeout_ms; O_CLOEXEC; -1 on error. */
 int bulk_dial(const char *addr, uint16_t port, int timeout_ms, struct err *err);
 
+/* Of a socket that will listen for such: they are sent at once, even where the system's
+ * default is BBR. That is made for what is far away, and sends by timers. */
+void bulk_near(int fd);
+
 /* The same in two steps: a socket that is connecting, then the wait for it,
  * which shutdown(2) ends. */
 int bulk_dial_start(const char *addr, uint16_t port, struct err *err);

@@ -113,6 +113,7 @@ copies_t *copies_create(agent_t *a, struct err *err)
     struct sockaddr_in sa = { .sin_family = AF_INET,
                               .sin_port = htons((uint16_t)(a->master_port + CM_PORT_CONTENT)) };
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    bulk_near(fd);
     if (fd >= 0 && (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) < 0 ||
                     bind(fd, (struct sockaddr *)&sa, sizeof sa) < 0 || listen(fd, 128) < 0)) {
         err_set(err, errno, "%s", strerror(errno));

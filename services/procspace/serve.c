@@ -343,6 +343,7 @@ int contents_listen(contents_t *c, int port, struct err *err)
     if (c->serving)
         return 0;
     c->listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    bulk_near(c->listener);
     if (c->listener < 0 ||
         setsockopt(c->listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) < 0 ||
         bind(c->listener, (struct sockaddr *)&sa, sizeof sa) < 0 ||

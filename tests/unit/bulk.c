@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <openssl/ssl.h>
+#include <netinet/tcp.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -527,6 +528,39 @@ static void a_reader_says_where_it_starts(void)
     free(s);
 }
 
+/* How those send that come in where a socket was to send so before. */
+static void sends(const char *how, const char *want)
+{
+    struct sockaddr_in at = { .sin_family = AF_INET };
+    socklen_t len = sizeof at, n = 15;
+    char is_now[16] = "", name[80];
+    struct err err = { 0 };
+    int l = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    snprintf(name, sizeof name, "where %s is the default, near ones send by %s", how, want);
+    if (setsockopt(l, IPPROTO_TCP, TCP_CONGESTION, how, (socklen_t)strlen(how)) < 0) {
+        skip(name, "this kernel has it not");
+        close(l);
+        return;
+    }
+    bulk_near(l);
+    at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    if (bind(l, (struct sockaddr *)&at, sizeof at) < 0 || listen(l, 1) < 0 ||
+        getsockname(l, (struct sockaddr *)&at, &len) < 0)
+        abort();
+    int a = bulk_dial("127.0.0.1", ntohs(at.sin_port), LIMIT_MS, &err);
+    int b = accept4(l, NULL, NULL, SOCK_CLOEXEC);
+    getsockopt(b, IPPROTO_TCP, TCP_CONGESTION, is_now, &n);
+    is(is_now, want, name);
+    n = 15;
+    memset(is_now, 0, sizeof is_now);
+    getsockopt(a, IPPROTO_TCP, TCP_CONGESTION, is_now, &n);
+    ok(strcmp(is_now, "bbr") != 0, "no more does who has called (%s)", is_now);
+    close(a);
+    close(b);
+    close(l);
+}
+
 int main(void)
 {
     struct err err = { 0 };
@@ -549,6 +583,8 @@ int main(void)
     records_are_proof();
     a_reader_says_where_it_starts();
     throughput();
+    sends("bbr", "cubic");
+    sends("reno", "reno");
     ok(bulk_dial("no address", 1, 10, &err) < 0 && err.code == EINVAL,
        "a dial to what is no address fails with EINVAL");
     ok(bulk_dial("127.0.0.1", 1, 1000, &err) < 0 && err.code == ECONNREFUSED,
