@@ -47,12 +47,21 @@ ok 'come back' says "$copy" "$tmp/dump" load "$image"
 ok 'a program that does without a system call compiles' \
     gcc "${flags[@]}" -o "$tmp/refuse" tests/libbproc/refuse.c
 userfaultfd=323
-dies_by_it() { "$tmp/refuse" $userfaultfd 0 "$tmp/dump" load "$image"; [ $? = 159 ]; } >/dev/null 2>&1
+dies_by_it() { "$tmp/refuse" "$userfaultfd" 0 "$tmp/dump" load "$image"; [ $? = 159 ]; } >/dev/null 2>&1
 ok 'in pages that are made of bytes: by userfaultfd' dies_by_it
-ok 'and without it' says "$copy" "$tmp/refuse" $userfaultfd 1 "$tmp/dump" load "$image"
+ok 'and without it' says "$copy" "$tmp/refuse" "$userfaultfd" 1 "$tmp/dump" load "$image"
 # shellcheck disable=SC2016 # for the other shell
 ok 'also through a pipe' says "$copy" \
     bash -c 'cat "$1" | "$2" 3 3<&0 </dev/null' - "$image" "$libexec/bprestore"
+mkfifo "$tmp/pipe"
+half() {
+    timeout 30 head -c 100 "$tmp/pipe" >/dev/null &
+    timeout 30 "$tmp/dump" save "$tmp/pipe" 0 1
+    local rc=$?
+    wait $!
+    return $rc
+}
+ok 'to who reads no more of it: a reason, and no SIGPIPE' fails_with 'Broken pipe' half
 user=(setpriv --reuid 61001 --regid 61001 --clear-groups)
 mkdir -m 777 "$tmp/theirs"
 ok 'as a user' says "$original" "${user[@]}" "$tmp/dump" save "$tmp/theirs/image" 0 1
