@@ -2,6 +2,7 @@
 #include "image/pipe.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -27,5 +28,5 @@ ssize_t image_pipe_lend(int fd, const void *from, size_t n)
     struct iovec v = { (void *)(unsigned long)from, n };
     ssize_t k = vmsplice(fd, &v, 1, 0);
 
-    return k < 0 && errno != EINTR && errno != EPIPE ? write(fd, from, n) : k;
+    return k < 0 && errno != EINTR && errno != EPIPE ? syscall(SYS_write, fd, from, n) : k;
 }
