@@ -80,12 +80,7 @@ static void forget(struct family **at)
 
 static struct proc *proc_of(procspace_t *ps, const struct child *c)
 {
-    struct launch *l = c->launch ? launch_find(ps, c->launch) : NULL;
-
-    struct proc *p = l && c->rank < l->ranks ? l->rank[c->rank] : NULL;
-    while (p && p->moved_to)
-        p = p->moved_to;
-    return p;
+    return proc_of_rank(ps, c->launch, c->rank);
 }
 
 /* --- which they are --- */

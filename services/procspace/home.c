@@ -208,11 +208,8 @@ struct proc *home_add(procspace_t *ps, struct launch *l, uint32_t rank, int node
 
 struct proc *home_find(procspace_t *ps, uint64_t launch, uint64_t rank)
 {
-    struct launch *l = launch_find(ps, launch);
-    struct proc *p = l && rank < l->ranks ? l->rank[rank] : NULL;
+    struct proc *p = proc_of_rank(ps, launch, rank);
 
-    while (p && p->moved_to)
-        p = p->moved_to;
     return p && p->homed ? p : NULL;
 }
 

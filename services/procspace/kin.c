@@ -562,11 +562,8 @@ static struct proc *came(procspace_t *ps, pid_t pid, int of, uint64_t id, int no
 {
     for (size_t i = 0; i < KIN_CAME; i++) {
         const struct came *c = &ps->came[i];
-        struct launch *l = c->pid == pid && c->node == of && c->id == id && c->to == node
-                               ? launch_find(ps, c->launch) : NULL;
-        struct proc *p = l ? l->rank[0] : NULL;
-        while (p && p->moved_to)
-            p = p->moved_to;
+        struct proc *p = c->pid == pid && c->node == of && c->id == id && c->to == node
+                             ? proc_of_rank(ps, c->launch, 0) : NULL;
         if (p && (p->state == PROC_RUNNING || p->left))
             return p;
     }

@@ -365,9 +365,7 @@ static void take_heard(struct move *m, const msgpack_object *value)
     /* On the way to the master it is the old one that is spoken of till the end. */
     if (m->home && p->was && !p->was->moved_to)
         p = p->was;
-    while (p->moved_to)
-        p = p->moved_to;
-    signal_heard(p, a);
+    signal_heard(proc_now(p), a);
 }
 
 static void departed(struct move *m, const msgpack_object *value)

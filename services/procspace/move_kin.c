@@ -267,8 +267,7 @@ uint32_t kin_pack_departure(struct move *m, const struct proc *was, mp_buf *out)
     /* On its way to the master it is the old one that is spoken of till the end. */
     if (p && m->home && p->was)
         p = p->was;
-    while (p && p->moved_to)
-        p = p->moved_to;
+    p = proc_now(p);
     if (p && p->left) { /* it has been on the master since, and is nobody's to know there */
         if (!m->par)
             m->par = kin_parent_here(ps, p->pid, &err);

@@ -173,8 +173,7 @@ int on_pass(void *self, struct svc_req *req, struct err *err)
     uint64_t of;
     if (req->w->node < 0 || (m ? m->uid : p ? p->uid : (int64_t)a.who.uid) != (int64_t)a.who.uid)
         return err_set(err, ESRCH, "launch %llu is no move", (unsigned long long)launch);
-    while (p && p->moved_to) /* it has gone on meanwhile */
-        p = p->moved_to;
+    p = proc_now(p); /* it has gone on meanwhile */
     /* Its agent knows it no more, but it still has its number. */
     pid_t pid = p ? p->pid : m && m->ghost ? m->ghost : a.pid ? a.pid : a.npid;
     if (!p && !m) { /* is it here? Or has it gone to a node again? */

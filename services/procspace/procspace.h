@@ -191,6 +191,10 @@ struct proc *proc_new(procspace_t *ps, struct launch *l, uint32_t rank, pid_t pi
                       int node, struct err *err);
 /* p takes the place of the one that it was: ghost, number, relatives. */
 void proc_take_over(procspace_t *ps, struct proc *p);
+/* What it has become by moves: itself, if it has made none. NULL of NULL. */
+struct proc *proc_now(struct proc *p);
+/* The same of a launch's rank. NULL: there is no such. */
+struct proc *proc_of_rank(procspace_t *ps, uint64_t launch, uint64_t rank);
 /* The launch under which it left the master: its ghost names that one. */
 static inline uint64_t proc_first(const struct proc *p) { return p->as ? p->as : p->launch->id; }
 /* It is an ordinary process of the master's again: no word to anybody. */

@@ -86,12 +86,10 @@ static uint64_t first_of(const struct proc *p) { return p->launch ? proc_first(p
 static struct proc *whom(const struct forward *f)
 {
     struct proc *p = f->homed ? home_find(f->ps, f->launch, f->rank) : proc_find(f->ps, f->pid);
-    struct launch *l = f->launch ? launch_find(f->ps, f->launch) : NULL;
 
     if (p && (f->homed || (first_of(p) == f->first && (!p->kid || p->gen == f->gen))))
         return p;
-    for (p = l && f->rank < l->ranks ? l->rank[f->rank] : NULL; p && p->moved_to;)
-        p = p->moved_to;
+    p = proc_of_rank(f->ps, f->launch, f->rank);
     /* Or it is where its parent is, who waits for it by now. */
     return p && (f->homed || (p->pid == f->pid && p->left)) ? p : NULL;
 }

@@ -181,6 +181,20 @@ static struct launch **launch_link(procspace_t *ps, uint64_t id)
 
 struct launch *launch_find(procspace_t *ps, uint64_t id) { return *launch_link(ps, id); }
 
+struct proc *proc_now(struct proc *p)
+{
+    while (p && p->moved_to)
+        p = p->moved_to;
+    return p;
+}
+
+struct proc *proc_of_rank(procspace_t *ps, uint64_t launch, uint64_t rank)
+{
+    struct launch *l = launch ? launch_find(ps, launch) : NULL;
+
+    return proc_now(l && rank < l->ranks ? l->rank[rank] : NULL);
+}
+
 struct launch *launch_of(procspace_t *ps, pid_t pid)
 {
     struct proc *p = proc_find(ps, pid);
