@@ -198,7 +198,9 @@ use_cluster() {
 }
 # What is mounted here, but for what others that run beside this test may make.
 mounts() {
-    awk -v me="clustermatic-t$$" '($3 != "fuse.bpfs" && index($2, "/run/netns") != 1) || index($2, me)' \
+    awk -v me="clustermatic-t$$" -v mine="$tmp/" -v tests="${tmp%/*}/cm-" \
+        '($3 != "fuse.bpfs" && index($2, "/run/netns") != 1 &&
+          (index($2, tests) != 1 || index($2, mine) == 1)) || index($2, me)' \
         /proc/self/mounts | sort
 }
 # Also end this one on exit (a second cluster of a test).
