@@ -11,7 +11,6 @@
  * the parent becomes the parent (node/bpinit_left.c). One that it has made on the node
  * that it leaves is a body like others from then on, whose parent has a stand-in there.
  */
-#include "bus/rests.h"
 #include "services/procspace/family.h"
 #include "services/procspace/move_kin.h"
 #include <errno.h>
@@ -21,6 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include "bus/rests.h"
 
 #define FAMILY_MAX 100000
 #define QUIET_MS 300

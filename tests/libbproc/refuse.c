@@ -2,7 +2,6 @@
  *
  *     refuse CALL ERRNO COMMAND...     by number; ERRNO 0: it dies by SIGSYS
  */
-#include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <stddef.h>
