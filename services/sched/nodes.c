@@ -340,7 +340,9 @@ static void lost(sched_t *s, struct pnode *n, const char *why)
         bool on_it = false;
         for (uint32_t k = 0; k < j->pub.nodes; k++)
             on_it = on_it || j->place[k] == n;
-        if (!on_it || (j->flags & JOB_NODE_LOST) || !j->run || j->state == JOB_ENDING)
+        /* We may hear that it has failed before we hear why. */
+        bool well = j->state == JOB_ENDING && j->status == 0;
+        if (!on_it || (j->flags & JOB_NODE_LOST) || !j->run || well)
             continue;
         j->flags |= JOB_NODE_LOST;
         snprintf(text, sizeof text, "node %d was lost%s%.100s", n->number, *why ? ": " : "", why);

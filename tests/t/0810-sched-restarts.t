@@ -139,13 +139,14 @@ ok 'the second time' is 2 field "$job" attempt
 cat >lossy <<'EOF'
 echo $JOBID $NODES >>tries
 case $(grep -c "^$JOBID " tries) in
-1) bpsh $NODES sleep 1000 ;;
+1) bpsh $NODES sleep 1000; code=$?; echo "$JOBID" >>over; exit $code ;;
 esac
 EOF
-lose() { # the node of a job
+lose() { # the node of a job, after what is to be done first
     local node
     node=$(field "$1" node_list)
     eventually 10 bash -c "bpps $node | grep -q 'sleep 1000'"
+    "${@:2}"
     kill -KILL "$(pid_of "node.$node")"
 }
 job=$(submit <lossy)
@@ -159,6 +160,15 @@ eventually 10 in_state "$again" running
 lose "$again"
 ok 'one that wants to is queued again' ended "$again"
 ok 'and ends well' is 0 field "$again" exit
+ok 'its node is back, too' eventually 30 idle
+late=$(submit --requeue-on-node-failure <lossy)
+eventually 10 in_state "$late" running
+sched_pid=$(pid_of sched)
+lose "$late" kill -STOP "$sched_pid"
+eventually 10 grep -q "^$late" over
+kill -CONT "$sched_pid"
+ok 'so is one that has failed before its end and the loss are heard of' ended "$late"
+ok 'and it ends well' is 0 field "$late" exit
 # pid 1 may take its time with those that have ended
 ok 'nothing is left of it all' eventually 10 not pgrep -r R,S,D,T,t -u $a
 ok 'all nodes are back' eventually 30 idle
