@@ -132,6 +132,18 @@ APART static void tell_signals(struct kin_parent *p)
         tell_signal(p, (int)sig, &si);
 }
 
+/* None is being sent then: what it has done to the child can be seen. bpinit, which sends
+ * it, waits for nothing meanwhile. */
+APART static unsigned conts_of(struct kin_parent *p, pid_t pid)
+{
+    const struct timespec moment = { 0, 50000 };
+    unsigned n;
+
+    while ((n = atomic_load(&p->conts[(unsigned)pid % KIN_CONTS])) & 1)
+        raw3(SYS_nanosleep, (long)&moment, 0, 0);
+    return n;
+}
+
 /* An end is told first and taken then: if we are killed in between it is told
  * twice, not never, since bpinit inherits what is not taken. A stop or its end is
  * taken first: another one might have come meanwhile. */
@@ -152,7 +164,7 @@ APART static void reap(struct kin_parent *p)
         bool ended = si.si_code == CLD_EXITED || si.si_code == CLD_KILLED ||
                      si.si_code == CLD_DUMPED;
         if (!ended) {
-            n.conts = atomic_load(&p->conts[(unsigned)pid % KIN_CONTS]);
+            n.conts = conts_of(p, pid);
             si.si_pid = 0;
             raw5(SYS_waitid, P_PID, pid, (long)&si, WSTOPPED | WCONTINUED | WNOHANG,
                  (long)&n.usage);
@@ -161,7 +173,7 @@ APART static void reap(struct kin_parent *p)
             n.status = wait_status(&si);
             /* A SIGCONT just now: was this before it, or after? If before, there
              * is more to be told. */
-            unsigned now = atomic_load(&p->conts[(unsigned)pid % KIN_CONTS]);
+            unsigned now = conts_of(p, pid);
             si.si_pid = 0;
             if (now != n.conts &&
                 raw5(SYS_waitid, P_PID, pid, (long)&si,

@@ -54,7 +54,8 @@ void kin_child_added(kin_parent_t *p); /* a body is its child; NULL fine */
 void kin_child_not(kin_parent_t *p);   /* it is none after all; before kin_parent_settle() */
 /* It ends if no child of it was made. NULL fine. */
 void kin_parent_settle(kin_parent_t *p);
-void kin_child_continues(kin_parent_t *p, pid_t npid); /* it will be sent SIGCONT */
+/* Before it is sent SIGCONT, and after. NULL fine. */
+void kin_child_continues(kin_parent_t *p, pid_t npid);
 void kin_child_ended(struct init *in, kin_parent_t *p);
 
 /* The real parent is dead: its children are ours. */

@@ -27,7 +27,7 @@ struct kin_parent {
     kin_parent_t *own; /* whose child it is itself, if that lives elsewhere */
     bool leaving;
     void *stack;
-    _Atomic unsigned conts[KIN_CONTS]; /* by pid of child: SIGCONTs sent to it */
+    _Atomic unsigned conts[KIN_CONTS]; /* by pid of child: 2 for each SIGCONT; odd: one is being sent */
     /* the call that it is to carry out */
     _Atomic int call;
     _Atomic int leave;

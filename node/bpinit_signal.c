@@ -140,5 +140,7 @@ int signal_take(struct init *in, const msgpack_object *map, struct err *err)
         kids_send(b->npid, (int)sig, with);
     else
         kids_signal(in->kids, (pid_t)kid, (uint32_t)gen, (int)sig, with);
+    if (b && sig == SIGCONT)
+        kin_child_continues(b->parent, b->npid);
     return 0;
 }

@@ -37,6 +37,20 @@ for p in -1 0 1; do
         done
     done
 done
+# A signal that is about to be sent there, and is not yet, when a stop is seen.
+slowly() { # NODE CMD...
+    local init tracer rc
+    init=$(pgrep -x -P "$(pid_of "node.$1")" bpinit)
+    strace -qq -o "$tmp/slow" -e 'inject=kill,rt_sigqueueinfo:delay_enter=20000' -p "$init" & tracer=$!
+    on_exit+=("kill -TERM $tracer 2>/dev/null")
+    eventually 10 grep -q "^TracerPid:[[:space:]]*$tracer\$" "/proc/$init/status" || return 1
+    "${@:2}"
+    rc=$?
+    kill -TERM "$tracer"
+    wait "$tracer"
+    return $rc
+}
+ok 'children on a node that sends signals slowly' slowly 1 family -1 1 1
 left_here() { pgrep -f '^kin ' | while read -r p; do readlink "/proc/$p/exe"; done | grep -Fx "$kin"; }
 nothing_left() { bpps 0-2 >"$tmp/left" && not grep ' kin ' "$tmp/left" && not left_here; }
 for a in -1 1; do
