@@ -48,6 +48,13 @@ unsigned long long kin_began(pid_t pid)
     return pid > 0 && read_stat(pid, &s) && s.state != 'Z' && s.state != 'X' ? s.began : 0;
 }
 
+char kin_state(pid_t pid)
+{
+    struct stat_line s;
+
+    return pid > 0 && read_stat(pid, &s) ? s.state : 0;
+}
+
 static int add(struct table *t, pid_t pid)
 {
     struct stat_line s;

@@ -19,4 +19,8 @@ int kin_signal_session(pid_t sid, uid_t uid, int sig);
  * names it for good. 0: it is not there, or a zombie. */
 unsigned long long kin_began(pid_t pid);
 
+/* Its state, a letter of proc(5): T stopped, t held by a tracer, Z ended. 0: it is not
+ * there. */
+char kin_state(pid_t pid);
+
 #endif

@@ -5,12 +5,12 @@
  * where they are, the cluster knows.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include "bus/kin.h"
 #include "clients/libbproc/transfer.h"
 #include "image/going.h"
 
@@ -19,18 +19,6 @@ static bool has_children(bool ended)
     siginfo_t si = { 0 };
 
     return waitid(P_ALL, 0, &si, WEXITED | WNOHANG | WNOWAIT) == 0 && (!ended || si.si_pid);
-}
-
-static bool is_stopped(pid_t pid)
-{
-    char path[32], text[512];
-
-    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
-    CLEANUP(cleanup_close) int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
-    text[n > 0 ? n : 0] = 0;
-    const char *close = strrchr(text, ')');
-    return close && strncmp(close, ") T", 3) == 0;
 }
 
 /* The stop, or its end, that wait() would tell of now: its code, or 0. */
@@ -57,7 +45,7 @@ static int note_children(struct transfer *t)
         if (msgpack_unpack_next(&row, t->kept.b.data, t->kept.b.size, &at) != MSGPACK_UNPACK_SUCCESS ||
             !mp_as_int(&row.data.via.array.ptr[0], &pid))
             return lib_errno(EPROTO);
-        t->child[i] = (struct kept_child){ (pid_t)pid, is_stopped((pid_t)pid),
+        t->child[i] = (struct kept_child){ (pid_t)pid, kin_state((pid_t)pid) == 'T',
                                            untold((pid_t)pid, WNOWAIT) == 0 };
     }
     t->heard = child_heard();

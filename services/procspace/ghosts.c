@@ -16,6 +16,7 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include "bus/kin.h"
 #include "bus/rundir.h"
 #include "image/image.h"
 #include "services/procspace/procspace.h"
@@ -393,14 +394,6 @@ bool ghost_kid(pid_t pid, struct ghost_kid *out)
     return false;
 }
 
-static bool is_stopped(pid_t pid)
-{
-    char buf[512];
-    char *paren;
-    return read_proc(pid, "stat", buf, sizeof buf, NULL) && (paren = strrchr(buf, ')')) &&
-           strlen(paren) > 2 && paren[2] == 'T';
-}
-
 void ghost_arrived(procspace_t *ps, struct proc *p)
 {
     trace_look(ps); /* stops of before it left are its own, and so is what ended them */
@@ -408,14 +401,14 @@ void ghost_arrived(procspace_t *ps, struct proc *p)
     if (!p->ghost_stopped)
         return;
     p->ghost_stopped = false;
-    if (p->pidfd >= 0 && is_stopped(p->pid))
+    if (p->pidfd >= 0 && kin_state(p->pid) == 'T')
         ghost_seen_stopped(ps, p);
 }
 
 static void look_at_bucket(procspace_t *ps, size_t b)
 {
     for (struct proc *p = ps->proc[b % PROC_BUCKETS]; p; p = p->next)
-        if (p->pidfd >= 0 && p->state == PROC_RUNNING && !p->ghost_stopped && is_stopped(p->pid))
+        if (p->pidfd >= 0 && p->state == PROC_RUNNING && !p->ghost_stopped && kin_state(p->pid) == 'T')
             ghost_seen_stopped(ps, p);
 }
 

@@ -15,6 +15,7 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include "bus/kin.h"
 #include "services/procspace/family.h"
 
 #define RING_MS 10000
@@ -316,16 +317,9 @@ int on_start(void *self, struct svc_req *req, struct err *err)
 
 bool process_stopped(pid_t pid)
 {
-    char path[32], text[512];
+    char state = kin_state(pid);
 
-    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
-    FILE *f = fopen(path, "re");
-    size_t n = f ? fread(text, 1, sizeof text - 1, f) : 0;
-    if (f)
-        fclose(f);
-    text[n] = 0;
-    const char *close = strrchr(text, ')');
-    return close && strlen(close) > 2 && (close[2] == 'T' || close[2] == 't');
+    return state == 'T' || state == 't';
 }
 
 /* procspace.child: {pid, status}: what wait() has said to a parent's ghost -> nil */
