@@ -11,6 +11,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#include "bus/pkt.h"
 #include "image/pipe.h"
 
 #define CHUNK (256u * 1024)
@@ -295,4 +296,20 @@ int pump_start(const struct pump_plan *plan, struct err *err)
         return err_set(err, rc, "an image's thread: %s", strerror(rc));
     }
     return 0;
+}
+
+int pump_give(int sock, const struct pump_dial *to, struct err *err)
+{
+    struct pump_plan p = { .in = -1, .conn = -1, .dials = 1 };
+    int s[2];
+
+    if (image_pipe(s) < 0)
+        return err_set(err, errno, "a pipe: %s", strerror(errno));
+    CLEANUP(cleanup_close) int theirs = s[1];
+    p.in = s[0];
+    p.dial[0] = *to;
+    if (pkt_send(sock, "", 1, &theirs, 1, err) == 0)
+        return pump_start(&p, err);
+    close(s[0]);
+    return -1;
 }

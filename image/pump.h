@@ -35,6 +35,9 @@ struct pump_plan {
 /* All that is in the plan is the thread's from now on, or closed. */
 int pump_start(const struct pump_plan *p, struct err *err);
 
+/* Hand who is at the other end of this socket a pipe: what he writes to it goes there. */
+int pump_give(int sock, const struct pump_dial *to, struct err *err);
+
 /* No more is read of what comes under this ticket: those that it goes to see a cut image. */
 void pump_cut(const char *token);
 

@@ -9,13 +9,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include "bus/callers.h"
 #include "bus/pkt.h"
 #include "image/image.h"
-#include "image/pipe.h"
 #include "image/pump.h"
 #include "node/agent/agent.h"
 #include "node/agent/place.h"
@@ -326,28 +324,10 @@ int moves_way(moves_t *m, const char *token, uint32_t uid, const struct pump_dia
     return 0;
 }
 
-static void give(const struct way *w, int conn)
-{
-    struct pump_plan p = { .in = -1, .conn = -1, .dials = 1 };
-    struct err err = { 0 };
-    int s[2];
-
-    if (image_pipe(s) < 0)
-        return;
-    p.in = s[0];
-    p.dial[0] = w->to;
-    if (pkt_send(conn, "", 1, &s[1], 1, &err) < 0) {
-        svc_log("warning", "an image: %s", err.text);
-        close(s[0]);
-    } else if (pump_start(&p, &err) < 0) {
-        svc_log("warning", "an image: %s", err.text);
-    }
-    close(s[1]);
-}
-
 static bool on_token(void *arg, struct caller *k)
 {
     moves_t *m = arg;
+    struct err err = { 0 };
     struct pkt p;
     int n = pkt_recv(k->fd, &p, NULL);
 
@@ -355,7 +335,8 @@ static bool on_token(void *arg, struct caller *k)
         struct way *w = *at;
         if (p.len != BULK_TOKEN || memcmp(p.data, w->token, BULK_TOKEN) != 0 || w->uid != k->uid)
             continue;
-        give(w, k->fd);
+        if (pump_give(k->fd, &w->to, &err) < 0)
+            svc_log("warning", "an image: %s", err.text);
         *at = w->next;
         explicit_bzero(w, sizeof *w);
         free(w);

@@ -13,12 +13,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 #include "bus/pkt.h"
 #include "bus/rundir.h"
-#include "image/pipe.h"
 #include "services/procspace/family.h"
 #include "services/procspace/move_kin.h"
 
@@ -244,22 +241,11 @@ void move_begin(struct move *m, svc_token *asker, pid_t mover, const mp_buf *ans
 
 static void give(const struct caller *k, struct move *m)
 {
-    struct pump_plan p = { .in = -1, .conn = -1, .dials = 1 };
     struct err err = { 0 };
-    int s[2];
 
     m->token[0] = 0;
-    if (!m->stops || image_pipe(s) < 0)
-        return;
-    p.in = s[0];
-    p.dial[0] = m->stop[0].to;
-    if (pkt_send(k->fd, "", 1, &s[1], 1, &err) < 0) {
+    if (m->stops && pump_give(k->fd, &m->stop[0].to, &err) < 0)
         svc_log("warning", "an image: %s", err.text);
-        close(s[0]);
-    } else if (pump_start(&p, &err) < 0) {
-        svc_log("warning", "an image: %s", err.text);
-    }
-    close(s[1]);
 }
 
 static bool on_token(void *arg, struct caller *k)
