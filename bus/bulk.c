@@ -15,6 +15,7 @@
 #include <openssl/ssl.h>
 #include <poll.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -162,6 +163,14 @@ static void forget_secrets(bulk_t *b)
     explicit_bzero(b->server_secret, sizeof b->server_secret);
 }
 
+/* A key that everybody knows is none. */
+static bool is_clear(const unsigned char *key)
+{
+    static const unsigned char none[BULK_KEY];
+
+    return memcmp(key, none, BULK_KEY) == 0;
+}
+
 static SSL_SESSION *session_of(SSL *ssl, const unsigned char *key)
 {
     static const unsigned char aes_128_gcm_sha256[] = { 0x13, 0x01 };
@@ -207,7 +216,7 @@ static int on_server_psk(SSL *ssl, const unsigned char *id, size_t len, SSL_SESS
         return *session != NULL;
     }
     const unsigned char *key = b->lookup(b->lookup_arg, token);
-    if (!key)
+    if (!key || is_clear(key))
         return 1;
     memcpy(b->token, token, sizeof token);
     *session = session_of(ssl, key);
@@ -249,6 +258,10 @@ static void init(void)
         SSL_CTX_set_psk_find_session_callback(server_ctx, on_server_psk);
 }
 
+static atomic_bool in_clear;
+
+void bulk_in_clear(bool yes) { atomic_store(&in_clear, yes); }
+
 void bulk_ticket_make(struct bulk_ticket *t)
 {
     static const char hex[] = "0123456789abcdef";
@@ -260,6 +273,8 @@ void bulk_ticket_make(struct bulk_ticket *t)
         t->token[i] = hex[i & 1 ? r[i / 2] & 15 : r[i / 2] >> 4];
     t->token[BULK_TOKEN] = 0;
     memcpy(t->key, r + BULK_TOKEN / 2, BULK_KEY);
+    if (atomic_load(&in_clear))
+        memset(t->key, 0, BULK_KEY);
     explicit_bzero(r, sizeof r);
 }
 
@@ -411,7 +426,7 @@ static void give_memory(bulk_t *b)
     free(b);
 }
 
-static bulk_t *make(int fd, SSL_CTX *ctx, struct err *err)
+static bulk_t *make(int fd, struct err *err)
 {
     int on = 1;
     bulk_t *b = take_memory();
@@ -423,22 +438,31 @@ static bulk_t *make(int fd, SSL_CTX *ctx, struct err *err)
     }
     memset(b, 0, offsetof(struct bulk, out)); /* the rest is large, and mostly not needed */
     b->fd = fd;
+    /* The send buffer is left to the kernel, which sizes it better than a number
+     * would. A socket that is not TCP has no delay to turn off. */
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    return b;
+}
+
+static int add_ssl(bulk_t *b, struct err *err)
+{
+    pthread_once(&once, init);
+    SSL_CTX *ctx = b->server ? server_ctx : client_ctx;
     BIO *bio = ctx ? BIO_new(method) : NULL;
     b->ssl = bio ? SSL_new(ctx) : NULL;
     if (!b->ssl) {
         BIO_free(bio);
-        bulk_close(&b);
-        err_set(err, ENOMEM, "bulk channel: OpenSSL could not be set up");
-        return NULL;
+        return broken(b, ENOMEM, "OpenSSL could not be set up", err);
     }
     BIO_set_data(bio, b);
     BIO_set_init(bio, 1);
     SSL_set_bio(b->ssl, bio, bio);
     SSL_set_app_data(b->ssl, b);
-    /* The send buffer is left to the kernel, which sizes it better than a number
-     * would. A socket that is not TCP has no delay to turn off. */
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    return b;
+    if (b->server)
+        SSL_set_accept_state(b->ssl);
+    else
+        SSL_set_connect_state(b->ssl);
+    return 0;
 }
 
 /* The handshake is done, and sent: from here on records are ours. */
@@ -456,10 +480,12 @@ static int take_over(bulk_t *b, struct err *err)
     return 0;
 }
 
-static bulk_t *handshake(bulk_t *b, int timeout_ms, struct err *err)
+static int handshake(bulk_t *b, int timeout_ms, struct err *err)
 {
     int64_t end = now_ms() + timeout_ms;
 
+    if (add_ssl(b, err) < 0)
+        return -1;
     for (;;) {
         int left = timeout_ms < 0 ? -1 : (int)(end - now_ms());
         ERR_clear_error();
@@ -470,28 +496,77 @@ static bulk_t *handshake(bulk_t *b, int timeout_ms, struct err *err)
         rc = again(b, rc, timeout_ms >= 0 && left < 0 ? 0 : left, err);
         if (rc == 0)
             continue;
-        if (rc == 1)
-            err_set(err, ECONNRESET, "bulk channel: closed");
-        bulk_close(&b);
-        return NULL;
+        return rc == 1 ? err_set(err, ECONNRESET, "bulk channel: closed") : -1;
     }
     /* Resumed means: by our key. Anything else proves nothing about the peer. */
-    if (!SSL_session_reused(b->ssl)) {
-        err_set(err, EACCES, "bulk channel: the peer does not hold the key");
-        b->bad = true;
-        bulk_close(&b);
-        return NULL;
+    if (!SSL_session_reused(b->ssl))
+        return broken(b, EACCES, "the peer does not hold the key", err);
+    return flush(b, timeout_ms, err) < 0 ? -1 : take_over(b, err);
+}
+
+/* ---- clear text: the token, then records that are not sealed ---- */
+
+static int say_token(bulk_t *b, int timeout_ms, struct err *err)
+{
+    memcpy(b->out, b->token, BULK_TOKEN);
+    b->out_len = BULK_TOKEN;
+    return flush(b, timeout_ms, err);
+}
+
+static int hear_token(bulk_t *b, int timeout_ms, struct err *err)
+{
+    int64_t end = now_ms() + timeout_ms;
+    char token[BULK_TOKEN + 1] = "";
+
+    for (size_t got = 0; got < BULK_TOKEN;) {
+        ssize_t n = recv(b->fd, token + got, BULK_TOKEN - got, MSG_DONTWAIT);
+        if (n == 0)
+            return broken(b, ECONNRESET, "closed", err);
+        if (n < 0 && errno != EAGAIN && errno != EINTR)
+            return broken(b, errno, strerror(errno), err);
+        int left = timeout_ms < 0 ? -1 : (int)(end - now_ms());
+        if (n < 0 && wait_for(b->fd, POLLIN, timeout_ms >= 0 && left < 0 ? 0 : left, err) < 0)
+            return -1;
+        got += n > 0 ? (size_t)n : 0;
     }
-    if (flush(b, timeout_ms, err) < 0 || take_over(b, err) < 0)
-        bulk_close(&b);
-    return b;
+    const unsigned char *key = strcmp(token, b->token) == 0 ? b->key
+                               : b->lookup ? b->lookup(b->lookup_arg, token) : NULL;
+    if (!key || !is_clear(key))
+        return broken(b, EACCES, "the peer does not hold the ticket", err);
+    memcpy(b->token, token, sizeof token);
+    return 0;
+}
+
+/* Of a server of many tickets: TLS begins with a byte that no token has. */
+static int speaks_tls(bulk_t *b, int timeout_ms, struct err *err)
+{
+    unsigned char first;
+
+    if (wait_for(b->fd, POLLIN, timeout_ms, err) < 0)
+        return -1;
+    ssize_t n = recv(b->fd, &first, 1, MSG_PEEK | MSG_DONTWAIT);
+    if (n <= 0)
+        return broken(b, n < 0 ? errno : ECONNRESET, n < 0 ? strerror(errno) : "closed", err);
+    return first == RECORD_HANDSHAKE;
+}
+
+static int begin(bulk_t *b, int timeout_ms, struct err *err)
+{
+    int tls = b->lookup ? speaks_tls(b, timeout_ms, err) : !is_clear(b->key);
+
+    if (tls)
+        return tls < 0 ? -1 : handshake(b, timeout_ms, err);
+    if ((b->server ? hear_token(b, timeout_ms, err) : say_token(b, timeout_ms, err)) < 0)
+        return -1;
+    record_key_clear(&b->seal);
+    record_key_clear(&b->open);
+    return 0;
 }
 
 static bulk_t *start(int fd, bool server, const struct bulk_ticket *t, bulk_lookup_fn *lookup,
                      void *arg, int timeout_ms, struct err *err)
 {
-    pthread_once(&once, init);
-    bulk_t *b = make(fd, server ? server_ctx : client_ctx, err);
+    bulk_t *b = make(fd, err);
 
     if (!b)
         return NULL;
@@ -502,11 +577,9 @@ static bulk_t *start(int fd, bool server, const struct bulk_ticket *t, bulk_look
     b->lookup = lookup;
     b->lookup_arg = arg;
     b->server = server;
-    if (server)
-        SSL_set_accept_state(b->ssl);
-    else
-        SSL_set_connect_state(b->ssl);
-    return handshake(b, timeout_ms, err);
+    if (begin(b, timeout_ms, err) < 0)
+        bulk_close(&b);
+    return b;
 }
 
 bulk_t *bulk_client(int fd, const struct bulk_ticket *t, int timeout_ms, struct err *err)
@@ -532,7 +605,7 @@ void bulk_close(bulk_t **bp)
 
     if (!b)
         return;
-    if (b->seal.ctx && !b->bad)
+    if (record_key_ready(&b->seal) && !b->bad)
         bulk_finish(b, 1000, NULL);
     SSL_free(b->ssl);
     ERR_clear_error();

@@ -2,7 +2,8 @@
  *
  * Two ends share a ticket (token, 32-byte key) given out by the owner service
  * over the bus. The end that listens is the TLS server. No certificates: the
- * key is an external PSK, its identity is the token. Blocking calls with a
+ * key is an external PSK, its identity is the token. A key of zeros alone is none: who
+ * connects says the token, and all goes in clear text. Blocking calls with a
  * time limit (-1: none; a handshake as a whole, else the time without any
  * progress): use them in a thread or a helper process, never in a loop.
  * shutdown(2) of the socket by another thread ends a call that waits.
@@ -27,6 +28,9 @@ struct bulk_ticket {
 typedef struct bulk bulk_t;
 
 void bulk_ticket_make(struct bulk_ticket *t); /* random */
+/* From now on this process makes tickets for clear text, or no more: what the config says
+ * of the nodes' network (trustednetwork). A ticket that was made before stays what it is. */
+void bulk_in_clear(bool yes);
 
 /* TCP to addr:port within timeout_ms; O_CLOEXEC; -1 on error. */
 int bulk_dial(const char *addr, uint16_t port, int timeout_ms, struct err *err);

@@ -61,6 +61,10 @@ int record_key_set(struct record_key *k, const unsigned char secret[RECORD_SECRE
     return rc;
 }
 
+void record_key_clear(struct record_key *k) { k->clear = true; }
+
+bool record_key_ready(const struct record_key *k) { return k->ctx || k->clear; }
+
 int record_key_next(struct record_key *k)
 {
     unsigned char next[RECORD_SECRET];
@@ -117,6 +121,12 @@ size_t record_seal(struct record_key *k, int type, const void *p, size_t n, unsi
     out[1] = out[2] = 3;
     out[3] = (unsigned char)(body >> 8);
     out[4] = (unsigned char)body;
+    if (k->clear) {
+        memcpy(at, p, n);
+        at[n] = inner;
+        memset(at + n + 1, 0, TAG);
+        return RECORD_HEADER + body;
+    }
     next_nonce(k, nonce);
     if (k->fast) {
         gcm_seal(k->fast, nonce, out, RECORD_HEADER, p, n, inner, at);
@@ -148,6 +158,11 @@ int record_open(struct record_key *k, const unsigned char *p, size_t len, unsign
     unsigned char inner, none[TAG], nonce[GCM_NONCE];
     int done;
 
+    if (k->clear) {
+        memcpy(out, at, n);
+        *type = at[n];
+        return (int)n;
+    }
     next_nonce(k, nonce);
     if (k->fast) {
         if (!gcm_unseal(k->fast, nonce, p, RECORD_HEADER, at, n, out, &inner))

@@ -2,7 +2,8 @@
  *
  * What bulk.c uses once OpenSSL has made the handshake: bytes are sealed from
  * where they are to where they leave from, and opened from where they came in
- * to where they are wanted, without a copy in between.
+ * to where they are wanted, without a copy in between. A key that is "clear" leaves
+ * them as they are, in records of the same shape.
  */
 #ifndef BUS_RECORD_H
 #define BUS_RECORD_H
@@ -32,11 +33,13 @@ struct record_key { /* one direction of a connection; starts as zeros */
     gcm_t *fast; /* instead of it, if there is one */
     unsigned char secret[RECORD_SECRET], iv[12];
     uint64_t seq;
-    bool seals;
+    bool seals, clear;
 };
 
 /* 0, or -1: OpenSSL cannot. Freed by record_key_free() in any case. */
 int record_key_set(struct record_key *k, const unsigned char secret[RECORD_SECRET], bool seals);
+void record_key_clear(struct record_key *k); /* none: clear text */
+bool record_key_ready(const struct record_key *k);
 int record_key_next(struct record_key *k); /* at a KeyUpdate, both ends */
 void record_key_free(struct record_key *k);
 

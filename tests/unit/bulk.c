@@ -590,6 +590,83 @@ static void sends(const char *how, const char *want)
     close(l);
 }
 
+/* Whoever comes, if he is let in, says "x". */
+static struct server *met(int b, const struct bulk_ticket *t, bool looked_up)
+{
+    struct server *s = server(b, t, read_to_end);
+
+    s->lookup = looked_up ? look_up : NULL;
+    go(s);
+    return s;
+}
+
+static void comes(const char *what, const struct bulk_ticket *c, const struct bulk_ticket *s,
+                  bool looked_up, bool gets_in)
+{
+    struct err err = { 0 };
+    int a, b;
+
+    tcp_pair(&a, &b);
+    struct server *at = met(b, s, looked_up);
+    bulk_t *k = bulk_client(a, c, LIMIT_MS, &err);
+    if (k)
+        bulk_write(k, "x", 1, LIMIT_MS, &err);
+    bulk_close(&k);
+    pthread_join(at->thread, NULL);
+    ok(gets_in ? at->got == 1 && at->last == 0 : at->got == 0 && at->err.code, "%s (%s)", what,
+       at->err.text);
+    free(at);
+}
+
+static void what_goes_by_is_plain(void)
+{
+    struct bulk_ticket t;
+    char seen[256] = "";
+    size_t got = 0;
+    int a, b;
+
+    bulk_ticket_make(&t);
+    tcp_pair(&a, &b);
+    bulk_t *c = bulk_client(a, &t, LIMIT_MS, NULL);
+    bulk_write(c, "as it was", 9, LIMIT_MS, NULL);
+    bulk_close(&c);
+    for (ssize_t n; got < sizeof seen && (n = read(b, seen + got, sizeof seen - got)) > 0;)
+        got += (size_t)n;
+    close(b);
+    ok(memmem(seen, got, t.token, BULK_TOKEN) == seen, "the token goes first");
+    ok(memmem(seen, got, "as it was", 9) != NULL, "then what is written, as it is");
+}
+
+static void in_clear(void)
+{
+    struct bulk_ticket sealed, other, plain;
+
+    bulk_ticket_make(&sealed);
+    bulk_in_clear(true);
+    bytes_arrive();
+    a_cut_is_no_end();
+    odd_sizes_arrive();
+    small_reads_of_large_records();
+    what_goes_by_is_plain();
+    bulk_ticket_make(&known);
+    bulk_ticket_make(&other);
+    comes("in clear text: the token lets in", &known, &known, false, true);
+    comes("another does not", &other, &known, false, false);
+    comes("the token is looked up", &known, NULL, true, true);
+    comes("one that is not known is refused", &other, NULL, true, false);
+    plain = sealed;
+    memset(plain.key, 0, sizeof plain.key);
+    comes("who comes in clear text where a key is asked for is refused", &plain, &sealed, false, false);
+    known = sealed;
+    comes("also where it is looked up", &plain, NULL, true, false);
+    comes("whose key it is gets in", &sealed, NULL, true, true);
+    known = plain;
+    comes("a key of zeros lets nobody in by TLS", &sealed, NULL, true, false);
+    bulk_in_clear(false);
+    bulk_ticket_make(&other);
+    ok(memcmp(other.key, plain.key, BULK_KEY) != 0, "tickets have keys again when they are to");
+}
+
 int main(void)
 {
     struct err err = { 0 };
@@ -612,6 +689,7 @@ int main(void)
     records_are_proof();
     a_reader_says_where_it_starts();
     throughput();
+    in_clear();
     ok(bulk_dial("no address", 1, 10, &err) < 0 && err.code == EINVAL,
        "a dial to what is no address fails with EINVAL");
     ok(bulk_dial("127.0.0.1", 1, 1000, &err) < 0 && err.code == ECONNREFUSED,
