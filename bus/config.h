@@ -49,6 +49,7 @@ struct cm_config {
     int log_facility; /* as for openlog() */
     int pingtimeout_ms, grace_ms;
     bool timesync, privatefs;
+    bool trusted; /* the nodes' network: what is much goes in clear text */
     char *bootfile; /* the plain line; NULL: none */
     struct {
         enum { DHCP_AUTO, DHCP_FULL, DHCP_PROXY, DHCP_OFF } mode; /* AUTO: FULL if anything boots */

@@ -325,6 +325,12 @@ static int on_timesync(struct parser *p, int argc, char **argv)
     return want_yes(p, argv[0], argv[1], &p->c->timesync);
 }
 
+static int on_trusted(struct parser *p, int argc, char **argv)
+{
+    (void)argc;
+    return want_yes(p, argv[0], argv[1], &p->c->trusted);
+}
+
 /* "send", "slave" and "node_up" lines: their second word must be known. */
 static int bad_subtag(struct parser *p, char **argv, const char *const *known, size_t n)
 {
@@ -538,6 +544,7 @@ static const struct directive {
     { "interface", 1, 3, on_interface, "interface NAME [ADDRESS MASK]" },
     { "bprocport", 1, 1, on_port, "bprocport PORT" },
     { "allowinsecureports", 0, 0, on_insecure, "allowinsecureports" },
+    { "trustednetwork", 1, 1, on_trusted, "trustednetwork yes|no" },
     { "logfacility", 1, 1, on_facility, "logfacility NAME" },
     { "pingtimeout", 1, 1, on_pingtimeout, "pingtimeout SECONDS" },
     { "grace", 1, 1, on_grace, "grace SECONDS" },

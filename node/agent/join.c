@@ -18,6 +18,7 @@
 #include <sys/sysinfo.h>
 #include <sys/utsname.h>
 #include <unistd.h>
+#include "bus/bulk.h"
 #include "bus/wire.h"
 #include "node/agent/agent.h"
 #include "node/agent/files.h"
@@ -101,6 +102,7 @@ static int take_terms(join_t *j, const msgpack_object *v, struct err *err)
         grace = ping;
     j->beat_ms = beat;
     j->heard = now_ms();
+    bulk_in_clear(mp_opt_bool(v, "trusted", false));
     if (j->instance[0] && strcmp(j->instance, instance)) {
         give_up(j, "the master was started anew and does not know this space");
         return 0;

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include "bus/bulk.h"
 #include "bus/rundir.h"
 #include "services/iofwd/iofwd.h"
 
@@ -131,6 +132,9 @@ static void on_config(void *arg, const msgpack_object *value, const struct err *
         svc_log("error", "%s", e.text);
         return;
     }
+    bulk_in_clear(mp_opt_bool(value, "trusted", false));
+    if (k->port)
+        return;
     k->listen = (uint16_t)(port + CM_PORT_STREAMS);
     listen_now(k);
 }
@@ -146,8 +150,7 @@ static void ask(void *arg)
     loop_timer_del(k->io->loop, k->timer);
     k->timer = 0;
     k->asking = true;
-    if (!k->port)
-        svc_call(k->io->svc, "nodemgr.config", NULL, ASK_MS, on_config, k);
+    svc_call(k->io->svc, "nodemgr.config", NULL, ASK_MS, on_config, k);
     svc_call(k->io->svc, "nodemgr.keys", NULL, ASK_MS, on_keys, k);
 }
 

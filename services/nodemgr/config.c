@@ -388,7 +388,8 @@ int on_config(void *self, struct svc_req *req, struct err *err)
 
     (void)err;
     master_address(m, address);
-    mp_map(req->reply, 8);
+    mp_map(req->reply, 9);
+    mp_kbool(req->reply, "trusted", c->trusted);
     mp_kstr(req->reply, "address", address);
     mp_kint(req->reply, "generation", m->generation);
     mp_kstr(req->reply, "file", m->config_path);

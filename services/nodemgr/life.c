@@ -193,13 +193,14 @@ static void settle(nodemgr_t *m, struct node *n, const struct told *t)
 
 static void pack_terms(const nodemgr_t *m, mp_buf *b, const struct node *joined)
 {
-    mp_map(b, joined ? 5 : 4);
+    mp_map(b, joined ? 6 : 5);
     if (joined)
         mp_kint(b, "node", joined->number);
     mp_kint(b, "beat_ms", m->beat_ms);
     mp_kint(b, "ping_ms", m->config->pingtimeout_ms);
     mp_kint(b, "grace_ms", m->patience.lost_ms); /* an agent bears it as long as we do */
     mp_kstr(b, "instance", m->instance);
+    mp_kbool(b, "trusted", m->config->trusted);
 }
 
 static void begin(nodemgr_t *m, struct node *n, const struct told *t)

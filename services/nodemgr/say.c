@@ -107,8 +107,9 @@ void say_config(nodemgr_t *m)
     CLEANUP(mp_free) mp_buf b;
 
     mp_init(&b);
-    mp_map(&b, 1);
+    mp_map(&b, 2);
     mp_kint(&b, "generation", m->generation);
+    mp_kbool(&b, "trusted", m->config->trusted);
     svc_publish(m->svc, "node.config", &b);
 }
 

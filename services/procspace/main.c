@@ -30,6 +30,7 @@ static void on_connect(void *arg)
 {
     recover_nodes(arg);
     libs_changed(arg);
+    network_ask(arg);
 }
 
 static int open_all(procspace_t *ps, int port, struct err *err)

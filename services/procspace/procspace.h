@@ -159,6 +159,7 @@ struct procspace {
     struct said *said; /* move_said.c */
     struct kids *kids;
     struct past *past;
+    int network_timer; /* network.c */
     struct parent *parents;
     struct family *families;      /* family.c */
     struct came came[KIN_CAME];   /* kin.c: the last ones */
@@ -399,6 +400,10 @@ void node_lost(procspace_t *ps, int node, const char *space, const char *why);
 struct signals *given_begin(procspace_t *ps, const struct event *e);
 /* Answer a report of all up to seq: now, or (SVC_LATER) when they are. */
 int given_answer(procspace_t *ps, struct svc_req *req, uint64_t space, uint64_t seq);
+
+/* --- network.c --- */
+void network_ask(void *ps); /* once the bus is there */
+void network_event(const msgpack_object *body); /* node.config */
 
 /* --- late.c --- */
 /* A body has ended of which we know nothing: after a restart that came between its

@@ -87,6 +87,7 @@ static void refusals(void)
     refuses("logfacility kitchen\n", "1: logfacility: \"kitchen\" is none");
     refuses("slave timesink yes\n", "1: slave: unknown word \"timesink\"; did you mean timesync?");
     refuses("slave timesync maybe\n", "1: slave timesync: \"maybe\"; want yes or no");
+    refuses("trustednetwork perhaps\n", "1: trustednetwork: \"perhaps\"; want yes or no");
     refuses("send pork 1\n", "1: send: unknown word \"pork\"; did you mean port?");
     refuses("node_up banana 1\n", "1: node_up: unknown word \"banana\"; want max_clients, ");
     refuses("node_up log_level loud\n", "1: node_up log_level: \"loud\"");
@@ -175,7 +176,7 @@ static void everything(void)
         "logfacility LOCAL3\n"
         "pingtimeout 2.5\n"
         "allowinsecureports\n"
-        "slavetimesync no\n"
+        "slavetimesync no\ntrustednetwork yes\n"
         "slave privatefs yes\n"
         "send port 5000\nsend connect_timeout 0.25\n"
         "node_up max_clients 7\nnode_up startup_delay 0\nnode_up worker /w\n"
@@ -194,7 +195,7 @@ static void everything(void)
         return;
     ok(w.n == 0, "without warnings");
     ok(c->port == 4000 && c->log_facility == LOG_LOCAL3 && c->pingtimeout_ms == 2500 &&
-       c->grace_ms == 2500 && c->insecure_ports && !c->timesync && c->privatefs &&
+       c->grace_ms == 2500 && c->insecure_ports && !c->timesync && c->privatefs && c->trusted &&
        c->send.port == 5000 && c->send.connect_timeout_ms == 250 &&
        c->node_up.max_clients == 7 && c->node_up.startup_delay_ms == 0, "its numbers");
     is(c->masters[0].v[0], "one:4000", "a master without port gets bprocport");
