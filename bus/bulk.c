@@ -529,8 +529,10 @@ static int hear_token(bulk_t *b, int timeout_ms, struct err *err)
             return -1;
         got += n > 0 ? (size_t)n : 0;
     }
-    const unsigned char *key = strcmp(token, b->token) == 0 ? b->key
-                               : b->lookup ? b->lookup(b->lookup_arg, token) : NULL;
+    const unsigned char *key = strlen(token) != BULK_TOKEN          ? NULL
+                               : b->lookup                          ? b->lookup(b->lookup_arg, token)
+                               : strcmp(token, b->token) == 0       ? b->key
+                                                                    : NULL;
     if (!key || !is_clear(key))
         return broken(b, EACCES, "the peer does not hold the ticket", err);
     memcpy(b->token, token, sizeof token);

@@ -618,6 +618,21 @@ static void comes(const char *what, const struct bulk_ticket *c, const struct bu
     free(at);
 }
 
+/* A server of many has no token of its own, and no key: nobody comes by these. */
+static void no_token_is_none(void)
+{
+    static const char none[BULK_TOKEN];
+    int a, b;
+
+    tcp_pair(&a, &b);
+    struct server *s = met(b, NULL, true);
+    ok(send(a, none, sizeof none, MSG_NOSIGNAL) == sizeof none, "zeros in place of a token");
+    pthread_join(s->thread, NULL);
+    ok(s->err.code == EACCES, "let nobody in (%s)", s->err.text);
+    close(a);
+    free(s);
+}
+
 static void what_goes_by_is_plain(void)
 {
     struct bulk_ticket t;
@@ -654,6 +669,7 @@ static void in_clear(void)
     comes("another does not", &other, &known, false, false);
     comes("the token is looked up", &known, NULL, true, true);
     comes("one that is not known is refused", &other, NULL, true, false);
+    no_token_is_none();
     plain = sealed;
     memset(plain.key, 0, sizeof plain.key);
     comes("who comes in clear text where a key is asked for is refused", &plain, &sealed, false, false);
