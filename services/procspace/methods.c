@@ -36,7 +36,7 @@ void on_node_event(void *arg, const struct wire *w, const msgpack_object *body)
     if (strcmp(w->from, "nodemgr") == 0 && strcmp(w->topic, "node.libs") == 0)
         libs_changed(ps);
     if (strcmp(w->from, "nodemgr") == 0 && strcmp(w->topic, "node.config") == 0)
-        network_event(body);
+        network_take(body);
     if (strcmp(w->from, "nodemgr") != 0 || node < 0 || node > INT32_MAX)
         return;
     struct node_space *ns = node_space(ps, (int)node);

@@ -5,13 +5,18 @@
 #define ASK_MS 10000
 #define AGAIN_MS 500
 
+void network_take(const msgpack_object *said)
+{
+    bulk_in_clear(mp_opt_bool(said, "trusted", false));
+}
+
 static void on_config(void *arg, const msgpack_object *value, const struct err *err)
 {
     procspace_t *ps = arg;
 
     (void)err; /* it is not there yet, no more */
     if (value)
-        bulk_in_clear(mp_opt_bool(value, "trusted", false));
+        network_take(value);
     else
         ps->network_timer = loop_timer(ps->loop, AGAIN_MS, false, network_ask, ps);
 }
@@ -27,9 +32,4 @@ void network_ask(void *arg)
     mp_init(&m);
     mp_nil(&m);
     svc_call(ps->svc, "nodemgr.config", &m, ASK_MS, on_config, ps);
-}
-
-void network_event(const msgpack_object *body)
-{
-    bulk_in_clear(mp_opt_bool(body, "trusted", false));
 }

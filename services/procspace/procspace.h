@@ -403,7 +403,7 @@ int given_answer(procspace_t *ps, struct svc_req *req, uint64_t space, uint64_t 
 
 /* --- network.c --- */
 void network_ask(void *ps); /* once the bus is there */
-void network_event(const msgpack_object *body); /* node.config */
+void network_take(const msgpack_object *said); /* by nodemgr.config, or its event */
 
 /* --- late.c --- */
 /* A body has ended of which we know nothing: after a restart that came between its

@@ -42,7 +42,6 @@ for ((i = 0; i < 16; i++)); do cat "$tmp/file"; done >"$tmp/long"
 sum=$(sha256sum <"$tmp/long")
 copy() { bpcp "$tmp/file" 0:/tmp/file && cmp <(bpsh 0 cat /tmp/file) "$tmp/file"; }
 long() { bpcp "$tmp/long" 1:/tmp/long && [ "$(bpsh 1 cat /tmp/long | sha256sum)" = "$sum" ]; }
-moves() { "$go" 8 0 1 -1; }
 in_memory() { MARK=$mark$mark "$go" 8 0 1 -1; }
 fresh=0
 fetch() { program "p$((++fresh))" && [ "$(bpsh 0-2 "$tmp/p$fresh" | grep -c "^p$fresh $mark$")" = 3 ]; }
@@ -66,7 +65,6 @@ said() { [ "$(bpsh 0 "$tmp/p1" "$1")" = "$1" ]; }
 ok 'what a program is called with is not, nor what it says' hidden Argument$mark said Argument$mark
 input() { [ "$(echo "$1" | bpsh 0 cat)" = "$1" ]; }
 ok 'nor what is typed' hidden Input$mark input Input$mark
-ok 'processes go round and are what they were' moves
 
 # --- services that come anew know it, too
 
